@@ -1,0 +1,1 @@
+"""Reverse-mode engine, grad modes, Function, checkpoint, gradcheck."""

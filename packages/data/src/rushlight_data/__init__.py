@@ -1,0 +1,1 @@
+"""Datasets, samplers and a DataLoader with worker processes."""

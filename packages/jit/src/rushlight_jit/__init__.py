@@ -1,0 +1,1 @@
+"""Tracer, graph, passes and code generation."""

@@ -1,0 +1,1 @@
+"""The networks that examples, configs and benchmarks share."""

@@ -1,0 +1,1 @@
+"""Module, Parameter, layers, functional, init."""

@@ -1,0 +1,1 @@
+"""The torch-shaped facade: `import rushlight as torch`."""

@@ -1,0 +1,1 @@
+"""Tensor, op records and their registry, dispatch, dtypes, random streams, kernels and files."""

@@ -1,0 +1,1 @@
+"""The Hydra training job: metrics, checkpoints, resume, sweeps."""

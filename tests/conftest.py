@@ -1,0 +1,12 @@
+"""Shared by every room's tests: one reproducible setting for randomness, plots and child processes."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# Plots are written to files, never shown; child processes of the tests inherit it.
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# The same examples on every machine; the first call of a kernel compiles it, so a deadline would fail by chance.
+settings.register_profile("rushlight", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rushlight")
