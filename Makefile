@@ -1,0 +1,48 @@
+# Every target works on a fresh clone: it makes .venv and installs what it needs, once. Needs Python >= 3.11 and make.
+#   make train ARGS="model=mlp optim.lr=3e-3 launch.ranks=4"      ARGS goes to the program behind the target
+#   make test ARGS="tests/nn -k linear"                           PYTHON=... decides which Python makes .venv
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test parity lint format bench test-install constraints clean
+SETUP := @PYTHON="$(PYTHON)" sh tools/bootstrap.sh
+BIN := .venv/bin
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: ## .venv with everything needed to run, test and lint
+	$(SETUP) run test lint
+
+train: ## train a small CNN on handwritten digits, on 2 MPI ranks (ARGS: Hydra overrides)
+	$(SETUP) run
+	@$(BIN)/rushlight train $(ARGS)
+
+test: ## the whole test suite, warnings are errors (ARGS: pytest's)
+	$(SETUP) run test
+	@$(BIN)/python -m pytest $(ARGS)
+
+parity: ## the tests that compare with PyTorch (installs it, for comparison only)
+	$(SETUP) run test parity
+	@$(BIN)/python -m pytest tests/parity $(ARGS)
+
+lint: ## ruff, mypy --strict, import directions
+	$(SETUP) run test lint
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: ## benchmarks against PyTorch in the same run: tables and JSON
+	$(SETUP) run parity
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+test-install: ## every distribution alone, in a clean environment, with what it declares (slow)
+	$(SETUP) run
+	@$(BIN)/python tools/check_install.py $(ARGS)
+
+constraints: ## renew tools/constraints.txt from the newest versions that resolve
+	$(SETUP) run test lint
+	@$(BIN)/python tools/renew_constraints.py
+
+clean: ## remove .venv and what tests and linters left
+	@rm -rf .venv .venv.lock .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
