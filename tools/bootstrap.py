@@ -3,8 +3,8 @@
     bootstrap.py run [test] [lint] [parity]
 
 Each argument is a set of requirements. `.venv/rushlight.json` records which sets were installed from which
-declarations; it is taken away before an installation and written after, so a half-finished one is never trusted.
-pip's own settings (environment and configuration files) apply.
+declarations, and whether an installation was under way: a half-finished environment is made anew. pip's own settings
+(environment and configuration files) apply.
 """
 
 import fcntl
@@ -57,52 +57,68 @@ class Environment:
         self.folder = root / ".venv"
         self.python = self.folder / "bin" / "python"
         self.record = self.folder / "rushlight.json"
+        self.sets: dict[str, str] = {}  # set -> fingerprint of the declarations it was installed from
+        self.interrupted = False
+        self.read()
 
-    def installed(self) -> dict[str, str]:
-        """Set name -> fingerprint; empty when nothing is known to be complete at this place."""
+    def read(self) -> None:
         try:
             record = json.loads(self.record.read_text())
-            return dict(record["sets"]) if record["root"] == str(self.root) else {}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
+            self.sets, self.interrupted = dict(record["sets"]), record["state"] != "complete"
+        except (OSError, ValueError, KeyError, TypeError):  # made by hand, or not at all: nothing is known
+            self.sets, self.interrupted = {}, False
 
-    def write(self, sets: dict[str, str]) -> None:
+    def write(self, state: str) -> None:
         partial = self.record.with_suffix(".partial")
-        partial.write_text(json.dumps({"root": str(self.root), "sets": sets}, indent=1) + "\n")
+        partial.write_text(json.dumps({"state": state, "sets": self.sets}, indent=1) + "\n")
         partial.replace(self.record)
+
+    def has(self, wanted: dict[str, str]) -> bool:
+        return not self.interrupted and wanted.items() <= self.sets.items() and self.at_home()
+
+    def at_home(self) -> bool:
+        """False when the folder was moved or copied: its scripts name their interpreter by absolute path."""
+        try:
+            return str(self.folder) in (self.folder / "bin" / "activate").read_text() and self.python.exists()
+        except OSError:
+            return False
 
     def works(self) -> bool:
         """Does its Python run, is it new enough, and does pip import there?"""
         probe = "import sys, pip; sys.exit(sys.version_info < (3, 11))"
-        try:
-            return subprocess.run([self.python, "-c", probe], capture_output=True, check=False).returncode == 0
-        except OSError:
-            return False
-
-    def moved(self) -> bool:
-        """Was it made for another folder? Its scripts name their interpreter by absolute path."""
-        try:
-            activate = (self.folder / "bin" / "activate").read_text()
-        except OSError:
-            return True
-        return str(self.folder) not in activate
+        return self.at_home() and not subprocess.run([self.python, "-c", probe], capture_output=True).returncode
 
     def create(self) -> None:
         say(f"creating .venv with Python {sys.version.split()[0]} ({sys.executable})")
         venv.EnvBuilder(clear=True, with_pip=True, symlinks=True).create(self.folder)
+        self.sets = {}
 
-    def pip(self, *args: str) -> None:
+    def install(self, wanted: dict[str, str]) -> None:
+        """A kill in here leaves a record that says so; a failure of pip does not, pip cleans up after itself."""
+        self.write("installing")
+        too_old = self.pip_version() < OLDEST_PIP
+        failure = self.pip("--upgrade", "pip>={}.{}".format(*OLDEST_PIP)) if too_old else ""
+        failure = failure or self.pip(*requirements("build", self.root), "-c", CONSTRAINTS)
+        for name, declared in wanted.items():
+            if not failure and self.sets.get(name) != declared:
+                say(f"installing what `{name}` needs")
+                failure = self.pip(*requirements(name, self.root), "-c", CONSTRAINTS)
+                if not failure:
+                    self.sets[name] = declared
+        self.write("complete")
+        if failure:
+            sys.exit(f"bootstrap: {failure}; see above, then call make again")
+
+    def pip(self, *args: str) -> str:
+        """What failed, or an empty string."""
         environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_USER": "0"}
         command = [str(self.python), "-m", "pip", "install", "--quiet", *args]
-        code = subprocess.run(command, cwd=self.root, env=environment, check=False).returncode
-        if code:
-            failed = f"`pip install {' '.join(args)}` failed (exit {code}), see above"
-            sys.exit(f"bootstrap: {failed}; calling make again continues")
+        code = subprocess.run(command, cwd=self.root, env=environment).returncode
+        return f"`pip install {' '.join(args)}` failed (exit {code})" if code else ""
 
     def pip_version(self) -> tuple[int, int]:
-        code = "import pip; print(pip.__version__)"
-        text = subprocess.run([self.python, "-c", code], capture_output=True, text=True, check=True).stdout
-        major, minor = text.strip().split(".")[:2]
+        command = [str(self.python), "-c", "import pip; print(pip.__version__)"]
+        major, minor = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().split(".")[:2]
         return int(major), int(minor)
 
 
@@ -111,28 +127,18 @@ def say(text: str) -> None:
 
 
 def ensure(sets: list[str], root: Path = ROOT) -> None:
-    """Install what is missing or was declared differently; otherwise only read one small file."""
-    environment = Environment(root)
+    """Install what is missing or was declared differently; otherwise only read small files."""
     wanted = {name: fingerprint(name, root) for name in sets}
-    installed = environment.installed()
-    if wanted.items() <= installed.items() and environment.python.exists():
+    if Environment(root).has(wanted):
         return
     with open(root / ".venv.lock", "w") as lock:  # `make -j`, or two terminals
         fcntl.flock(lock, fcntl.LOCK_EX)
-        installed = environment.installed()
-        if environment.moved() or not environment.works():
+        environment = Environment(root)
+        if environment.has(wanted):
+            return
+        if environment.interrupted or not environment.works():
             environment.create()
-            installed = {}
-        environment.record.unlink(missing_ok=True)
-        if environment.pip_version() < OLDEST_PIP:
-            environment.pip("--upgrade", f"pip>={'.'.join(map(str, OLDEST_PIP))}")
-        if "run" in wanted and installed.get("run") != wanted["run"]:
-            environment.pip("--group", "build", "-c", CONSTRAINTS)
-        for name, declared in wanted.items():
-            if installed.get(name) != declared:
-                say(f"installing what `{name}` needs")
-                environment.pip(*requirements(name, root), "-c", CONSTRAINTS)
-        environment.write({**installed, **wanted})
+        environment.install(wanted)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Installs every distribution alone, in a clean environment, with what it declares, and imports it with warnings as errors.
+"""Installs every distribution alone, in a clean environment, with what it declares, and imports it without a warning.
 
     check_install.py [NAME ...]        for instance rushlight-nn; all of them without arguments
 
@@ -17,8 +17,8 @@ from bootstrap import CONSTRAINTS, ROOT, distributions
 
 def build_wheels(into: Path) -> dict[str, str]:
     """Build every wheel; returns distribution name -> requirement that pins its version."""
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(into)]
-    subprocess.run([*pip, *(f"./{folder}" for folder in distributions(ROOT))], cwd=ROOT, check=True)
+    wheel = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(into)]
+    subprocess.run([sys.executable, *wheel, *(f"./{f}" for f in distributions(ROOT))], cwd=ROOT, check=True)
     projects = [tomllib.loads((ROOT / f / "pyproject.toml").read_text())["project"] for f in distributions(ROOT)]
     return {project["name"]: f"{project['name']}=={project['version']}" for project in projects}
 

@@ -24,7 +24,7 @@ def resolved() -> dict[str, str]:
 
 if __name__ == "__main__":
     if sys.version_info[:2] != (3, 11):
-        sys.exit(f"the versions must fit Python 3.11, the oldest we support: got {sys.version}; use make PYTHON=python3.11")
+        sys.exit(f"the versions must fit Python 3.11, the oldest supported; got {sys.version}; use PYTHON=python3.11")
     versions = resolved()
     lines = [f"{name}=={versions[name]}\n" for name in sorted(versions, key=str.lower)]
     Path(ROOT, CONSTRAINTS).write_text(HEADER + "".join(lines))
