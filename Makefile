@@ -3,7 +3,7 @@
 #   make test ARGS="tests/nn -k linear"                           PYTHON=... decides which Python makes .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test parity lint format bench test-install constraints clean
+.PHONY: help install train test parity lint bench test-install constraints clean
 SETUP := @PYTHON="$(PYTHON)" sh tools/bootstrap.sh
 BIN := .venv/bin
 
