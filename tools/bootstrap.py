@@ -13,12 +13,22 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = "tools/constraints.txt"
 PARITY = "tests/parity/requirements.txt"
+PARTS = {"run": ["build", "run", "ours"]}  # in this order
+PURPOSE = {
+    "build": "the build tool",
+    "run": "what rushlight needs",
+    "ours": "rushlight",
+    "test": "the test tools",
+    "lint": "the linters",
+    "parity": "PyTorch, for comparison only",
+}
 OLDEST_PIP = (25, 1)  # the first that reads dependency groups
 
 
@@ -29,10 +39,19 @@ def distributions(root: Path) -> list[str]:
     return [path.parent.relative_to(root).as_posix() for path in members]
 
 
+def third_party(root: Path) -> list[str]:
+    """What our distributions declare, without each other."""
+    projects = [tomllib.loads((root / f / "pyproject.toml").read_text())["project"] for f in distributions(root)]
+    ours = tuple(f"{project['name']}==" for project in projects)
+    return sorted({need for project in projects for need in project["dependencies"] if not need.startswith(ours)})
+
+
 def requirements(name: str, root: Path) -> list[str]:
     """The arguments of `pip install` for one set."""
     if name == "run":
-        return ["--no-build-isolation", *(arg for folder in distributions(root) for arg in ("-e", f"./{folder}"))]
+        return third_party(root)
+    if name == "ours":  # needs "build" and "run"; without isolation pip fetches the build tool once, not eleven times
+        return ["--no-build-isolation", "--no-deps", *(a for f in distributions(root) for a in ("-e", f"./{f}"))]
     if name == "parity":
         return ["-r", PARITY]
     return ["--group", name]
@@ -41,7 +60,7 @@ def requirements(name: str, root: Path) -> list[str]:
 def fingerprint(name: str, root: Path) -> str:
     """Changes when anything that decides what the set installs changes."""
     declared = ["pyproject.toml", CONSTRAINTS, "tools/bootstrap.py"]
-    declared += [f"{folder}/pyproject.toml" for folder in distributions(root)] if name == "run" else []
+    declared += [f"{folder}/pyproject.toml" for folder in distributions(root)] if name in PARTS["run"] else []
     declared += [PARITY] if name == "parity" else []
     digest = hashlib.sha256()
     for path in declared:
@@ -98,10 +117,9 @@ class Environment:
         self.write("installing")
         too_old = self.pip_version() < OLDEST_PIP
         failure = self.pip("--upgrade", "pip>={}.{}".format(*OLDEST_PIP)) if too_old else ""
-        failure = failure or self.pip(*requirements("build", self.root), "-c", CONSTRAINTS)
         for name, declared in wanted.items():
             if not failure and self.sets.get(name) != declared:
-                say(f"installing what `{name}` needs")
+                say(f"installing {PURPOSE[name]}")
                 failure = self.pip(*requirements(name, self.root), "-c", CONSTRAINTS)
                 if not failure:
                     self.sets[name] = declared
@@ -128,7 +146,7 @@ def say(text: str) -> None:
 
 def ensure(sets: list[str], root: Path = ROOT) -> None:
     """Install what is missing or was declared differently; otherwise only read small files."""
-    wanted = {name: fingerprint(name, root) for name in sets}
+    wanted = {name: fingerprint(name, root) for given in sets for name in PARTS.get(given, [given])}
     if Environment(root).has(wanted):
         return
     with open(root / ".venv.lock", "w") as lock:  # `make -j`, or two terminals

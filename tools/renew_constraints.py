@@ -15,7 +15,7 @@ HEADER = """\
 
 def resolved() -> dict[str, str]:
     """Project name -> newest version that pip would install into an empty environment."""
-    wanted = [arg for name in ("run", "build", "test", "lint") for arg in requirements(name, ROOT)]
+    wanted = [arg for name in ("build", "run", "test", "lint") for arg in requirements(name, ROOT)]
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
     answer = subprocess.run([*command, *wanted], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     found = [item for item in json.loads(answer)["install"] if "dir_info" not in item["download_info"]]
