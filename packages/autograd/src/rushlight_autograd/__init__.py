@@ -1,1 +1,16 @@
-"""Reverse-mode engine, grad modes, Function, checkpoint, gradcheck."""
+"""Automatic differentiation: the backward engine, grad modes, user functions, hooks, checks."""
+
+from __future__ import annotations
+
+from rushlight_autograd.api import backward as backward
+from rushlight_autograd.api import grad as grad
+from rushlight_autograd.engine import queue_callback as queue_callback
+from rushlight_autograd.mode import enable_grad as enable_grad
+from rushlight_autograd.mode import inference_mode as inference_mode
+from rushlight_autograd.mode import is_grad_enabled as is_grad_enabled
+from rushlight_autograd.mode import is_inference_mode_enabled as is_inference_mode_enabled
+from rushlight_autograd.mode import no_grad as no_grad
+from rushlight_autograd.mode import set_grad_enabled as set_grad_enabled
+from rushlight_tensor import state
+
+state.BACKWARD = backward

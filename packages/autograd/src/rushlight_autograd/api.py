@@ -1,0 +1,102 @@
+"""`backward` and `grad`: what the user says, checked and handed to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rushlight_autograd import engine
+from rushlight_tensor import cuda
+from rushlight_tensor.tensor import Tensor, wrap
+
+
+def backward(
+    tensors: Tensor | Sequence[Tensor],
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Add the gradients of `tensors` to `.grad` of the leaves.
+
+    Args:
+        tensors: Roots; each needs a gradient of its own shape unless it has one element.
+        grad_tensors: Gradients of the roots; `None` stands for 1.
+        retain_graph: Keep the graph for another pass; defaults to `create_graph`.
+        create_graph: Record the pass, for higher derivatives.
+        inputs: Store gradients in these leaves only.
+    Raises:
+        RuntimeError: A root that requires no grad, or has several elements and no gradient.
+    """
+    roots = _sequence(tensors)
+    grads = _roots_grads(roots, grad_tensors)
+    keep = create_graph if retain_graph is None else retain_graph
+    if inputs is None:
+        engine.run(roots, grads, retain_graph=keep, create_graph=create_graph)
+        return
+    leaves = _sequence(inputs)
+    if not leaves:
+        raise RuntimeError("'inputs' argument to backward() cannot be empty.")
+    for leaf, g in zip(leaves, engine.run(roots, grads, retain_graph=keep, create_graph=create_graph, inputs=leaves), strict=True):
+        if g is not None:
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the sum of `outputs` with respect to `inputs`; nothing is stored in `.grad`.
+
+    Raises:
+        RuntimeError: An input that requires no grad, or that no output depends on (unless `allow_unused`).
+    """
+    if is_grads_batched:
+        raise RuntimeError("grad: is_grads_batched=True is not supported; call grad once per row of grad_outputs")
+    roots, wanted = _sequence(outputs), _sequence(inputs)
+    for t in wanted:
+        if not t._requires_grad:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    grads = _roots_grads(roots, grad_outputs)
+    keep = create_graph if retain_graph is None else retain_graph
+    found = engine.run(roots, grads, retain_graph=keep, create_graph=create_graph, inputs=wanted)
+    if materialize_grads:
+        found = [wrap(np.zeros_like(t._array)) if g is None else g for t, g in zip(wanted, found, strict=True)]
+    if any(g is None for g in found) and not allow_unused:
+        raise RuntimeError(
+            "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "
+            "this is the desired behavior."
+        )
+    return tuple(found)
+
+
+def _sequence(x: Any) -> list[Tensor]:
+    return [x] if isinstance(x, Tensor) else list(x)
+
+
+def _roots_grads(roots: list[Tensor], given: Any) -> list[Tensor]:
+    gs = [None] * len(roots) if given is None else [given] if isinstance(given, Tensor) else list(given)
+    if len(gs) != len(roots):
+        raise RuntimeError(f"got {len(roots)} tensors and {len(gs)} gradients")
+    out = []
+    for i, (root, g) in enumerate(zip(roots, gs, strict=True)):
+        if not root._requires_grad:
+            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+        if g is None:
+            if root._array.size != 1:
+                raise RuntimeError("grad can be implicitly created only for scalar outputs")
+            g = wrap(cuda.like(root._array, np.ones(root._array.shape, root._array.dtype)))
+        elif g._array.shape != root._array.shape:
+            raise RuntimeError(
+                f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has a shape of {root.shape}."
+            )
+        out.append(g)
+    return out

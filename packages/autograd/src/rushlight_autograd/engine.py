@@ -1,0 +1,266 @@
+"""The backward pass: from the gradients of some results to those of the leaves, each node once, in order.
+
+Note [Order of the backward pass]
+    A first walk counts, for every node and leaf, how many gradients will arrive; a node runs when the last one has.
+    So a leaf's gradient is stored, and its hooks run, at the earliest moment at which it is final: this is what lets
+    data parallelism send it while the rest of the pass goes on.
+
+Note [Who owns a gradient]
+    A rule may return what it was given (`add`), a view, or something that was saved.  Only an array that the rule has
+    freshly made is stored in `.grad` as it is; everything else is copied, or two leaves would share their gradient.
+
+Note [Bare gradients]
+    Unless the pass itself is recorded (`create_graph`) or traced, gradients travel as arrays, and become tensors for the
+    rules and hooks that need them.  See also Note [Arithmetic rules].
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor import dispatch
+from rushlight_tensor.dispatch import MODE, edge
+from rushlight_tensor.graph import Node, Slot, pull
+from rushlight_tensor.ops.cast import cast, clone
+from rushlight_tensor.ops.reduce import sum_to_size
+from rushlight_tensor.tensor import Tensor, wrap
+
+
+class _Pass(threading.local):
+    callbacks: list[Callable[[], None]] | None = None
+
+
+_PASS = _Pass()
+
+
+def queue_callback(fn: Callable[[], None]) -> None:
+    """Call `fn` once, at the end of the backward pass that is running.  Raises RuntimeError when none is."""
+    if _PASS.callbacks is None:
+        raise RuntimeError("queue_callback: no backward pass is running in this thread; call it from a gradient hook")
+    _PASS.callbacks.append(fn)
+
+
+def run(
+    roots: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    *,
+    retain_graph: bool,
+    create_graph: bool,
+    inputs: Sequence[Tensor] | None = None,
+) -> list[Tensor | None]:
+    """Run the graph backward from `roots`.
+
+    Args:
+        roots: Tensors that require grad.
+        grads: The gradient of each root, of its shape.
+        retain_graph: Keep what the nodes saved, so that the graph can be walked again.
+        create_graph: Record the pass itself, for higher derivatives.
+        inputs: Return the gradients of these and store none; `None` stores into `.grad` of the leaves.
+    """
+    before, outer = MODE.grad, _PASS.callbacks
+    MODE.grad, _PASS.callbacks = create_graph, []
+    try:
+        found = _Walk(create_graph, retain_graph, inputs).from_roots(roots, grads)
+        for fn in _PASS.callbacks:
+            fn()
+        return found
+    finally:
+        MODE.grad, _PASS.callbacks = before, outer
+
+
+class _Walk:
+    """One backward pass: what has arrived where, and how much is still to come."""
+
+    __slots__ = ("arrived", "bare", "create_graph", "found", "pending", "retain_graph", "targets")
+
+    def __init__(self, create_graph: bool, retain_graph: bool, inputs: Sequence[Tensor] | None) -> None:
+        self.create_graph, self.retain_graph = create_graph, retain_graph
+        self.bare = not create_graph and dispatch.INTERCEPT is None
+        self.targets = None if inputs is None else [edge(t) for t in inputs]
+        self.arrived: dict[Any, Any] = {}
+        self.pending: dict[Any, int] = {}
+        self.found: dict[Any, Tensor] = {}
+
+    def from_roots(self, roots: Sequence[Tensor], grads: Sequence[Tensor]) -> list[Tensor | None]:
+        starts = []
+        for root, t in zip(roots, grads, strict=True):
+            e = edge(root)
+            g = t._array if self.bare else t
+            if type(e) is Slot:
+                self._fill_slot(e, g)
+                e = e.parent
+            elif e in self.arrived:
+                self.arrived[e] = self.arrived[e] + g
+            else:
+                self.arrived[e] = g if isinstance(e, Node) else self._own(g)
+            starts.append(e)
+        self.pending = _count(starts, self.targets)
+        self._walk([e for e in dict.fromkeys(starts) if self.pending[e] == 0])
+        if self.targets is None:
+            return []
+        return [self.found.get(e) for e in self.targets]
+
+    def _walk(self, ready: list[Any]) -> None:  # the hot loop of the backward pass
+        arrived, pending, targets, bare = self.arrived, self.pending, self.targets, self.bare
+        reduce = _sum_array_to if bare else sum_to_size
+        while ready:
+            n = ready.pop()
+            g = arrived.pop(n, None)
+            if isinstance(n, Tensor):
+                if g is not None:
+                    self._finish_leaf(n, wrap(np.asarray(g) if isinstance(g, np.generic) else g) if bare else g)
+                continue
+            edges = n.edges
+            op = n.op
+            if g is None:
+                gradients: Any = [None] * len(edges)
+            elif n.hooks is not None or targets is not None or type(n) is Slot or type(g) is dict:
+                gradients = self._node_in_detail(n, g)
+            elif bare:
+                if op is not None and op.pull_bare is not None:
+                    gradients = op.pull_bare(n, g, edges)
+                else:
+                    gradients = _pull_wrapped(n, g, edges)
+            else:
+                gradients = pull(n, g, edges, self.create_graph)
+            if not self.retain_graph and n.saved:
+                n.saved = None
+            for e, ge in zip(edges, gradients):  # noqa: B905 - one rule per input is checked when an op is declared
+                if e is None:
+                    continue
+                left = pending.get(e)
+                if left is None:
+                    continue
+                if ge is not None:
+                    inner = isinstance(e, Node)
+                    shape = e.shape if inner else e._array.shape
+                    if ge.shape != shape:
+                        ge = reduce(ge, shape)
+                    have = arrived.get(e)
+                    if have is None:
+                        if not inner and (not bare or ge is g or ge.base is not None or op is None):
+                            ge = self._own(ge)
+                        arrived[e] = ge
+                    elif inner or not bare:
+                        arrived[e] = have + ge
+                    else:
+                        have += ge
+                        arrived[e] = have
+                pending[e] = left = left - 1
+                if left == 0:
+                    ready.append(e)
+
+    def _node_in_detail(self, n: Node, g: Any) -> Any:
+        """The steps of the hot loop for nodes with hooks, several results, or gradients that were asked for by name."""
+        if type(g) is dict:
+            g = tuple([self._tensor(g.get(i)) for i in range(len(n.shape))])
+        else:
+            g = self._tensor(g)
+        if n.hooks is not None:
+            g = _call_hooks(n.hooks, g)
+        if self.targets is not None and any(n is t for t in self.targets):
+            self.found[n] = g
+        if type(n) is Slot:
+            self._fill_slot(n, g._array if self.bare else g)
+            return (None,)
+        wanted = [e if e is not None and e in self.pending else None for e in n.edges]
+        if self.targets is not None and not any(e is not None for e in wanted):
+            return [None] * len(n.edges)
+        out = pull(n, g, wanted, self.create_graph)
+        return [t._array if t is not None else None for t in out] if self.bare else out
+
+    def _tensor(self, g: Any) -> Any:
+        if g is None or isinstance(g, Tensor):
+            return g
+        return wrap(np.asarray(g) if isinstance(g, np.generic) else g)
+
+    def _fill_slot(self, slot: Slot, g: Any) -> None:
+        parts = self.arrived.setdefault(slot.parent, {})
+        parts[slot.index] = parts[slot.index] + g if slot.index in parts else g
+
+    def _own(self, g: Any) -> Any:
+        """A gradient that nobody else holds.  See Note [Who owns a gradient]."""
+        if self.bare:
+            return np.array(g) if isinstance(g, (np.ndarray, np.generic)) else g.copy()
+        return clone(g)
+
+    def _finish_leaf(self, leaf: Tensor, g: Tensor) -> None:
+        hooks = leaf._hooks
+        if hooks is not None and hooks.before:
+            g = _call_hooks(hooks.before, g)
+        if g._array.dtype != leaf._array.dtype:
+            g = cast(g, dtype=leaf._array.dtype)
+        if self.targets is not None:
+            self.found[leaf] = g
+            return
+        have = leaf.grad
+        if have is None:
+            leaf.grad = g
+        elif not self.bare or have._requires_grad or have._array.shape != g._array.shape:
+            leaf.grad = have + g
+        else:
+            have._array += g._array
+            have._version += 1
+        if hooks is not None:
+            for fn in list(hooks.after.values()):
+                fn(leaf)
+
+
+def _pull_wrapped(n: Node, g: Any, edges: Sequence[Any]) -> list[Any]:
+    tensors = pull(n, wrap(np.asarray(g) if isinstance(g, np.generic) else g), edges, False)
+    return [t._array if t is not None else None for t in tensors]
+
+
+def _sum_array_to(g: Any, shape: tuple[int, ...]) -> Any:
+    lead = g.ndim - len(shape)
+    over = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and g.shape[lead + i] != 1])
+    return (g.sum(axis=over) if over else g).reshape(shape)
+
+
+def _count(starts: list[Any], targets: list[Any] | None) -> dict[Any, int]:
+    """How many gradients each reachable node and leaf will get; with targets, only those on a way to one of them."""
+    pending: dict[Any, int] = dict.fromkeys(starts, 0)
+    stack = list(pending)
+    order = []
+    while stack:
+        n = stack.pop()
+        if isinstance(n, Tensor):
+            continue
+        order.append(n)
+        for e in n.edges:
+            if e is None:
+                continue
+            if e in pending:
+                pending[e] += 1
+            else:
+                pending[e] = 1
+                stack.append(e)
+    if targets is None:
+        return pending
+    useful = set(targets)
+    changed = True
+    while changed:  # `order` is not topological; a few rounds settle it
+        changed = False
+        for n in reversed(order):
+            if n not in useful and any(e in useful for e in n.edges):
+                useful.add(n)
+                changed = True
+    counts = {e: 0 for e in pending if e in useful or e in starts}
+    for n in order:
+        if n in counts:
+            for e in n.edges:
+                if e in counts:
+                    counts[e] += 1
+    return counts
+
+
+def _call_hooks(hooks: dict[int, Any], g: Tensor) -> Tensor:
+    for fn in list(hooks.values()):
+        out = fn(g)
+        if out is not None:
+            g = out
+    return g

@@ -1,0 +1,82 @@
+"""The one module that knows CuPy, and it imports it only when a CUDA tensor is first asked for."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+AS_CPU = object()
+"""`cuda=AS_CPU` in a record: `cpu` is written in NumPy's public functions, which CuPy arrays take over as they are."""
+
+
+@cache
+def cupy() -> Any:
+    """The CuPy module.  Raises RuntimeError, in PyTorch's words, where there is none or it finds no GPU."""
+    try:
+        import cupy as cp
+    except ImportError as e:
+        raise RuntimeError(
+            "Torch not compiled with CUDA enabled: CuPy is not installed; pip install 'rushlight-tensor[cuda]'"
+        ) from e
+    if not cp.cuda.is_available():
+        raise RuntimeError("No CUDA GPUs are available: CuPy found no device or no driver; use device='cpu'")
+    return cp
+
+
+def is_available() -> bool:
+    """Whether CUDA tensors can be made here."""
+    try:
+        cupy()
+    except RuntimeError:
+        return False
+    return True
+
+
+def device_count() -> int:
+    """The number of CUDA devices; 0 where there are none."""
+    return int(cupy().cuda.runtime.getDeviceCount()) if is_available() else 0
+
+
+def is_cuda(array: Any) -> bool:
+    """Whether an array lives on a CUDA device."""
+    return not isinstance(array, np.ndarray)
+
+
+def to_device(array: Any, index: int) -> Any:
+    """A copy of `array` on CUDA device `index`, or itself if it is there already."""
+    cp = cupy()
+    if index >= cp.cuda.runtime.getDeviceCount():
+        raise RuntimeError(f"CUDA error: invalid device ordinal: cuda:{index}, found {device_count()} device(s)")
+    if is_cuda(array) and array.device.id == index:
+        return array
+    with cp.cuda.Device(index):
+        return cp.asarray(array)
+
+
+def to_host(array: Any) -> Any:
+    """The array in host memory; itself if it is there already."""
+    return array if isinstance(array, np.ndarray) else cupy().asnumpy(array)
+
+
+def like(other: Any, array: Any) -> Any:
+    """`array` (NumPy) on the device of `other`."""
+    return array if other is None or isinstance(other, np.ndarray) else to_device(array, other.device.id)
+
+
+def run(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
+    """Run an op on CuPy arrays: a generated elementwise kernel, the op's own launcher, or its NumPy text on CuPy."""
+    from rushlight_tensor.kernels import elementwise_cuda
+
+    if any(isinstance(a, np.ndarray) for a in arrays):
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, but found at least two devices, cuda and cpu! ({op.name})"
+        )
+    if op.expr is not None:
+        return elementwise_cuda.launch(op, arrays, attrs)
+    if op.cuda is AS_CPU:
+        return op.cpu(*arrays, **attrs)
+    if op.cuda is None:
+        raise RuntimeError(f"{op.name}: no CUDA kernel yet; move its inputs with .cpu()")
+    return op.cuda(*arrays, **attrs)

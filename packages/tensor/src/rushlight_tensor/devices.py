@@ -1,0 +1,61 @@
+"""Devices: where a tensor's memory is, under PyTorch's names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rushlight_tensor import cuda
+
+
+class device:
+    """`device("cpu")`, `device("cuda")`, `device("cuda:1")` or `device("cuda", 1)`; raises RuntimeError for other kinds."""
+
+    __slots__ = ("index", "type")
+
+    type: str
+    index: int | None
+
+    def __init__(self, type: Any, index: int | None = None) -> None:
+        if isinstance(type, device):
+            self.type, self.index = type.type, type.index
+            return
+        if isinstance(type, int):
+            self.type, self.index = "cuda", type
+            return
+        if not isinstance(type, str):
+            raise TypeError(f"device(): argument 'type' must be str, int or device, not {type.__class__.__name__}")
+        kind, _, number = type.partition(":")
+        if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+            raise RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {type}")
+        self.type, self.index = kind, int(number) if number else index
+
+    def __repr__(self) -> str:
+        return f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, device) and (self.type, self.index) == (other.type, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+    def __reduce__(self) -> Any:
+        return device, (self.type, self.index)
+
+
+CPU = device("cpu")
+
+
+def of(array: Any) -> device:
+    """The device that an array is on."""
+    return device("cuda", array.device.id) if cuda.is_cuda(array) else CPU
+
+
+def place(array: Any, on: Any) -> Any:
+    """`array` on a device; itself if it is there already.  Raises RuntimeError, as PyTorch, where there is no GPU."""
+    if on is None:
+        return array
+    d = device(on)
+    return cuda.to_host(array) if d.type == "cpu" else cuda.to_device(array, d.index or 0)

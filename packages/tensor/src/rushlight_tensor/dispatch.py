@@ -1,0 +1,357 @@
+"""From a call to a result: promote, execute, wrap, record.  The hot path of the framework.
+
+    call(op, xs, attrs)  any op       promote → execute → wrap → record
+    fast_path(op)        unary and binary ops without attributes: the same as one straight line
+
+Note [The straight line]
+    `x * y` on four numbers costs NumPy 0.25 µs; all that happens here has to fit into a fraction of a microsecond more
+    (`benchmarks/overhead.py`).  So the closures below handle one case, NumPy arrays of one dtype, and hand everything
+    else to `call`: other dtypes, other devices, an interceptor, odd operands.  They test by trying (`x._array`) or by
+    identity (`is`), and read no thread-local unless a gradient is wanted.  NumPy's floating point warnings are silenced
+    by one filter on our modules at import (PyTorch gives none); entering `np.errstate` on each call would cost 0.3 µs.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor import cuda
+from rushlight_tensor.graph import INPUT, OUT, Node, Slot, save
+from rushlight_tensor.infer import Aval
+from rushlight_tensor.promote import category
+from rushlight_tensor.tensor import Tensor, View, wrap
+
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"rushlight_")  # See Note [The straight line]
+
+ndarray = np.ndarray
+_NUMBERS = (int, float, complex)  # bool is an int
+INTERCEPT: Any = None
+"""Who executes instead of us: the tracer, or anomaly mode.  See `set_intercept`."""
+
+
+class _Mode(threading.local):
+    grad = True
+    inference = False
+
+
+MODE = _Mode()
+"""Grad mode of this thread."""
+
+
+def set_intercept(interceptor: Any) -> Any:
+    """Install an object whose `execute(op, arrays, attrs)`, `recorded(node)` and `read(tensor)` are called; returns the old."""
+    global INTERCEPT
+    old, INTERCEPT = INTERCEPT, interceptor
+    return old
+
+
+_new = object.__new__
+
+
+# ---------------------------------------------------------------------------------------------------- the hot path
+
+
+def fast_path(op: Any) -> Callable[..., Tensor] | None:
+    """The straight line for unary and binary ops without attributes; `None` for the others."""
+    if op.defaults or op.view or op.variadic:
+        return None
+    if (op.arity == 1 and op.vjp is not None) or (op.arity == 1 and op.promote is not None):
+        return _unary(op)
+    if op.arity == 2 and op.promote is not None:
+        return _binary(op)
+    return None
+
+
+def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
+    cpu = op.cpu
+    keeps_dtype = op.vjp is not None  # comparisons give bool and have no gradient
+    both = op.saves == ((INPUT, 0), (INPUT, 1))
+    none = op.saves == ()
+    differentiable = op.vjp is not None
+
+    def fast(a: Any, b: Any) -> Tensor:  # See Note [The straight line]
+        if isinstance(b, Tensor) and isinstance(a, Tensor):
+            x = a._array
+            y = b._array
+            if x.dtype is not y.dtype or INTERCEPT is not None or type(x) is not ndarray:
+                return call(op, (a, b), {})
+        elif type(b) is float or type(b) is int:
+            if not isinstance(a, Tensor) or a._array.dtype.kind != "f" or INTERCEPT is not None:
+                return call(op, (a, b), {})
+            x = a._array
+            if type(x) is not ndarray:
+                return call(op, (a, b), {})
+            y = b
+        else:
+            return call(op, (a, b), {})
+        try:
+            z = cpu(x, y)
+        except (ValueError, TypeError, OverflowError):
+            return call(op, (a, b), {})
+        if type(z) is not ndarray:
+            if not isinstance(z, np.generic):
+                return call(op, (a, b), {})
+            z = np.asarray(z)
+        if keeps_dtype and z.dtype is not x.dtype:
+            return call(op, (a, b), {})
+        t = _new(Tensor)
+        t._array = z
+        t.grad = t._view = t._hooks = None
+        t._version = 0
+        if differentiable and (a._requires_grad or (y is not b and b._requires_grad)) and MODE.grad:
+            n = _new(Node)
+            n.op = op
+            n.attrs = _NO_ATTRS
+            n.hooks = None
+            n.stale = False
+            n.shape = z.shape
+            if both:
+                va = a._version if a._view is None else sync(a)
+                if y is b:
+                    n.saved = (a, b)
+                    n.versions = (va, None)
+                    n.edges = (a._node or a, None)
+                else:
+                    n.saved = (a, b)
+                    n.versions = (va, b._version if b._view is None else sync(b))
+                    n.edges = (a._node or (a if a._requires_grad else None), b._node or (b if b._requires_grad else None))
+            else:
+                if not none:
+                    save(n, (a, b), (z,))
+                else:
+                    n.saved = n.versions = ()
+                n.edges = (edge(a), None if y is b else edge(b))
+            t._node = n
+            t._requires_grad = True
+        else:
+            t._node = None
+            t._requires_grad = False
+        return t
+
+    return fast
+
+
+def _unary(op: Any) -> Callable[[Any], Tensor]:
+    cpu = op.cpu
+    one = op.saves == ((INPUT, 0),)
+    out = op.saves == ((OUT, 0),)
+    differentiable = op.vjp is not None
+
+    def fast(a: Any) -> Tensor:  # See Note [The straight line]
+        if not isinstance(a, Tensor) or INTERCEPT is not None:
+            return call(op, (a,), {})
+        x = a._array
+        if type(x) is not ndarray or x.dtype.kind != "f":
+            return call(op, (a,), {})
+        z = cpu(x)
+        if type(z) is not ndarray:
+            z = np.asarray(z)
+        t = _new(Tensor)
+        t._array = z
+        t.grad = t._view = t._hooks = None
+        t._version = 0
+        if differentiable and a._requires_grad and MODE.grad:
+            n = _new(Node)
+            n.op = op
+            n.attrs = _NO_ATTRS
+            n.hooks = None
+            n.stale = False
+            n.shape = z.shape
+            version = a._version if a._view is None else sync(a)
+            if one:
+                n.saved = (a,)
+                n.versions = (version,)
+            elif out:
+                n.saved = (z,)
+                n.versions = (None,)
+            else:
+                save(n, (a,), (z,))
+            n.edges = (a._node or a,)
+            t._node = n
+            t._requires_grad = True
+        else:
+            t._node = None
+            t._requires_grad = False
+        return t
+
+    return fast
+
+
+_NO_ATTRS: dict[str, Any] = {}
+
+
+# ------------------------------------------------------------------------------------------------- the general path
+
+
+def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
+    """Run any op on tensors (or, where it promotes, Python numbers), with a complete set of attributes."""
+    xs = operands(op, xs)
+    grad = False
+    arrays = []
+    for x in xs:
+        if isinstance(x, Tensor):
+            arrays.append(x._array)
+            grad = grad or x._requires_grad
+        else:
+            arrays.append(x)
+    result = execute(op, arrays, attrs)
+    grad = grad and op.vjp is not None and MODE.grad
+    if type(result) is tuple:
+        outs = tuple([wrap(_array(z)) for z in result])
+        if op.view:
+            for o in outs:
+                o._view = View(xs[0], op, attrs)
+        if grad:
+            record(op, xs, attrs, outs)
+        return outs
+    out = wrap(_array(result))
+    if op.view:
+        out._view = View(xs[0], op, attrs)
+    if grad and category(out._array.dtype) >= 2:
+        record(op, xs, attrs, (out,))
+    return out
+
+
+def execute(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
+    """Run the kernel: ours, or whatever the interceptor makes of it."""
+    if INTERCEPT is not None:
+        return INTERCEPT.execute(op, arrays, attrs)
+    return run(op, arrays, attrs)
+
+
+def run(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
+    """Run the kernel of the device that the arrays are on.  Raises the user's error where shapes or dtypes do not fit."""
+    for a in arrays:
+        if type(a) is not ndarray and a is not None and not isinstance(a, _NUMBERS):
+            return cuda.run(op, arrays, attrs)
+    try:
+        return op.cpu(*arrays, **attrs)
+    except Exception as e:
+        explain(op, arrays, attrs, e)
+        raise
+
+
+def explain(op: Any, arrays: list[Any], attrs: dict[str, Any], error: Exception) -> None:
+    """A kernel has failed: raise what `infer` says of these shapes and dtypes, or the error under the op's name."""
+    avals = [Aval(a.shape, a.dtype) if hasattr(a, "shape") else a for a in arrays]
+    try:
+        op.infer(*avals, **attrs)
+    except (RuntimeError, ValueError, IndexError, TypeError) as why:
+        raise why from None
+    if isinstance(error, (ValueError, TypeError)) and not str(error).startswith(op.name):
+        shapes = ", ".join(str(a.shape) if hasattr(a, "shape") else repr(a) for a in avals)
+        raise RuntimeError(f"{op.name}: {error} (inputs: {shapes})") from error
+
+
+def _array(z: Any) -> Any:
+    return np.asarray(z) if isinstance(z, np.generic) else z
+
+
+def operands(op: Any, xs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The inputs as tensors of the dtypes that the op computes in; Python numbers stay numbers where they may."""
+    for x in xs:
+        if not isinstance(x, Tensor) and (x is not None or op.promote is not None):
+            xs = tuple([operand(op, i, x) for i, x in enumerate(xs)])
+            break
+    if op.promote is None:
+        return xs
+    common = op.promote([x._array if isinstance(x, Tensor) else x for x in xs])
+    on = next((x._array for x in xs if isinstance(x, Tensor)), None)
+    out = []
+    for x in xs:
+        if isinstance(x, Tensor):
+            out.append(x if x._array.dtype == common else CAST(x, dtype=common))
+        elif on is None or common.kind not in "fiu" or (common.kind != "f" and isinstance(x, bool)):
+            out.append(wrap(cuda.like(on, np.asarray(x, dtype=common))))  # NumPy cannot be left to guess
+        else:
+            out.append(x)
+    return tuple(out)
+
+
+CAST: Any = None
+CLONE: Any = None
+COPY: Any = None
+"""The ops that convert, copy and write; set by `ops.cast`, because promotion and writing are differentiable."""
+
+
+def operand(op: Any, i: int, x: Any) -> Any:
+    if isinstance(x, Tensor) or (x is None and op.promote is None):
+        return x
+    if isinstance(x, np.generic):
+        x = x.item()
+    if isinstance(x, _NUMBERS) and op.promote is not None:
+        return x
+    if isinstance(x, ndarray):
+        return wrap(x)
+    name = op.input_names[min(i, op.arity - 1)]
+    raise TypeError(f"{op.name}(): argument {name!r} (position {i + 1}) must be Tensor, not {type(x).__name__}")
+
+
+# ------------------------------------------------------------------------------------------------------- recording
+
+
+def edge(x: Any) -> Any:
+    """What a gradient for `x` is sent to: its node, the leaf itself, or None."""
+    if not isinstance(x, Tensor) or not x._requires_grad:
+        return None
+    if x._view is not None:
+        sync(x)
+    return x._node or x
+
+
+def node_for(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], arrays: tuple[Any, ...]) -> Node:
+    """A node for `op(*xs)`, whose results are `arrays`."""
+    n = _new(Node)
+    n.op, n.attrs, n.hooks, n.stale = op, attrs, None, False
+    n.shape = arrays[0].shape
+    n.edges = tuple([edge(x) for x in xs])
+    save(n, xs, arrays)
+    return n
+
+
+def record(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], outs: tuple[Tensor, ...]) -> None:
+    """Make `outs` the results of a new node."""
+    n = node_for(op, xs, attrs, tuple([o._array for o in outs]))
+    if INTERCEPT is not None:
+        INTERCEPT.recorded(n)
+    if len(outs) == 1:
+        outs[0]._node, outs[0]._requires_grad = n, True
+        return
+    n.shape = tuple([o._array.shape for o in outs])
+    for i, o in enumerate(outs):
+        if category(o._array.dtype) >= 2:
+            o._node, o._requires_grad = Slot(n, i, o._array.shape), True
+
+
+# ------------------------------------------------------------------------------------------------ views, in place
+
+
+def sync(v: Tensor) -> int:
+    """Bring the node of a view up to date with in-place changes of its base; returns the version.  Note [Versions and views]"""
+    view = v._view
+    assert view is not None
+    base = view.base
+    now = base._version
+    if view.version != now:
+        view.version = now
+        if base._requires_grad and view.op is not None and view.op.vjp is not None:
+            out = replay(v, base)
+            v._node, v._requires_grad = out._node, out._requires_grad
+    return now
+
+
+def replay(v: Tensor, base: Tensor) -> Tensor:
+    """The view `v`, made again from `base` by the same operations (with gradients, where the mode has them)."""
+    view = v._view
+    if v is base or view is None:
+        return base
+    parent = replay(view.parent, base)
+    out = call(view.op, (parent,), view.attrs)
+    if type(out) is tuple:
+        out = next(o for o in out if o._array.__array_interface__["data"] == v._array.__array_interface__["data"])
+    return out

@@ -1,0 +1,246 @@
+"""The graph that is recorded: nodes, what they save, and how a gradient goes through one of them.
+
+Note [What a node holds]
+    A node points to its parents (nodes, or leaf tensors) and owns what its op's `save` names: inputs as tensors with
+    the version they had, results as bare arrays.  Nothing points back down, so a graph is freed by reference count.
+    An in-place operation on a result marks the node that saved it as `stale`; on an input it moves the version on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rushlight_tensor.promote import category
+from rushlight_tensor.tensor import Tensor, wrap
+
+INPUT, SHAPE, DTYPE, OUT, OUT_OF_MANY = range(5)  # what an item of `save` refers to
+
+
+class Node:
+    """One recorded operation: `edges` lead to what made its inputs, `saved` is what its gradient needs.
+
+    `shape` is that of the result; of an op with several results, a tuple of their shapes.
+    """
+
+    __slots__ = ("__weakref__", "attrs", "edges", "hooks", "op", "saved", "shape", "stale", "versions")
+
+    op: Any
+    edges: tuple[Any, ...]
+    saved: tuple[Any, ...] | None
+    versions: tuple[int | None, ...]
+    attrs: dict[str, Any]
+    shape: tuple[int, ...]
+    hooks: dict[int, Any] | None
+    stale: bool
+
+    def name(self) -> str:
+        """PyTorch's name of the node, such as `MulBackward0`."""
+        return "".join(w.capitalize() for w in self.op.name.split("_")) + "Backward0"
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """The parents, as PyTorch lists them."""
+        return tuple((e, e.index if type(e) is Slot else 0) for e in self.edges)
+
+
+class Slot(Node):
+    """One of several results of a node: gradients that arrive here are the node's gradient number `index`."""
+
+    __slots__ = ("index", "parent")
+
+    def __init__(self, parent: Node, index: int, shape: tuple[int, ...]) -> None:
+        self.parent, self.index, self.shape = parent, index, shape
+        self.op, self.hooks, self.stale, self.saved, self.edges = parent.op, None, False, (), (parent,)
+
+    def name(self) -> str:
+        return self.parent.name()
+
+
+class CustomNode(Node):
+    """A node with a rule of its own, `apply(g, needs)`: user functions, and writes into a part of a tensor."""
+
+    __slots__ = ()
+
+    def __init__(self, edges: tuple[Any, ...], shape: tuple[int, ...]) -> None:
+        self.op, self.hooks, self.stale, self.saved, self.attrs, self.versions = None, None, False, (), {}, ()
+        self.edges, self.shape = edges, shape
+
+    def apply(self, g: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        """One gradient, or None, per edge."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class Stale:
+    """Stands in for a saved tensor that was changed since; touching it explains."""
+
+    __slots__ = ("_why",)
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(self._why)
+
+    def __mul__(self, other: Any) -> Any:  # arithmetic does not ask __getattr__
+        raise RuntimeError(self._why)
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __neg__ = __mul__
+    __gt__ = __ge__ = __lt__ = __le__ = __mul__
+    __array_ufunc__ = None
+
+
+def selector(op: Any, item: str) -> tuple[int, int]:
+    """Where a name of `save` is found: (kind, index).  Index -1 of SHAPE: those of all inputs."""
+    name, _, of = item.partition(".")
+    if name.startswith("out") and name not in op.input_names:
+        return (OUT, 0) if name == "out" else (OUT_OF_MANY, int(name[3:]))
+    assert of in ("", "shape", "dtype") and (of or not op.variadic), f"op {op.name!r}: cannot save {item!r}"
+    kind = {"": INPUT, "shape": SHAPE, "dtype": DTYPE}[of]
+    return kind, -1 if op.variadic else op.input_names.index(name)
+
+
+def version(x: Tensor) -> int:
+    """How often the memory of `x` was changed in place."""
+    return x._version if x._view is None else x._view.base._version
+
+
+def save(n: Node, xs: tuple[Any, ...], arrays: tuple[Any, ...]) -> None:
+    """Fill `saved` and `versions` with what the op's `save` names."""
+    saved: list[Any] = []
+    versions: list[int | None] = []
+    for kind, i in n.op.saves:
+        v = None
+        if kind >= OUT:
+            item = arrays[i]
+        elif i < 0:
+            item = tuple([x._array.shape for x in xs])
+        else:
+            item = xs[i]
+            if isinstance(item, Tensor):
+                if kind == INPUT:
+                    v = version(item)
+                else:
+                    item = item._array.shape if kind == SHAPE else item._array.dtype
+            elif kind == SHAPE:
+                item = ()
+        saved.append(item)
+        versions.append(v)
+    n.saved, n.versions = tuple(saved), tuple(versions)
+
+
+def pull(n: Node, g: Any, edges: Sequence[Any], create_graph: bool) -> Sequence[Any]:
+    """The gradients of a node's inputs, as tensors, from that of its result; `None` in `edges` marks an unwanted one.
+
+    Raises RuntimeError where the graph was freed or saved data changed.
+    """
+    op = n.op
+    if op is None:
+        return n.apply(g, tuple([e is not None for e in edges]))  # type: ignore[attr-defined,no-any-return]
+    saved = unpack(n, create_graph)
+    if type(op.vjp) is not tuple:
+        return op.vjp.rule(g, tuple([e is not None for e in edges]), *saved, **n.attrs)  # type: ignore[no-any-return]
+    return [
+        None if rule is None or e is None else rule(g, *saved, **n.attrs)
+        for rule, e in zip(op.vjp, edges, strict=True)
+    ]
+
+
+def pull_bare(op: Any) -> Callable[[Node, Any, Sequence[Any]], Sequence[Any]] | None:
+    """The rules of an op on bare arrays, if they are arithmetic.
+
+    Note [Arithmetic rules]
+        A rule that names nothing but its arguments (`lambda g, x, y: g * y`) means the same on arrays as on tensors.
+        When no graph of the backward pass is wanted, the engine runs such rules on the arrays: half the cost per node.
+    """
+    rules = op.vjp
+    if type(rules) is not tuple or op.variadic:
+        return None
+    if any(r is None or r.__code__.co_names or r.__code__.co_freevars for r in rules):
+        return None
+    if op.saves == ((INPUT, 0), (INPUT, 1)) and not op.defaults:
+        return _pull_two(op, *rules)
+
+    def some(n: Node, g: Any, edges: Sequence[Any]) -> Sequence[Any]:
+        if g.dtype.kind == "V":  # bfloat16 times a Python number would leave NumPy as float32
+            return [t if t is None else t._array for t in pull(n, wrap(g), edges, False)]
+        saved = [s._array if isinstance(s, Tensor) else s for s in unpack(n, False)]
+        return [None if e is None else r(g, *saved, **n.attrs) for r, e in zip(rules, edges, strict=True)]
+
+    return some
+
+
+def _pull_two(op: Any, rule_x: Callable[..., Any], rule_y: Callable[..., Any]) -> Callable[..., Sequence[Any]]:
+    def two(n: Node, g: Any, edges: Sequence[Any]) -> Sequence[Any]:  # `some`, unrolled for `mul` and its like
+        if n.saved is None:
+            raise RuntimeError(_FREED)
+        if g.dtype.kind == "V":
+            return [t if t is None else t._array for t in pull(n, wrap(g), edges, False)]
+        a, b = n.saved
+        va, vb = n.versions
+        if va is None:
+            x = a
+        elif (a._version if a._view is None else a._view.base._version) == va:
+            x = a._array
+        else:
+            x = Stale(stale_text(a, op.name))
+        if vb is None:
+            y = b
+        elif (b._version if b._view is None else b._view.base._version) == vb:
+            y = b._array
+        else:
+            y = Stale(stale_text(b, op.name))
+        to_x, to_y = edges
+        return (
+            None if to_x is None else rule_x(g, x, y),
+            None if to_y is None else rule_y(g, x, y),
+        )
+
+    return two
+
+
+_FREED = (
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been "
+    "freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). Specify "
+    "retain_graph=True if you need to backward through the graph a second time or if you need to access saved tensors "
+    "after calling backward."
+)
+
+
+def unpack(n: Node, create_graph: bool) -> tuple[Any, ...]:
+    """What a node saved, as tensors; results get their place in the graph back, changed data becomes `Stale`."""
+    out: list[Any] = []
+    if n.saved is None:
+        raise RuntimeError(_FREED)
+    for (kind, i), item, v in zip(n.op.saves, n.saved, n.versions, strict=True):
+        if kind >= OUT:
+            t = wrap(item)
+            if n.stale:
+                out.append(Stale(stale_text(t, n.op.name)))
+                continue
+            if create_graph and category(item.dtype) >= 2:
+                t._node, t._requires_grad = (n if kind == OUT else Slot(n, i, item.shape)), True
+            out.append(t)
+        elif v is not None and version(item) != v:
+            out.append(Stale(stale_text(item, n.op.name)))
+        else:
+            out.append(item)
+    return tuple(out)
+
+
+def stale_text(x: Any, op: str) -> str:
+    """PyTorch's words for a saved tensor that has changed."""
+    shape = list(x._array.shape)
+    return (
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        f"[{dtype_title(x._array.dtype)}Tensor {shape}], saved by or written to by {op!r}. "
+        "Hint: use the out-of-place form of the operation, or clone() the tensor before changing it."
+    )
+
+
+def dtype_title(d: np.dtype[Any]) -> str:
+    names = {"float32": "Float", "float64": "Double", "int64": "Long", "int32": "Int", "float16": "Half", "bool": "Bool"}
+    return names.get(d.name, d.name)

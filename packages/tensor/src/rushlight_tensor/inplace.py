@@ -1,0 +1,150 @@
+"""In place: operations that write into memory that exists, and what that means for views and for the graph.
+
+    inplace(op, x, …)  the result goes into the memory of x, whose place in the graph is taken by the new node
+    mutate(op, xs)     an op that returns nothing and only writes into its inputs: the step of an optimizer
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor import dispatch
+from rushlight_tensor.dispatch import MODE, call, edge, node_for, run, sync
+from rushlight_tensor.graph import CustomNode, Node, Slot, Stale, dtype_title, pull, stale_text
+from rushlight_tensor.promote import category
+from rushlight_tensor.tensor import Tensor
+
+
+def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
+    """`x = op(x, *others)` in the memory of `x`.  Raises RuntimeError for leaves that require grad, as PyTorch."""
+    grad = MODE.grad and op.vjp is not None
+    if grad and x._requires_grad and x._node is None:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    if grad and x._view is not None and x._view.base._requires_grad and x._view.base._node is None:
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+    attrs = {**op.defaults, **attrs}
+    ys = operands_into(op, x, others)
+    xs = (x, *ys)
+    wants = grad and any(isinstance(t, Tensor) and t._requires_grad for t in xs)
+    n = node_for(op, xs, attrs, (x._array,)) if wants else None  # versions as they were before the change
+    _write(op, x, [y._array if isinstance(y, Tensor) else y for y in ys], attrs)
+    touch(x)
+    if n is None:
+        return x
+    if n.saved:  # what x was is gone; and saving x would make a cycle
+        gone = Stale(stale_text(x, op.name))
+        n.saved = tuple([gone if item is x else item for item in n.saved])
+        n.versions = tuple([None if item is gone else v for item, v in zip(n.saved, n.versions, strict=True)])
+    if x._view is None or x._view.op is None:
+        x._node, x._requires_grad = n, True
+    else:
+        base = x._view.base
+        base._node = WriteNode(base, x, n)
+        base._requires_grad = True
+        x._requires_grad = True
+        sync(x)
+    return x
+
+
+def operands_into(op: Any, x: Tensor, others: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The other operands, cast for an in-place op whose result has to fit into the dtype of `x`."""
+    ys = tuple([dispatch.operand(op, i + 1, y) for i, y in enumerate(others)])
+    if op.promote is None:
+        return ys
+    common = op.promote([x._array, *[y._array if isinstance(y, Tensor) else y for y in ys]])
+    if category(common) > category(x._array.dtype):
+        got, into = (dtype_title(d) for d in (common, x._array.dtype))
+        raise RuntimeError(f"result type {got} can't be cast to the desired output type {into}")
+    dtype = x._array.dtype
+    return tuple([dispatch.CAST(y, dtype=dtype) if isinstance(y, Tensor) and y._array.dtype != dtype else y for y in ys])
+
+
+def _write(op: Any, x: Tensor, ys: list[Any], attrs: dict[str, Any]) -> None:
+    """Compute into the memory of `x`."""
+    array = x._array
+    if dispatch.INTERCEPT is not None:
+        dispatch.INTERCEPT.write(op, array, ys, attrs)
+        return
+    write(op, array, ys, attrs)
+
+
+def write(op: Any, array: Any, ys: list[Any], attrs: dict[str, Any]) -> None:
+    """`array[...] = op(array, *ys)`, without a temporary where the kernel can."""
+    if not (type(array) is not np.ndarray or array.flags.writeable):
+        raise RuntimeError(f"{op.name}_: this tensor shares read-only memory (from_numpy or expand); clone() it first")
+    if type(array) is np.ndarray:
+        if op.into is not None:
+            op.into(array, *ys, **attrs)
+            return
+        if type(op.cpu) is np.ufunc and array.dtype.kind == "f":
+            try:
+                op.cpu(array, *ys, out=array)
+                return
+            except (ValueError, TypeError):
+                pass  # explained below
+    result = run(op, [array, *ys], attrs)
+    if result.shape != array.shape:
+        raise RuntimeError(
+            f"output with shape {list(array.shape)} doesn't match the broadcast shape {list(result.shape)}"
+        )
+    array[...] = result
+
+
+def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any]) -> None:
+    """Run an op that returns nothing and writes into its inputs, such as the step of an optimizer."""
+    attrs = {**op.defaults, **attrs}
+    arrays = [x._array for x in xs]
+    if dispatch.INTERCEPT is not None:
+        dispatch.INTERCEPT.mutate(op, arrays, attrs)
+    else:
+        run(op, arrays, attrs)
+    for x in xs:
+        touch(x)
+
+
+def touch(x: Tensor) -> None:
+    """Note that the memory of `x` was changed: versions move on, and a node that saved this result is stale."""
+    if x._view is None:
+        x._version += 1
+        node = x._node
+    else:
+        base = x._view.base
+        base._version += 1
+        node = base._node
+    if node is not None and node.op is not None and node.op.saves_out:
+        (node.parent if type(node) is Slot else node).stale = True
+
+
+class WriteNode(CustomNode):
+    """`base` after `op` was applied in place to its view: a gradient splits into the part outside and that of `op`."""
+
+    __slots__ = ("inner", "path")
+
+    def __init__(self, base: Tensor, view: Tensor, inner: Node) -> None:
+        super().__init__((edge(base), *inner.edges[1:]), base._array.shape)
+        self.inner = inner
+        path = []
+        at = view
+        while at is not base:
+            assert at._view is not None
+            path.append((at._view.op, at._view.attrs, at._array.shape))
+            at = at._view.parent
+        self.path = tuple(reversed(path))
+
+    def name(self) -> str:
+        return "CopySlices"
+
+    def apply(self, g: Tensor, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        whole = dispatch.CLONE(g)
+        part = whole
+        for op, attrs, shape in self.path:
+            part = call(op, (part,), attrs)
+            if type(part) is tuple:
+                part = next(p for p in part if p._array.shape == shape)
+        inner = pull(self.inner, dispatch.CLONE(part), [True, *[e if need else None for e, need in zip(self.edges[1:], needs[1:], strict=True)]], MODE.grad)
+        inplace(dispatch.COPY, part, inner[0] if inner[0] is not None else 0)
+        return (whole, *inner[1:])
+
+

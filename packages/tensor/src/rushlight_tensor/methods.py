@@ -1,0 +1,79 @@
+"""Operations as methods and operators of Tensor: every public op whose first argument is a tensor, bound once, here.
+
+A function of `ops` becomes a method when its first parameter is `input` or `x`; ops that keep the shape of that tensor also
+get their in-place form (`add_`).  What is not an op at all (`item`, `numpy`, `to`, …) is in `state.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from rushlight_tensor import dispatch, ops
+from rushlight_tensor.inplace import inplace
+from rushlight_tensor.op import Op
+from rushlight_tensor.ops import elementwise as e
+from rushlight_tensor.ops import select as s
+from rushlight_tensor.tensor import Tensor
+
+
+def _method(fn: Any) -> Callable[..., Any]:
+    if not isinstance(fn, Op):
+        return fn  # type: ignore[no-any-return]
+    if fn.fast is not None:
+        return fn.fast
+
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return fn(self, *args, **kwargs)
+
+    method.__name__ = fn.name
+    return method
+
+
+def _inplace(fn: Any) -> Callable[..., Tensor]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if isinstance(fn, Op):
+            return inplace(fn, self, *args, **kwargs)
+        return inplace(dispatch.COPY, self, fn(self, *args, **kwargs))
+
+    method.__name__ = f"{getattr(fn, 'name', None) or fn.__name__}_"
+    return method
+
+
+def _reflected(op: Op) -> Callable[[Tensor, Any], Any]:
+    def operator(self: Tensor, other: Any) -> Any:
+        return dispatch.call(op, (other, self), {})
+
+    return operator
+
+
+def _operator(op: Op) -> Callable[[Tensor, Any], Any]:
+    return op.fast  # type: ignore[return-value]
+
+
+def _takes_tensor(fn: Any) -> bool:
+    if isinstance(fn, Op):
+        return not fn.variadic
+    first = next(iter(inspect.signature(fn).parameters), "")
+    return first in ("input", "x")
+
+
+def bind() -> None:
+    """Install methods and operators."""
+    for name, fn in ops.public().items():
+        if _takes_tensor(fn) and name not in vars(Tensor):
+            setattr(Tensor, name, _method(fn))
+            if (isinstance(fn, Op) and fn.promote is not None and not name.startswith(("is", "logical"))) or name in ops.INPLACE:
+                setattr(Tensor, f"{name}_", _inplace(fn))
+    for name, op in {
+        "add": e.add, "sub": e.sub, "mul": e.mul, "truediv": e.div, "floordiv": e.floor_divide, "mod": e.remainder, "pow": e.pow,
+        "and": s.bitwise_and, "or": s.bitwise_or, "xor": s.bitwise_xor,
+    }.items():  # fmt: skip
+        setattr(Tensor, f"__{name}__", _operator(op))
+        setattr(Tensor, f"__r{name}__", _reflected(op))
+        setattr(Tensor, f"__i{name}__", _inplace(op))
+    for name, op in {"lt": s.lt, "le": s.le, "gt": s.gt, "ge": s.ge, "eq": s.eq, "ne": s.ne}.items():
+        setattr(Tensor, f"__{name}__", _operator(op))
+    for name, op in {"neg": e.neg, "abs": e.abs, "invert": s.bitwise_not}.items():
+        setattr(Tensor, f"__{name}__", _method(op))

@@ -1,0 +1,129 @@
+"""One op, one record: what an operation is, for every part of the system that has to know.
+
+An `Op` is also the function people call: `exp(x)` runs it.  Consumers read the record and nothing else; none of them
+keeps a list of op names of its own:
+
+    eager CPU      cpu      on NumPy arrays
+    eager CUDA     expr     as an elementwise kernel, or `cuda`, for the others
+    autograd       vjp      in public ops, so that it can be differentiated and traced again; `save` says what it needs
+    jit, export    infer    shapes and dtypes without data; `expr` again, fused
+    tests          samples  in tests/ops/samples.py; an op without samples fails the suite
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rushlight_tensor import dispatch, graph
+from rushlight_tensor.cuda import AS_CPU as AS_CPU
+
+REGISTRY: dict[str, Op] = {}
+
+class joint:
+    """Marks a vjp that makes several gradients in one pass: `(g, needs, *saved, **attrs) -> one gradient per input`."""
+
+    __slots__ = ("rule",)
+
+    def __init__(self, rule: Callable[..., tuple[Any, ...]]) -> None:
+        self.rule = rule
+
+
+class Op:
+    """A differentiable or declared non-differentiable operation on tensors.
+
+    Args:
+        name: The PyTorch name; also the key in `REGISTRY`.
+        infer: `(*avals, **attrs) -> Aval`, shape and dtype of the result (a tuple of them for several results); raises
+            the user's shape errors.  Its signature names the inputs (no default) and the attributes (default).
+        cpu: `(*arrays, **attrs) -> array` on NumPy arrays, the reference for every other backend.
+        vjp: A tuple with one rule per input, `(g, *saved, **attrs) -> gradient`, each called only when that gradient is
+            wanted and `None` where there is none; or `joint(rule)`; or `None` for an op without gradient, as `argmax`.
+            Rules ignore broadcasting: the engine sums a gradient to the shape of the input it belongs to.
+        save: What `vjp` reads, in order: inputs by the names in `infer`, `name.shape`, `name.dtype` for these alone, `out`
+            for the result (`out0`, `out1`, … for several).
+        expr: One C expression over `{x}`, `{y}`, … and attribute names, for ops that act element by element.
+        cuda: `(*arrays, **attrs) -> array` on CuPy arrays for ops without `expr`, or `AS_CPU`.
+        promote: `promote.same` or `promote.to_float`: the dtype in which `cpu` computes.  `None`: inputs as they come.
+        view: The result shares memory with the first input.
+        into: `(array, *others, **attrs)`, writes the result into the memory of the first input; for ops with a faster
+            way than computing it and copying (ufuncs have one of their own).
+    """
+
+    __slots__ = (
+        "__weakref__", "arity", "attr_names", "cpu", "cuda", "defaults", "expr", "fast", "home", "infer", "input_names", "into",
+        "name", "promote", "pull_bare", "save", "saves", "saves_out", "variadic", "view", "vjp",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        infer: Callable[..., Any],
+        cpu: Callable[..., Any],
+        vjp: tuple[Callable[..., Any] | None, ...] | joint | None,
+        save: tuple[str, ...] = (),
+        expr: str | None = None,
+        cuda: Any = None,
+        promote: Callable[..., Any] | None = None,
+        view: bool = False,
+        into: Callable[..., None] | None = None,
+    ) -> None:
+        assert name not in REGISTRY, f"op {name!r} is declared twice"
+        assert expr is None or cuda is None, f"op {name!r}: `expr` already says what CUDA does"
+        self.name, self.infer, self.cpu, self.vjp, self.save = name, infer, cpu, vjp, save
+        self.expr, self.cuda, self.promote, self.view, self.into = expr, cuda, promote, view, into
+        self.home: str = sys._getframe(1).f_globals["__name__"]  # the file that declares it, which also exports it
+        parameters = inspect.signature(infer).parameters.values()
+        inputs = [p for p in parameters if p.default is p.empty]
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in inputs)
+        self.input_names = tuple(p.name for p in inputs)
+        self.arity = len(inputs)
+        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.attr_names = tuple(self.defaults)
+        self.saves = tuple(graph.selector(self, item) for item in save)
+        self.saves_out = any(kind >= graph.OUT for kind, _ in self.saves)
+        assert not isinstance(vjp, tuple) or len(vjp) == self.arity, f"op {name!r}: one vjp rule per input"
+        self.fast = dispatch.fast_path(self)
+        self.pull_bare = graph.pull_bare(self)
+        REGISTRY[name] = self
+
+    def __call__(self, *args: Any, **attrs: Any) -> Any:
+        if self.fast is not None and not attrs:
+            return self.fast(*args)
+        xs, attrs = self.bind(args, attrs)
+        return dispatch.call(self, xs, attrs)
+
+    def bind(self, args: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Sort the arguments of a call into inputs and a complete set of attributes.  Raises TypeError like a call."""
+        if self.variadic:
+            return args, {**self.defaults, **attrs}
+        xs, rest = args[: self.arity], args[self.arity :]
+        if len(xs) < self.arity:  # given by keyword, under our names or PyTorch's
+            torch_names = ("input", "other")
+            for i, name in enumerate(self.input_names[len(xs) :], len(xs)):
+                key = name if name in attrs else torch_names[i] if i < 2 else name
+                if key not in attrs:
+                    raise TypeError(f"{self.name}() missing 1 required positional argument: {key!r}")
+                xs = (*xs, attrs.pop(key))
+        if len(rest) > len(self.attr_names):
+            most = self.arity + len(self.attr_names)
+            raise TypeError(f"{self.name}() takes {most} positional arguments but {len(args)} were given")
+        given = dict(zip(self.attr_names, rest, strict=False))
+        for name, value in attrs.items():
+            if name not in self.defaults:
+                raise TypeError(f"{self.name}() got an unexpected keyword argument {name!r}")
+            given[name] = value
+        return xs, {**self.defaults, **given}
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return _lookup, (self.name,)
+
+
+def _lookup(name: str) -> Op:
+    return REGISTRY[name]

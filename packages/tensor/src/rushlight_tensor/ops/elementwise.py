@@ -1,0 +1,333 @@
+"""Elementwise arithmetic and functions: each op is a NumPy ufunc, one C expression and a gradient.
+
+Broadcasting appears nowhere below: autograd sums a gradient to the shape of the input it belongs to.
+
+Note [Gradients at kinks]
+    Where a function has no derivative (`relu` at 0, `abs` at 0) the value is PyTorch's, not the mathematically
+    symmetric one, because saved training runs depend on it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.infer import binary_float, binary_promoted, unary_float, unary_same
+from rushlight_tensor.op import Op
+from rushlight_tensor.ops.select import where
+from rushlight_tensor.promote import same, to_float
+
+# Arithmetic
+
+add = Op("add", infer=binary_promoted, promote=same, cpu=np.add, expr="{x} + {y}", vjp=(lambda g: g, lambda g: g))
+
+
+def _sub_aval(x: Any, y: Any) -> Any:
+    out = binary_promoted(x, y)
+    if out.dtype.kind == "b":
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator instead."
+        )
+    return out
+
+
+sub = Op("sub", infer=_sub_aval, promote=same, cpu=np.subtract, expr="{x} - {y}", vjp=(lambda g: g, lambda g: -g))
+
+mul = Op(
+    "mul",
+    infer=binary_promoted,
+    promote=same,
+    cpu=np.multiply,
+    expr="{x} * {y}",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: g * y, lambda g, x, y: g * x),
+)
+
+div = Op(
+    "div",
+    infer=binary_float,
+    promote=to_float,
+    cpu=np.true_divide,
+    expr="{x} / {y}",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: g / y, lambda g, x, y: -g * x / (y * y)),
+)
+
+floor_divide = Op(
+    "floor_divide", infer=binary_promoted, promote=same, cpu=np.floor_divide, expr="floor({x} / {y})", vjp=None
+)
+
+remainder = Op(
+    "remainder",
+    infer=binary_promoted,
+    promote=same,
+    cpu=np.remainder,
+    expr="{x} - floor({x} / {y}) * {y}",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: g, lambda g, x, y: -g * floor(x / y)),
+)
+
+fmod = Op(
+    "fmod",
+    infer=binary_promoted,
+    promote=same,
+    cpu=np.fmod,
+    expr="fmod({x}, {y})",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: g, lambda g, x, y: -g * trunc(x / y)),
+)
+
+
+def _pow_x(g: Any, x: Any, y: Any, out: Any) -> Any:
+    if isinstance(y, (int, float)):
+        return g * 0 if y == 0 else g * (y * pow(x, y - 1))
+    return where(y == 0, 0.0, g * (y * pow(x, y - 1)))
+
+
+def _pow_y(g: Any, x: Any, y: Any, out: Any) -> Any:
+    base = x if not isinstance(x, (int, float)) else y * 0 + x
+    return where((base == 0) & (y >= 0), 0.0, g * out * log(base))
+
+
+def _pow_kernel(x: Any, y: Any) -> Any:
+    if isinstance(y, (int, float)) and x.dtype.kind == "f":
+        if y == 2:
+            return np.square(x)
+        if y == 0.5:
+            return np.sqrt(x)
+    if isinstance(y, int) and y < 0 and x.dtype.kind in "iu":
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+    return np.power(x, y)
+
+
+pow = Op(
+    "pow",
+    infer=binary_promoted,
+    promote=same,
+    cpu=_pow_kernel,
+    expr="pow({x}, {y})",
+    save=("x", "y", "out"),
+    vjp=(_pow_x, _pow_y),
+)
+
+neg = Op("neg", infer=unary_same, promote=same, cpu=np.negative, expr="-{x}", vjp=(lambda g: -g,))
+
+maximum = Op(
+    "maximum",
+    infer=binary_promoted,
+    promote=same,
+    cpu=np.maximum,
+    expr="{x} != {x} || {x} > {y} ? {x} : {y}",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: _share(g, x, y, x > y), lambda g, x, y: _share(g, x, y, y > x)),
+)
+
+minimum = Op(
+    "minimum",
+    infer=binary_promoted,
+    promote=same,
+    cpu=np.minimum,
+    expr="{x} != {x} || {x} < {y} ? {x} : {y}",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: _share(g, x, y, x < y), lambda g, x, y: _share(g, x, y, y < x)),
+)
+
+
+def _share(g: Any, x: Any, y: Any, wins: Any) -> Any:
+    """The winner takes the gradient; equals share it, as in PyTorch."""
+    return where(x == y, g * 0.5, where(wins, g, 0.0))
+
+
+atan2 = Op(
+    "atan2",
+    infer=binary_float,
+    promote=to_float,
+    cpu=np.arctan2,
+    expr="atan2({x}, {y})",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: g * y / (x * x + y * y), lambda g, x, y: -g * x / (x * x + y * y)),
+)
+
+# Sign, rounding
+
+abs = Op(
+    "abs",
+    infer=unary_same,
+    promote=same,
+    cpu=np.absolute,
+    expr="{x} < 0 ? -{x} : {x}",
+    save=("x",),
+    vjp=(lambda g, x: g * sign(x),),
+)
+sign = Op(
+    "sign", infer=unary_same, promote=same, cpu=np.sign, expr="({x} > 0) - ({x} < 0)", vjp=(lambda g: g * 0,)
+)
+floor = Op("floor", infer=unary_same, promote=same, cpu=np.floor, expr="floor({x})", vjp=(lambda g: g * 0,))
+ceil = Op("ceil", infer=unary_same, promote=same, cpu=np.ceil, expr="ceil({x})", vjp=(lambda g: g * 0,))
+trunc = Op("trunc", infer=unary_same, promote=same, cpu=np.trunc, expr="trunc({x})", vjp=(lambda g: g * 0,))
+round = Op("round", infer=unary_same, promote=same, cpu=np.rint, expr="rint({x})", vjp=(lambda g: g * 0,))
+
+# Exponentials, roots, logarithms
+
+exp = Op("exp", infer=unary_float, promote=to_float, cpu=np.exp, expr="exp({x})", save=("out",), vjp=(lambda g, out: g * out,))
+exp2 = Op(
+    "exp2",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.exp2,
+    expr="exp2({x})",
+    save=("out",),
+    vjp=(lambda g, out: g * out * math.log(2),),
+)
+expm1 = Op(
+    "expm1",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.expm1,
+    expr="expm1({x})",
+    save=("out",),
+    vjp=(lambda g, out: g * (out + 1),),
+)
+log = Op("log", infer=unary_float, promote=to_float, cpu=np.log, expr="log({x})", save=("x",), vjp=(lambda g, x: g / x,))
+log2 = Op(
+    "log2",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.log2,
+    expr="log2({x})",
+    save=("x",),
+    vjp=(lambda g, x: g / (x * math.log(2)),),
+)
+log10 = Op(
+    "log10",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.log10,
+    expr="log10({x})",
+    save=("x",),
+    vjp=(lambda g, x: g / (x * math.log(10)),),
+)
+log1p = Op(
+    "log1p",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.log1p,
+    expr="log1p({x})",
+    save=("x",),
+    vjp=(lambda g, x: g / (1 + x),),
+)
+sqrt = Op(
+    "sqrt",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.sqrt,
+    expr="sqrt({x})",
+    save=("out",),
+    vjp=(lambda g, out: g / (2 * out),),
+)
+rsqrt = Op(
+    "rsqrt",
+    infer=unary_float,
+    promote=to_float,
+    cpu=lambda x: np.reciprocal(np.sqrt(x)),
+    expr="1 / sqrt({x})",
+    save=("out",),
+    vjp=(lambda g, out: g * (out * out * out) * -0.5,),
+)
+reciprocal = Op(
+    "reciprocal",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.reciprocal,
+    expr="1 / {x}",
+    save=("out",),
+    vjp=(lambda g, out: -g * (out * out),),
+)
+
+# Trigonometry
+
+sin = Op("sin", infer=unary_float, promote=to_float, cpu=np.sin, expr="sin({x})", save=("x",), vjp=(lambda g, x: g * cos(x),))
+cos = Op("cos", infer=unary_float, promote=to_float, cpu=np.cos, expr="cos({x})", save=("x",), vjp=(lambda g, x: -g * sin(x),))
+tan = Op(
+    "tan",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.tan,
+    expr="tan({x})",
+    save=("out",),
+    vjp=(lambda g, out: g * (1 + out * out),),
+)
+asin = Op(
+    "asin",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.arcsin,
+    expr="asin({x})",
+    save=("x",),
+    vjp=(lambda g, x: g * rsqrt(1 - x * x),),
+)
+acos = Op(
+    "acos",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.arccos,
+    expr="acos({x})",
+    save=("x",),
+    vjp=(lambda g, x: -g * rsqrt(1 - x * x),),
+)
+atan = Op(
+    "atan",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.arctan,
+    expr="atan({x})",
+    save=("x",),
+    vjp=(lambda g, x: g / (1 + x * x),),
+)
+sinh = Op("sinh", infer=unary_float, promote=to_float, cpu=np.sinh, expr="sinh({x})", save=("x",), vjp=(lambda g, x: g * cosh(x),))
+cosh = Op("cosh", infer=unary_float, promote=to_float, cpu=np.cosh, expr="cosh({x})", save=("x",), vjp=(lambda g, x: g * sinh(x),))
+tanh = Op(
+    "tanh",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.tanh,
+    expr="tanh({x})",
+    save=("out",),
+    vjp=(lambda g, out: g * (1 - out * out),),
+)
+
+# Compositions need no record: they get CPU, CUDA, gradients and the compiler from what they are made of.
+
+
+def square(x: Any) -> Any:
+    """`x * x`."""
+    return pow(x, 2)
+
+
+def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
+    """`input` limited to [min, max]; either may be None, a number or a tensor.  A limit passes the gradient at equality."""
+    if min is None and max is None:
+        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    out = input
+    if min is not None:
+        out = where(out < min, min, out)
+    if max is not None:
+        out = where(out > max, max, out)
+    return out
+
+
+def lerp(input: Any, end: Any, weight: Any) -> Any:
+    """`input + weight * (end - input)`."""
+    return input + weight * (end - input)
+
+
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+    """`input + value * tensor1 * tensor2`."""
+    return input + value * tensor1 * tensor2
+
+
+def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+    """`input + value * tensor1 / tensor2`."""
+    return input + value * (tensor1 / tensor2)

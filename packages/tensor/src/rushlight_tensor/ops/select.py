@@ -1,0 +1,92 @@
+"""Comparison, logic, and choice by condition: the ops whose results or inputs are bool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor import cuda, promote
+from rushlight_tensor.infer import Aval, binary_bool, binary_promoted, broadcast_shapes, unary_bool, unary_same
+from rushlight_tensor.op import AS_CPU, Op, joint
+from rushlight_tensor.ops.cast import cast
+from rushlight_tensor.promote import same
+from rushlight_tensor.tensor import Tensor, wrap
+
+eq = Op("eq", infer=binary_bool, promote=same, cpu=np.equal, expr="{x} == {y}", vjp=None)
+ne = Op("ne", infer=binary_bool, promote=same, cpu=np.not_equal, expr="{x} != {y}", vjp=None)
+lt = Op("lt", infer=binary_bool, promote=same, cpu=np.less, expr="{x} < {y}", vjp=None)
+le = Op("le", infer=binary_bool, promote=same, cpu=np.less_equal, expr="{x} <= {y}", vjp=None)
+gt = Op("gt", infer=binary_bool, promote=same, cpu=np.greater, expr="{x} > {y}", vjp=None)
+ge = Op("ge", infer=binary_bool, promote=same, cpu=np.greater_equal, expr="{x} >= {y}", vjp=None)
+
+logical_and = Op(
+    "logical_and", infer=binary_bool, promote=same, cpu=np.logical_and, expr="({x} != 0) && ({y} != 0)", vjp=None
+)
+logical_or = Op("logical_or", infer=binary_bool, promote=same, cpu=np.logical_or, expr="({x} != 0) || ({y} != 0)", vjp=None)
+logical_xor = Op(
+    "logical_xor", infer=binary_bool, promote=same, cpu=np.logical_xor, expr="({x} != 0) != ({y} != 0)", vjp=None
+)
+logical_not = Op("logical_not", infer=unary_bool, promote=same, cpu=np.logical_not, expr="{x} == 0", vjp=None)
+
+isnan = Op("isnan", infer=unary_bool, promote=same, cpu=np.isnan, expr="{x} != {x}", vjp=None)
+isinf = Op("isinf", infer=unary_bool, promote=same, cpu=np.isinf, expr="{x} == {x} && {x} - {x} != {x} - {x}", vjp=None)
+isfinite = Op("isfinite", infer=unary_bool, promote=same, cpu=np.isfinite, expr="{x} - {x} == {x} - {x}", vjp=None)
+
+
+def _bits_aval(x: Any, y: Any) -> Aval:
+    out = binary_promoted(x, y)
+    if promote.category(out.dtype) > 1:
+        raise RuntimeError(f"bitwise operations need integer or bool tensors, got {out.dtype}; compare or .to() first")
+    return out
+
+
+def _bits_not_aval(x: Any) -> Aval:
+    if promote.category(x.dtype) > 1:
+        raise TypeError(f"~ (operator.invert) is only implemented on integer and Boolean-type tensors, got {x.dtype}")
+    return unary_same(x)
+
+
+bitwise_and = Op("bitwise_and", infer=_bits_aval, promote=same, cpu=np.bitwise_and, expr="{x} & {y}", vjp=None)
+bitwise_or = Op("bitwise_or", infer=_bits_aval, promote=same, cpu=np.bitwise_or, expr="{x} | {y}", vjp=None)
+bitwise_xor = Op("bitwise_xor", infer=_bits_aval, promote=same, cpu=np.bitwise_xor, expr="{x} ^ {y}", vjp=None)
+bitwise_not = Op("bitwise_not", infer=_bits_not_aval, promote=same, cpu=np.invert, cuda=AS_CPU, vjp=None)
+
+
+def _where_aval(condition: Any, x: Any, y: Any) -> Aval:
+    if condition.dtype != promote.BOOL:
+        raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}")
+    return Aval(broadcast_shapes(condition.shape, x.shape, y.shape), promote.promote_types(x.dtype, y.dtype))
+
+
+def _where_kernel(condition: Any, x: Any, y: Any) -> Any:
+    if condition.dtype != promote.BOOL:
+        raise TypeError("where: condition is not bool")
+    return np.where(condition, x, y)
+
+
+def _where_rule(g: Any, needs: tuple[bool, ...], condition: Any) -> tuple[Any, ...]:
+    return None, where(condition, g, 0.0) if needs[1] else None, where(condition, 0.0, g) if needs[2] else None
+
+
+_where = Op(
+    "where", infer=_where_aval, cpu=_where_kernel, cuda=AS_CPU, save=("condition",), vjp=joint(_where_rule)
+)
+
+
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
+    """`input` where `condition` holds, else `other`; all broadcast together, numbers allowed.
+
+    With the condition alone: the indices of its True elements, as `nonzero(condition, as_tuple=True)`.
+    """
+    if input is None and other is None:
+        return tuple(wrap(i) for i in np.nonzero(condition._array))
+    arrays = [v._array if isinstance(v, Tensor) else v for v in (input, other)]
+    common = promote.result_type(arrays)
+    xs = []
+    for v in (input, other):
+        if isinstance(v, Tensor):
+            xs.append(v if v._array.dtype == common else cast(v, dtype=common))
+        else:
+            xs.append(wrap(cuda.like(condition._array, np.asarray(v, dtype=common))))
+    return _where(condition, *xs)

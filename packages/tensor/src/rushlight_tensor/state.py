@@ -1,0 +1,391 @@
+"""What a tensor is and where: properties, conversion to Python and NumPy, devices and dtypes, hooks.  Bound to Tensor here."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor import cuda, devices, dispatch, dtypes, infer
+from rushlight_tensor.inplace import inplace, touch
+from rushlight_tensor.ops.cast import cast, clone, copy, detach, to_device
+from rushlight_tensor.tensor import Hooks, Tensor, wrap_as
+
+
+class Size(tuple):  # type: ignore[type-arg]
+    """A shape: a tuple of ints that prints as PyTorch's."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """The number of elements."""
+        n = 1
+        for size in self:
+            n *= size
+        return n
+
+    def __repr__(self) -> str:
+        return f"torch.Size([{', '.join(map(str, self))}])"
+
+    __str__ = __repr__
+
+    def __getitem__(self, index: Any) -> Any:
+        out = super().__getitem__(index)
+        return Size(out) if isinstance(index, slice) else out
+
+    def __add__(self, other: Any) -> Any:
+        return Size(super().__add__(tuple(other)))
+
+
+class RemovableHandle:
+    """What `register_…hook` returns; `remove()` takes the hook away."""
+
+    _ids = itertools.count()
+
+    def __init__(self, hooks: dict[int, Any]) -> None:
+        self.id = next(self._ids)
+        self._hooks = hooks
+
+    def remove(self) -> None:
+        """Forget the hook; a second call does nothing."""
+        self._hooks.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+def read(x: Tensor) -> Any:
+    """The array of `x` on the host, for Python to look at.  While tracing this is where a value leaves the trace."""
+    if dispatch.INTERCEPT is not None:
+        dispatch.INTERCEPT.read(x)
+    return cuda.to_host(x._array)
+
+
+def item(self: Tensor) -> Any:
+    """The one element as a Python number.  Raises RuntimeError for more than one element."""
+    array = read(self)
+    if array.size != 1:
+        raise RuntimeError(f"a Tensor with {array.size} elements cannot be converted to Scalar")
+    value = array.item()
+    return value if isinstance(value, (int, float, complex)) else float(value)
+
+
+def _bool(self: Tensor) -> bool:
+    array = read(self)
+    if array.size == 1:
+        return bool(array.item())
+    if array.size == 0:
+        raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
+    raise RuntimeError("Boolean value of Tensor with more than one value is ambiguous; use .any() or .all()")
+
+
+def _index(self: Tensor) -> int:
+    if dtypes.from_numpy(self._array.dtype).is_floating_point:
+        raise TypeError("only integer tensors of a single element can be converted to an index")
+    return int(item(self))
+
+
+def _iter(self: Tensor) -> Any:
+    if self._array.ndim == 0:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter([self[i] for i in range(self._array.shape[0])])
+
+
+def _contains(self: Tensor, element: Any) -> bool:
+    return bool((self == element).any())
+
+
+def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
+    """The array itself, sharing memory.  Raises RuntimeError for tensors that require grad, TypeError for CUDA tensors.
+
+    Args:
+        force: Detach and copy to the host first, where needed.
+    """
+    if self._requires_grad and not force:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+    if cuda.is_cuda(self._array) and not force:
+        raise TypeError(
+            f"can't convert {devices.of(self._array)} device type tensor to numpy. Use Tensor.cpu() to copy the tensor "
+            "to host memory first."
+        )
+    array = read(self)
+    if array.dtype.kind == "V" and not force:
+        raise TypeError("Got unsupported ScalarType BFloat16; convert it with .float() first")
+    return array.astype(np.float32) if array.dtype.kind == "V" else array  # type: ignore[no-any-return]
+
+
+def _array_protocol(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+    array = numpy(self)
+    return np.array(array, dtype=dtype) if copy else np.asarray(array, dtype=dtype)
+
+
+def tolist(self: Tensor) -> Any:
+    """The elements as nested Python lists, or a number."""
+    return read(self).tolist()
+
+
+def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """The tensor with another dtype and/or on another device; itself where nothing changes.
+
+    `to(dtype)`, `to(device)`, `to(device, dtype)`, `to(other)`, with `dtype=`, `device=`, `copy=`, `non_blocking=`.
+    """
+    dtype, device, again = kwargs.pop("dtype", None), kwargs.pop("device", None), kwargs.pop("copy", False)
+    kwargs.pop("non_blocking", None)
+    kwargs.pop("memory_format", None)
+    if kwargs:
+        raise TypeError(f"to() received an invalid combination of arguments: unexpected {sorted(kwargs)}")
+    flags = [a for a in args if isinstance(a, bool)]
+    again = again or (len(flags) > 1 and flags[1])
+    for a in args:
+        if isinstance(a, Tensor):
+            dtype, device = a._array.dtype, devices.of(a._array)
+        elif isinstance(a, (dtypes.dtype, np.dtype)) or a in (float, int):
+            dtype = a
+        elif isinstance(a, (str, devices.device)) or type(a) is int:
+            device = a
+        elif a is not None and not isinstance(a, bool):
+            raise TypeError(f"to() received an invalid argument: {a!r}; give a dtype, a device or a tensor")
+    out = self
+    if dtype is not None and dtypes.to_numpy(dtype) != out._array.dtype:
+        out = cast(out, dtype=dtypes.to_numpy(dtype))
+    if device is not None and not _is_on(out._array, devices.device(device)):
+        out = to_device(out, to=str(devices.device(device)), back=str(devices.of(out._array)))
+    return clone(out) if again and out is self else out  # type: ignore[no-any-return]
+
+
+def _is_on(array: Any, d: devices.device) -> bool:
+    here = devices.of(array)
+    return here.type == d.type and (d.index is None or here.type == "cpu" or here.index == d.index)
+
+
+def cpu(self: Tensor) -> Tensor:
+    """The tensor in host memory."""
+    return to(self, devices.CPU)
+
+
+def to_cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
+    """The tensor on a CUDA device.  Raises RuntimeError, as PyTorch, where there is none."""
+    return to(self, devices.device("cuda" if device is None else device))
+
+
+def _dtype_method(d: dtypes.dtype) -> Any:
+    def method(self: Tensor) -> Tensor:
+        return to(self, d)
+
+    method.__doc__ = f"The tensor as {d!r}."
+    return method
+
+
+def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
+    """Start (or stop) recording operations on this tensor; returns it."""
+    self.requires_grad = requires_grad
+    return self
+
+
+def detach_(self: Tensor) -> Tensor:
+    """Forget how this tensor was made.  Raises RuntimeError for views."""
+    if self._view is not None and self._node is not None:
+        raise RuntimeError("Can't detach views in-place. Use detach() instead")
+    self._node, self._requires_grad = None, False
+    return self
+
+
+def zero_(self: Tensor) -> Tensor:
+    """Fill with zeros, in place."""
+    return inplace(copy, self, 0)
+
+
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Fill with a number or 0-d tensor, in place."""
+    if isinstance(value, Tensor) and value._array.ndim:
+        raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value._array.ndim} dimensions.")
+    return inplace(copy, self, value)
+
+
+def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """Overwrite with the elements of `src`, broadcast and converted; `src` may be on another device."""
+    if isinstance(src, Tensor):
+        src = to(src, devices.of(self._array))
+        if src._array.dtype != self._array.dtype:
+            src = cast(src, dtype=self._array.dtype)
+    return inplace(copy, self, src)
+
+
+def _get_data(self: Tensor) -> Tensor:
+    return detach(self)  # type: ignore[no-any-return]
+
+
+def _set_data(self: Tensor, other: Tensor) -> None:
+    if not isinstance(other, Tensor):
+        raise TypeError(f"Variable data has to be a tensor, but got {type(other).__name__}")
+    self._array = other._array
+    touch(self)
+
+
+def register_hook(self: Tensor, hook: Any) -> RemovableHandle:
+    """Call `hook(grad)` when the gradient of this tensor is known; a tensor it returns takes its place.
+
+    Raises RuntimeError for a tensor that requires no grad.
+    """
+    if not self._requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    if self._node is None:
+        hooks = _leaf_hooks(self).before
+    else:
+        node = dispatch.edge(self)
+        if node.hooks is None:
+            node.hooks = {}
+        hooks = node.hooks
+    handle = RemovableHandle(hooks)
+    hooks[handle.id] = hook
+    return handle
+
+
+def register_post_accumulate_grad_hook(self: Tensor, hook: Any) -> RemovableHandle:
+    """Call `hook(tensor)` after `.grad` of this leaf has its value from a backward pass."""
+    if not self._requires_grad or self._node is not None:
+        raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    hooks = _leaf_hooks(self).after
+    handle = RemovableHandle(hooks)
+    hooks[handle.id] = hook
+    return handle
+
+
+def _leaf_hooks(self: Tensor) -> Hooks:
+    if self._hooks is None:
+        self._hooks = Hooks()
+    return self._hooks
+
+
+def retain_grad(self: Tensor) -> None:
+    """Keep the gradient of this non-leaf tensor in `.grad` after a backward pass."""
+    if not self._requires_grad:
+        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    if self._node is not None:
+        me = weakref.ref(self)
+
+        def keep(g: Tensor) -> None:
+            t = me()
+            if t is not None:
+                t.grad = g if t.grad is None else t.grad + g
+
+        register_hook(self, keep)
+
+
+def backward(
+    self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
+) -> None:
+    """Add the gradients of this tensor to `.grad` of the leaves.  Needs `rushlight_autograd`, which does the work."""
+    if BACKWARD is None:
+        raise RuntimeError("backward: the autograd engine is not loaded; import rushlight_autograd (or rushlight) first")
+    BACKWARD(self, gradient, retain_graph, create_graph, inputs)
+
+
+BACKWARD: Any = None
+"""Set by `rushlight_autograd`; this package does not import what is built on it."""
+
+
+def stride(self: Tensor, dim: int | None = None) -> Any:
+    """The step of each dimension, in elements."""
+    size = self._array.itemsize
+    strides = tuple([s // size for s in self._array.strides])
+    return strides if dim is None else strides[dim]
+
+
+def storage_offset(self: Tensor) -> int:
+    """The distance of the first element from the start of the memory it shares, in elements."""
+    base = self._array if self._view is None else self._view.base._array
+    start = base.__array_interface__["data"][0]
+    return int(self._array.__array_interface__["data"][0] - start) // self._array.itemsize
+
+
+def size(self: Tensor, dim: int | None = None) -> Any:
+    """The shape, or one size of it."""
+    if dim is None:
+        return Size(self._array.shape)
+    return self._array.shape[infer.axis(dim, self._array.ndim)]
+
+
+def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
+    """Whether the elements lie in memory in the order of their indices."""
+    return bool(self._array.flags.c_contiguous)
+
+
+def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
+    """The tensor with contiguous memory: itself, or a copy."""
+    return self if is_contiguous(self) else clone(self, contiguous=True)  # type: ignore[no-any-return]
+
+
+def data_ptr(self: Tensor) -> int:
+    """The address of the first element."""
+    a = self._array
+    return int(a.data.ptr if cuda.is_cuda(a) else a.__array_interface__["data"][0])
+
+
+def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
+    if self._node is not None:
+        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment")
+    out = wrap_as(type(self), self._array.copy())
+    out._requires_grad = self._requires_grad
+    if self.grad is not None:
+        out.grad = _deepcopy(self.grad, memo)
+    memo[id(self)] = out
+    return out  # type: ignore[no-any-return]
+
+
+def _reduce(self: Tensor) -> Any:
+    return _rebuild, (type(self), cuda.to_host(self._array), str(devices.of(self._array)), self._requires_grad)
+
+
+def _rebuild(cls: type[Tensor], array: Any, device: str, requires_grad: bool) -> Tensor:
+    out = wrap_as(cls, devices.place(array, device))
+    out._requires_grad = requires_grad
+    return out  # type: ignore[no-any-return]
+
+
+def _grad_fn(self: Tensor) -> Any:
+    if self._view is not None:
+        dispatch.sync(self)
+    return self._node
+
+
+def bind() -> None:
+    """Install all of this on Tensor."""
+    properties = {
+        "shape": lambda t: Size(t._array.shape),
+        "ndim": lambda t: t._array.ndim,
+        "dtype": lambda t: dtypes.from_numpy(t._array.dtype),
+        "device": lambda t: devices.of(t._array),
+        "is_cuda": lambda t: cuda.is_cuda(t._array),
+        "itemsize": lambda t: t._array.itemsize,
+        "nbytes": lambda t: t._array.nbytes,
+        "grad_fn": _grad_fn,
+        "_base": lambda t: None if t._view is None else t._view.base,
+    }
+    for name, getter in properties.items():
+        setattr(Tensor, name, property(getter))
+    Tensor.data = property(_get_data, _set_data)
+    methods = {
+        "__bool__": _bool, "__float__": lambda t: float(item(t)), "__int__": lambda t: int(item(t)), "__index__": _index,
+        "__complex__": lambda t: complex(item(t)), "__iter__": _iter, "__contains__": _contains, "__array__": _array_protocol,
+        "__deepcopy__": _deepcopy, "__reduce__": _reduce, "cuda": to_cuda,
+        "dim": lambda t: t._array.ndim, "numel": lambda t: t._array.size, "nelement": lambda t: t._array.size,
+        "element_size": lambda t: t._array.itemsize, "is_floating_point": lambda t: t.dtype.is_floating_point,
+        "is_complex": lambda t: t.dtype.is_complex, "type_as": lambda t, other: to(t, other),
+        "get_device": lambda t: t._array.device.id if cuda.is_cuda(t._array) else -1,
+    }  # fmt: skip
+    for fn in (
+        item, numpy, tolist, to, cpu, requires_grad_, detach_, zero_, fill_, copy_, register_hook,
+        register_post_accumulate_grad_hook, retain_grad, backward, stride, storage_offset, size, is_contiguous,
+        contiguous, data_ptr,
+    ):  # fmt: skip
+        methods[fn.__name__] = fn
+    for name in ("float", "double", "half", "bfloat16", "long", "int", "short", "bool"):
+        methods[name] = _dtype_method(getattr(dtypes, name))
+    for name, fn in methods.items():
+        setattr(Tensor, name, fn)
