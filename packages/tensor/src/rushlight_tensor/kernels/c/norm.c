@@ -1,0 +1,99 @@
+/* Layer norm and RMS norm over rows of contiguous float32. */
+#include "rushlight.h"
+
+/* Sums over rows are made per block of rows, then over the blocks, in an order that the shape alone decides. */
+enum { MAX_BLOCKS = 64, MIN_BLOCK_ROWS = 16 };
+
+static long block_rows(long rows) {
+    long even = (rows + MAX_BLOCKS - 1) / MAX_BLOCKS;
+    return even > MIN_BLOCK_ROWS ? even : MIN_BLOCK_ROWS;
+}
+
+static void add_blocks(const float *partial, long blocks, long stride, float *out, long n) {
+    memset(out, 0, n * sizeof *out);
+    for (long b = 0; b < blocks; b++)
+        SIMD for (long j = 0; j < n; j++) out[j] += partial[b * stride + j];
+}
+
+/* y = (x - mean) * rstd * w + b, row by row; w and b may be missing. */
+EXPORT void layer_norm(const float *x, OPTIONAL const float *w, OPTIONAL const float *b, float *y, float *mean, float *rstd, long rows, long n, double eps) {
+    PARALLEL_FOR(rows * n)
+    for (long r = 0; r < rows; r++) {
+        const float *xr = x + r * n;
+        float *yr = y + r * n, sum = 0, squares = 0;
+        SIMD_SUM(sum) for (long j = 0; j < n; j++) sum += xr[j];
+        float mu = sum / n;
+        SIMD_SUM(squares) for (long j = 0; j < n; j++) { float d = xr[j] - mu; squares += d * d; }
+        float scale = 1.f / sqrtf(squares / n + (float)eps);
+        if (w && b) { SIMD for (long j = 0; j < n; j++) yr[j] = (xr[j] - mu) * scale * w[j] + b[j]; }
+        else if (w) { SIMD for (long j = 0; j < n; j++) yr[j] = (xr[j] - mu) * scale * w[j]; }
+        else { SIMD for (long j = 0; j < n; j++) yr[j] = (xr[j] - mu) * scale; }
+        mean[r] = mu;
+        rstd[r] = scale;
+    }
+}
+
+/* dw and db (may be missing, as w) are sums over the rows; dx needs two sums over each row. */
+EXPORT void layer_norm_backward(const float *g, const float *x, OPTIONAL const float *w, const float *mean, const float *rstd, OPTIONAL float *dx, OPTIONAL float *dw, OPTIONAL float *db, long rows, long n) {
+    long per_block = block_rows(rows), blocks = (rows + per_block - 1) / per_block;
+    float *partial = dw || db ? calloc(blocks * 2 * n, sizeof *partial) : 0;
+    PARALLEL_FOR(rows * n)
+    for (long block = 0; block < blocks; block++) {
+        float *sum_w = partial ? partial + block * 2 * n : 0, *sum_b = partial ? sum_w + n : 0;
+        for (long r = block * per_block; r < rows && r < (block + 1) * per_block; r++) {
+            const float *gr = g + r * n, *xr = x + r * n;
+            float mu = mean[r], scale = rstd[r], s1 = 0, s2 = 0;
+            if (partial) {
+                SIMD for (long j = 0; j < n; j++) { sum_w[j] += gr[j] * ((xr[j] - mu) * scale); sum_b[j] += gr[j]; }
+            }
+            if (!dx) continue;
+            float *out = dx + r * n;
+            if (w) { SIMD for (long j = 0; j < n; j++) out[j] = gr[j] * w[j]; }
+            else memcpy(out, gr, n * sizeof *out);
+            SIMD_SUM(s1, s2) for (long j = 0; j < n; j++) { s1 += out[j]; s2 += out[j] * ((xr[j] - mu) * scale); }
+            s1 /= n;
+            s2 /= n;
+            SIMD for (long j = 0; j < n; j++) out[j] = scale * (out[j] - s1 - (xr[j] - mu) * scale * s2);
+        }
+    }
+    if (dw) add_blocks(partial, blocks, 2 * n, dw, n);
+    if (db) add_blocks(partial + n, blocks, 2 * n, db, n);
+    free(partial);
+}
+
+/* y = x * rstd * w with rstd = 1 / sqrt(mean(x^2) + eps) */
+EXPORT void rms_norm(const float *x, OPTIONAL const float *w, float *y, float *rstd, long rows, long n, double eps) {
+    PARALLEL_FOR(rows * n)
+    for (long r = 0; r < rows; r++) {
+        const float *xr = x + r * n;
+        float *yr = y + r * n, squares = 0;
+        SIMD_SUM(squares) for (long j = 0; j < n; j++) squares += xr[j] * xr[j];
+        float scale = 1.f / sqrtf(squares / n + (float)eps);
+        if (w) { SIMD for (long j = 0; j < n; j++) yr[j] = xr[j] * scale * w[j]; }
+        else { SIMD for (long j = 0; j < n; j++) yr[j] = xr[j] * scale; }
+        rstd[r] = scale;
+    }
+}
+
+EXPORT void rms_norm_backward(const float *g, const float *x, OPTIONAL const float *w, const float *rstd, OPTIONAL float *dx, OPTIONAL float *dw, long rows, long n) {
+    long per_block = block_rows(rows), blocks = (rows + per_block - 1) / per_block;
+    float *partial = dw ? calloc(blocks * n, sizeof *partial) : 0;
+    PARALLEL_FOR(rows * n)
+    for (long block = 0; block < blocks; block++) {
+        float *sum_w = partial ? partial + block * n : 0;
+        for (long r = block * per_block; r < rows && r < (block + 1) * per_block; r++) {
+            const float *gr = g + r * n, *xr = x + r * n;
+            float scale = rstd[r], s = 0;
+            if (sum_w) { SIMD for (long j = 0; j < n; j++) sum_w[j] += gr[j] * xr[j] * scale; }
+            if (!dx) continue;
+            float *out = dx + r * n;
+            if (w) { SIMD for (long j = 0; j < n; j++) out[j] = gr[j] * w[j]; }
+            else memcpy(out, gr, n * sizeof *out);
+            SIMD_SUM(s) for (long j = 0; j < n; j++) s += out[j] * xr[j];
+            s = s / n * scale * scale;
+            SIMD for (long j = 0; j < n; j++) out[j] = scale * (out[j] - xr[j] * s);
+        }
+    }
+    if (dw) add_blocks(partial, blocks, n, dw, n);
+    free(partial);
+}

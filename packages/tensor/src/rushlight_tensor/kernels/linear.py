@@ -1,0 +1,62 @@
+"""Linear layers: `x @ w.T + b` and its gradients, one BLAS call each on our own threads."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rushlight_tensor.kernels.blas import blas_library, gemm
+
+
+def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+    """`x @ w.T + b`.
+
+    Args:
+        x: (..., K).
+        w: (N, K).
+        b: (N,) or None.
+    Returns:
+        (..., N).
+    """
+    n, k = w.shape
+    c = blas_library()
+    if c is None or not c.float32(x, w, b):
+        y = gemm(x, w.T) if x.ndim > 1 else np.matmul(x, w.T)
+        return y if b is None else y + b
+    y = np.empty((*x.shape[:-1], n), np.float32)
+    c.linear(x, w, b, y, x.size // k if k else y.size // n, n, k)
+    return y
+
+
+def linear_backward(
+    g: np.ndarray, x: np.ndarray, w: np.ndarray, needs: tuple[bool, bool, bool] = (True, True, True)
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Gradients of `linear`.
+
+    Args:
+        g: (..., N), gradient of the result.
+        x: (..., K).
+        w: (N, K).
+        needs: Which of dx, dw, db to compute.
+    Returns:
+        dx (..., K), dw (N, K), db (N,); None where not needed.
+    """
+    n, k = w.shape
+    c = blas_library()
+    if c is not None and not g.flags.c_contiguous:
+        g = np.ascontiguousarray(g)
+    if c is None or not c.float32(g, x, w):
+        flat = g.reshape(-1, n)
+        dx = gemm(flat, w).reshape(x.shape) if needs[0] else None
+        dw = gemm(flat.T, x.reshape(-1, k)) if needs[1] else None
+        return dx, dw, flat.sum(0) if needs[2] else None
+    m = g.size // n if n else 0
+    dx = np.empty(x.shape, np.float32) if needs[0] else None
+    dw = np.empty((n, k), np.float32) if needs[1] else None
+    db = np.empty(n, np.float32) if needs[2] else None
+    if dx is not None:
+        c.linear_grad_input(g, w, dx, m, n, k)
+    if dw is not None:
+        c.linear_grad_weight(g, x, dw, m, n, k)
+    if db is not None:
+        c.column_sums(g, db, m, n)
+    return dx, dw, db
