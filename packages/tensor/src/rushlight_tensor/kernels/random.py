@@ -1,15 +1,16 @@
 """Transforms of uniform draws, on NumPy arrays: normals (Box-Muller), scaling with one rounding, a shuffle.
 
-The C text (`c/random.c`) and the NumPy text below give the same bits: the numbers of a seed do not depend on a compiler.
+The C text (`c/random.c`) and the NumPy text give the same bits: the numbers of a seed do not depend on a compiler.
 
 Note [One rounding]
-    PyTorch's kernels are compiled with fused multiply-adds, which round once.  NumPy has none.  For float32 the product is exact in
-    float64, and adding there and rounding to float32 differs only where the float64 sum lies on a tie, once in about 2**29
-    operations; for float64 the rounding errors of product and sum are computed exactly (Dekker, Knuth) and added back.
+    PyTorch's kernels are compiled with fused multiply-adds, which round once.  NumPy has none.  For float32 the product
+    is exact in float64, and adding there and rounding to float32 differs only where the float64 sum lies on a tie, once
+    in about 2**29 operations; for float64 the rounding errors of product and sum are computed exactly (Dekker, Knuth)
+    and added back.
 
 Note [The C library's functions]
-    NumPy's vectorised float64 `log`, `cos`, … may differ from the C library's in the last bit.  PyTorch's generator calls the C
-    library, and so does Python's `math`.
+    NumPy's vectorised float64 `log`, `cos`, … may differ from the C library's in the last bit.  PyTorch's generator
+    calls the C library, and so does Python's `math`.
 """
 
 from __future__ import annotations
@@ -119,8 +120,8 @@ def permutation(n: int, draws: Array) -> Array:
         library.shuffle(items, draws.view(np.int64), n)
         return items
     order = items.tolist()
-    targets = (draws % np.arange(n, 1, -1, dtype=np.uint64) + np.arange(n - 1, dtype=np.uint64)).tolist() if n > 1 else []
-    for i, j in enumerate(targets):
+    for i, draw in enumerate(draws.tolist()):
+        j = i + draw % (n - i)
         order[i], order[j] = order[j], order[i]
     return np.array(order, dtype=np.int64)
 
@@ -142,7 +143,7 @@ def insert_shuffled(items: Array, draws: Array, start: int) -> None:
         items[j] = i
 
 
-# The float32 functions of Note [PyTorch's float32 normals] in c/random.c, with products kept in float64 until they are rounded.
+# The float32 functions of Note [PyTorch's float32 normals] in c/random.c.
 
 _LOG = (
     -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,

@@ -1,0 +1,153 @@
+"""Random streams against PyTorch's: every sampler, every dtype, one after the other on one generator, bit for bit."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from rushlight_tensor.dtypes import to_numpy
+from rushlight_tensor.random import Generator
+from rushlight_tensor.tensor import wrap
+from tests.random.streams import FLOATS, PROGRAM, bits
+
+torch = pytest.importorskip("torch")
+
+
+def numpy_dtype(name):
+    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+
+
+def torch_bits(t):
+    t = t.contiguous()
+    return bits((t.view(torch.int16) if t.dtype == torch.bfloat16 else t).numpy())
+
+
+def both(seed):
+    return torch.Generator().manual_seed(seed), Generator().manual_seed(seed)
+
+
+def same_state(theirs, ours):
+    return bits(theirs.get_state().numpy()) == bits(ours.get_state()._array)
+
+
+def test_the_whole_program_gives_the_same_bits_and_states():
+    theirs, ours = both(3)
+    for draw in PROGRAM:
+        target = torch.empty(draw.size, dtype=getattr(torch, draw.dtype))
+        want = getattr(target, draw.method)(*draw.args, generator=theirs)
+        got = getattr(ours, draw.sampler)(np.empty(draw.size, numpy_dtype(draw.dtype)), *draw.args)
+        assert bits(got) == torch_bits(want), draw
+        assert same_state(theirs, ours), draw
+
+
+@pytest.mark.parametrize("seed", [0, 1, -1, -5, 2**31, 2**32 + 7, 2**63, 2**64 - 1, -(2**63)])
+def test_seeds_count_modulo_two_to_the_32_and_are_kept_as_64_bits(seed):
+    theirs, ours = both(seed)
+    assert theirs.initial_seed() == ours.initial_seed()
+    assert same_state(theirs, ours)
+    assert torch_bits(torch.rand(700, generator=theirs)) == bits(ours.uniform(np.empty(700, np.float32)))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("sampler", ["uniform", "normal", "bernoulli", "integers"])
+@pytest.mark.parametrize(
+    ("shape", "order", "cut"),
+    [
+        ((6, 5), (1, 0), ()),
+        ((40, 30), (1, 0), ()),
+        ((20, 30), (0, 1), (slice(None), slice(None, None, 2))),
+        ((4, 5, 6), (2, 0, 1), ()),
+        ((4, 5, 6), (1, 2, 0), (slice(1, None), slice(None, None, 2))),
+    ],
+)
+def test_targets_that_are_not_contiguous_fill_in_the_order_of_memory(dtype, sampler, shape, order, cut):
+    theirs, ours = both(1)
+    args = {"uniform": (), "normal": (), "bernoulli": (0.4,), "integers": (0, 50)}[sampler]
+    want = torch.zeros(shape, dtype=getattr(torch, dtype)).permute(order)[cut]
+    got = np.zeros(shape, numpy_dtype(dtype)).transpose(order)[cut]
+    getattr(want, "random_" if sampler == "integers" else sampler + "_")(*args, generator=theirs)
+    getattr(ours, sampler)(got, *args)
+    assert bits(got) == torch_bits(want)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_bernoulli_with_a_probability_per_element(dtype):
+    theirs, ours = both(2)
+    p = torch.rand(30, 20, generator=theirs).to(getattr(torch, dtype))
+    ours.uniform(np.empty((30, 20), np.float32))
+    array = np.frombuffer(torch_bits(p), numpy_dtype(dtype)).reshape(30, 20)
+    want = torch.zeros(20, 30).t().bernoulli_(p, generator=theirs)
+    assert bits(ours.bernoulli(np.zeros((20, 30), np.float32).T, array)) == torch_bits(want)
+    want = torch.bernoulli(p, generator=theirs)
+    assert bits(ours.bernoulli(np.empty((30, 20), array.dtype), array)) == torch_bits(want)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 10, 64, 65, 1000, 70000])
+def test_permutations(n):
+    theirs, ours = both(5)
+    for _ in range(2):
+        assert bits(ours.permutation(n)) == torch_bits(torch.randperm(n, generator=theirs))
+        assert same_state(theirs, ours)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(10,), (4, 10), (3, 1000)])
+@pytest.mark.parametrize("replacement", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 10])
+def test_multinomial(dtype, shape, replacement, count):
+    theirs, ours = both(6)
+    weights = torch.rand(shape, generator=theirs, dtype=getattr(torch, dtype))
+    array = ours.uniform(np.empty(shape, dtype))
+    want = torch.multinomial(weights, count, replacement, generator=theirs)
+    assert bits(ours.multinomial(array, count, replacement)) == torch_bits(want)
+    assert same_state(theirs, ours)
+
+
+def test_a_million_normals():
+    for dtype in ("float32", "float64"):
+        theirs, ours = both(8)
+        want = torch.randn(1_000_003, generator=theirs, dtype=getattr(torch, dtype))
+        assert bits(ours.normal(np.empty(1_000_003, dtype))) == torch_bits(want)
+
+
+def test_states_travel_both_ways():
+    theirs, ours = both(9)
+    for n in (0, 3, 623, 1, 1000):
+        torch.randn(n, generator=theirs)
+        ours.set_state(wrap(theirs.get_state().numpy().copy()))
+        assert bits(ours.normal(np.empty(7, np.float32))) == torch_bits(torch.randn(7, generator=theirs))
+        ours.uniform(np.empty(n))
+        theirs.set_state(torch.from_numpy(ours.get_state()._array))
+        assert bits(ours.normal(np.empty(2000))) == torch_bits(torch.randn(2000, generator=theirs, dtype=torch.float64))
+
+
+WRONG = [
+    ("float32", "uniform_", "uniform", (2, 1)),
+    ("float32", "uniform_", "uniform", (0, float("inf"))),
+    ("float32", "uniform_", "uniform", (float("nan"), 1)),
+    ("float16", "uniform_", "uniform", (-60000, 60000)),
+    ("int64", "uniform_", "uniform", ()),
+    ("float32", "normal_", "normal", (0, -1)),
+    ("int64", "normal_", "normal", ()),
+    ("float32", "bernoulli_", "bernoulli", (1.5,)),
+    ("float32", "exponential_", "exponential", (0,)),
+    ("int64", "exponential_", "exponential", ()),
+    ("float32", "geometric_", "geometric", (0,)),
+    ("float32", "cauchy_", "cauchy", (0, -1)),
+    ("float32", "log_normal_", "log_normal", (0, -1)),
+    ("float32", "random_", "integers", (5, 3)),
+    ("uint8", "random_", "integers", (0, 300)),
+    ("int32", "random_", "integers", (0, 2**40)),
+    ("bool", "random_", "integers", (0, 3)),
+    ("complex64", "random_", "integers", (0, 3)),
+]
+
+
+@pytest.mark.parametrize(("dtype", "method", "sampler", "args"), WRONG)
+def test_mistakes_raise_the_same_type_and_start_with_the_same_words(dtype, method, sampler, args):
+    with pytest.raises(Exception) as theirs:
+        getattr(torch.empty(3, dtype=getattr(torch, dtype)), method)(*args)
+    with pytest.raises(type(theirs.value)) as ours:
+        getattr(Generator(), sampler)(np.empty(3, to_numpy(np.dtype(dtype))), *args)
+    assert str(ours.value).startswith(str(theirs.value).split(":")[0][:60])

@@ -1,0 +1,266 @@
+"""The numbers of a seed are fixed for ever: values recorded from PyTorch 2.13, checked without it."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import zlib
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from rushlight_tensor import random
+from rushlight_tensor.kernels import random as kernels
+from rushlight_tensor.random import Generator
+from rushlight_tensor.tensor import wrap
+from tests.random.streams import PROGRAM, bits
+
+# CRC-32 over all results of one sampler and dtype, in the order of PROGRAM, seed 0.  float64 results of the C library's
+# log, cos, … are left out: their last bit belongs to that library.
+GOLDEN = {
+    ("uniform", "float32"): 0xc3547277,
+    ("uniform", "float64"): 0x7da1131e,
+    ("uniform", "float16"): 0x23415ba2,
+    ("uniform", "bfloat16"): 0x341955ac,
+    ("uniform", "complex64"): 0xc961cf86,
+    ("uniform", "complex128"): 0xd5ef9225,
+    ("normal", "float32"): 0xd706a830,
+    ("normal", "float16"): 0x713c3108,
+    ("normal", "bfloat16"): 0x4dcc3bf0,
+    ("normal", "complex64"): 0x0ab3ffe2,
+    ("full_range", "float32"): 0x8a2dc973,
+    ("full_range", "float64"): 0x13af4d6f,
+    ("full_range", "float16"): 0x1b975df9,
+    ("full_range", "bfloat16"): 0x9975e143,
+    ("full_range", "int64"): 0x514a5dfa,
+    ("full_range", "int32"): 0x8e6283e7,
+    ("full_range", "int16"): 0x16cc19c5,
+    ("full_range", "int8"): 0x65caf92f,
+    ("full_range", "uint8"): 0x6e8744ba,
+    ("full_range", "bool"): 0xb246a655,
+    ("integers", "float32"): 0x9ed02338,
+    ("integers", "float64"): 0x717a394f,
+    ("integers", "float16"): 0x602e1d36,
+    ("integers", "bfloat16"): 0x4b7c1da2,
+    ("integers", "int64"): 0xb6f98d61,
+    ("integers", "int32"): 0x4149e028,
+    ("integers", "int16"): 0x1797600b,
+    ("integers", "int8"): 0x3c0ac2cc,
+    ("integers", "uint8"): 0x96fc9eff,
+    ("bernoulli", "float32"): 0x6f411561,
+    ("bernoulli", "float64"): 0x362c0089,
+    ("bernoulli", "float16"): 0xb136bead,
+    ("bernoulli", "bfloat16"): 0xa7e72c27,
+    ("bernoulli", "int64"): 0xc36d9ad0,
+    ("bernoulli", "int32"): 0x5c2c3dc9,
+    ("bernoulli", "int16"): 0x75124906,
+    ("bernoulli", "int8"): 0xf0ff5345,
+    ("bernoulli", "bool"): 0x4eefdaeb,
+    ("exponential", "float32"): 0x8b3e6781,
+    ("exponential", "float16"): 0x372af46c,
+    ("exponential", "bfloat16"): 0xee329f24,
+    ("geometric", "float32"): 0x35579427,
+    ("geometric", "int64"): 0x58c6b153,
+    ("cauchy", "float32"): 0x406a7ef0,
+    ("cauchy", "float16"): 0xb341698d,
+    ("cauchy", "bfloat16"): 0x97e5fead,
+    ("log_normal", "float32"): 0x95a8aa34,
+    ("log_normal", "float16"): 0x33ca2a88,
+    ("log_normal", "bfloat16"): 0xb1cde089,
+}
+GOLDEN_STATE = 0x64AB60B9
+
+
+def generator(seed=0):
+    return Generator().manual_seed(seed)
+
+
+def test_the_whole_program_gives_the_recorded_bits():
+    ours, found = generator(), {}
+    for draw in PROGRAM:
+        dtype = np.dtype(ml_dtypes.bfloat16 if draw.dtype == "bfloat16" else draw.dtype)
+        result = getattr(ours, draw.sampler)(np.empty(draw.size, dtype), *draw.args)
+        key = (draw.sampler, draw.dtype)
+        found[key] = zlib.crc32(bits(result), found.get(key, 0))
+    assert {key: found[key] for key in GOLDEN} == GOLDEN
+    assert zlib.crc32(bits(ours.get_state()._array)) == GOLDEN_STATE
+
+
+def test_numbers_that_people_know_by_sight():
+    g = generator()
+    uniform = g.uniform(np.empty(5, np.float32))
+    assert [f"{x:.4f}" for x in uniform] == ["0.4963", "0.7682", "0.0885", "0.1320", "0.3074"]
+    assert g.normal(np.empty(3, np.float32)).tolist() == [0.5507453083992004, 0.2703641355037689, 0.6472479701042175]
+    block = g.normal(np.empty(16, np.float32))
+    assert block[:3].tolist() == [0.5238832831382751, -0.6658713221549988, 0.8503773808479309]
+    assert g.integers(np.empty(8, np.int64), 0, 10).tolist() == [0, 1, 2, 3, 0, 5, 5, 2]
+    assert g.permutation(8).tolist() == [7, 2, 6, 1, 0, 3, 4, 5]
+    assert g.bernoulli(np.empty(10, np.float32), 0.5).tolist() == [1, 0, 1, 0, 0, 0, 0, 1, 0, 0]
+    assert g.multinomial(np.float32([1, 2, 3, 4]), 3).tolist() == [1, 0, 2]
+
+
+def test_compiled_and_numpy_text_give_the_same_bits(monkeypatch):
+    if kernels.c_library("random") is None:
+        pytest.skip("needs a C compiler, found none")
+    draws = generator()._draws64(30_000)
+    makers = {
+        "normal_blocks": lambda: [_filled(kernels.normal_blocks, np.float32, 32_000, 0.1, 0.3)],
+        "normal_blocks64": lambda: [_filled(kernels.normal_blocks, np.float64, 32_000, 0.1, 0.3)],
+        "normal_pairs": lambda: [_filled(kernels.normal_pairs, np.float64, 1000)],
+        "log1p": lambda: [kernels.log1p(-generator().uniform(np.empty(1000)))],
+        "permutation": lambda: [kernels.permutation(30_001, draws)],
+        "insert_shuffled": lambda: [_inserted(draws)],
+    }
+    compiled = {name: list(map(bits, make())) for name, make in makers.items()}
+    monkeypatch.setattr(kernels, "c_library", lambda name: None)
+    for name, make in makers.items():
+        assert list(map(bits, make())) == compiled[name], name
+
+
+def _filled(kernel, dtype, n, *args):
+    x = generator(4).uniform(np.empty(n, dtype))
+    kernel(x, *args)
+    return x
+
+
+def _inserted(draws):
+    items = np.empty(draws.size, np.int64)
+    for start in range(0, draws.size, 7001):
+        kernels.insert_shuffled(items, draws[start : start + 7001], start)
+    assert sorted(items.tolist()) == list(range(draws.size))
+    return items
+
+
+def test_permutations_too_long_for_32_bits_are_shuffled_inside_out(monkeypatch):
+    monkeypatch.setattr(random, "_WIDE_PERMUTATION", 0)
+    expected = []
+    for i, draw in enumerate(generator(5)._draws64(70_000).tolist()):
+        expected.append(i)
+        j = draw % (i + 1)
+        expected[i], expected[j] = expected[j], i
+    assert generator(5).permutation(70_000).tolist() == expected
+
+
+def test_large_fills_equal_the_same_draws_in_small_pieces():
+    whole = generator().uniform(np.empty(200_000, np.float32))
+    g = generator()
+    pieces = [g.uniform(np.empty(n, np.float32)) for n in (1, 65_535, 65_536, 65_537, 3391)]
+    np.testing.assert_array_equal(whole, np.concatenate(pieces))
+
+
+def test_state_restores_the_stream_and_the_kept_normal():
+    g = generator(7)
+    g.normal(np.empty(3))
+    state = g.get_state()
+    first = g.normal(np.empty(5)), g.uniform(np.empty(9))
+    again = Generator().set_state(state)
+    assert [bits(again.normal(np.empty(5))), bits(again.uniform(np.empty(9)))] == list(map(bits, first))
+    assert again.initial_seed() == 7
+
+
+def test_generators_can_be_copied_and_pickled():
+    g = generator(7)
+    g.normal(np.empty(3))
+    for copy in (g.clone_state(), pickle.loads(pickle.dumps(g))):
+        assert bits(copy.get_state()._array) == bits(g.get_state()._array)
+        copy.uniform(np.empty(1))
+        assert bits(copy.get_state()._array) != bits(g.get_state()._array)
+
+
+def test_reseeding_forgets_the_kept_normal():
+    g = generator(1)
+    g.normal(np.empty(1))
+    assert bits(g.manual_seed(1).normal(np.empty(2))) == bits(generator(1).normal(np.empty(2)))
+
+
+@pytest.mark.parametrize("seed", [1.5, "a", True, None])
+def test_a_seed_that_is_no_integer_is_refused(seed):
+    with pytest.raises(RuntimeError, match="manual_seed expected a long, but got"):
+        generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
+def test_a_seed_beyond_64_bits_is_refused(seed):
+    with pytest.raises(ValueError, match="Overflow when unpacking long long"):
+        generator().manual_seed(seed)
+
+
+def test_the_module_functions_are_those_of_the_default_generator():
+    state = random.get_rng_state()
+    try:
+        assert random.manual_seed(-1) is random.default_generator
+        assert random.initial_seed() == 2**64 - 1
+        assert random.manual_seed(1.5).initial_seed() == 1
+        assert random.seed() == random.initial_seed()
+        assert random.seed() != random.seed()
+    finally:
+        random.set_rng_state(state)
+    assert bits(random.get_rng_state()._array) == bits(state._array)
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "words"),
+    [
+        (np.zeros(10, np.uint8), RuntimeError, "of size 5056 but found the input RNG state size to be 10"),
+        (np.zeros(5056, np.float32), TypeError, "must be a torch.ByteTensor"),
+        (np.zeros(5056, np.uint8), RuntimeError, "Invalid mt19937 state"),
+    ],
+)
+def test_a_state_that_is_none_is_refused(state, error, words):
+    g = generator(3)
+    with pytest.raises(error, match=words):
+        g.set_state(wrap(state))
+    assert bits(g.uniform(np.empty(3))) == bits(generator(3).uniform(np.empty(3)))
+
+
+def test_unknown_devices_are_refused():
+    with pytest.raises(RuntimeError, match="Expected one of cpu, cuda device type at start of device string: foo"):
+        Generator("foo")
+
+
+def test_threads_share_a_generator_without_losing_or_doubling_a_draw():
+    g = generator(0)
+    parts = []
+
+    def draw():
+        for _ in range(200):
+            parts.append(g.uniform(np.empty(7, np.float32)))
+
+    threads = [threading.Thread(target=draw) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    expected = generator(0).uniform(np.empty(7 * len(parts), np.float32)).reshape(-1, 7)
+    assert sorted(map(bits, parts)) == sorted(map(bits, expected))
+
+
+@pytest.mark.parametrize(
+    ("weights", "count", "words"),
+    [
+        ([0.5, 0.5], 3, "without replacement: 3 samples of 2"),
+        ([0.0, 0.0], 1, "sum of probabilities <= 0"),
+        ([-1.0, 1.0], 1, "element < 0"),
+        ([np.nan, 1.0], 1, "element < 0"),
+        ([np.inf, 1.0], 1, "element < 0"),
+        ([1.0], 0, "n_sample <= 0"),
+        ([[[1.0]]], 1, "prob_dist must be 1 or 2 dim"),
+    ],
+)
+def test_multinomial_refuses_what_is_no_distribution(weights, count, words):
+    with pytest.raises(RuntimeError, match=words):
+        generator().multinomial(np.array(weights, np.float32), count)
+
+
+def test_multinomial_never_draws_what_has_weight_zero():
+    weights = np.float32([0, 1, 0, 2, 0])
+    for replacement in (False, True):
+        drawn = generator().multinomial(np.tile(weights, (2000, 1)), 2, replacement)
+        assert set(drawn.ravel().tolist()) == {1, 3}
+
+
+def test_the_upper_end_of_a_range_is_excluded_after_rounding_too():
+    for dtype in (np.float16, ml_dtypes.bfloat16, np.float32):
+        x = generator().uniform(np.empty(100_000, dtype), 1.0, 1.01)
+        assert x.max() < np.asarray(1.01).astype(dtype)
