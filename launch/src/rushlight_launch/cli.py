@@ -71,7 +71,7 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rushlight launch",
-        description="Run a Python script, or a module with -m, on N MPI ranks; the exit code is 0 only if all finished.",
+        description="Run a Python script, or a module with -m, on N MPI ranks; exit code 0 only if all finished.",
         usage="rushlight launch -n N [--hostfile F] [--timeout S] [--log-dir D] (SCRIPT | -m MODULE) [ARGS…]",
         allow_abbrev=False,
     )

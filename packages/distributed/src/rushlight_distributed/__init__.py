@@ -1,1 +1,41 @@
-"""Process groups, collectives and data parallelism over MPI."""
+"""Process groups, collectives and data parallelism over MPI, with PyTorch's names."""
+
+from rushlight_distributed.collectives import all_gather as all_gather
+from rushlight_distributed.collectives import all_gather_into_tensor as all_gather_into_tensor
+from rushlight_distributed.collectives import all_reduce as all_reduce
+from rushlight_distributed.collectives import all_to_all as all_to_all
+from rushlight_distributed.collectives import all_to_all_single as all_to_all_single
+from rushlight_distributed.collectives import barrier as barrier
+from rushlight_distributed.collectives import broadcast as broadcast
+from rushlight_distributed.collectives import gather as gather
+from rushlight_distributed.collectives import reduce as reduce
+from rushlight_distributed.collectives import reduce_scatter as reduce_scatter
+from rushlight_distributed.collectives import reduce_scatter_tensor as reduce_scatter_tensor
+from rushlight_distributed.collectives import scatter as scatter
+from rushlight_distributed.communicator import ReduceOp as ReduceOp
+from rushlight_distributed.contract import ContractError as ContractError
+from rushlight_distributed.group import GroupMember as GroupMember
+from rushlight_distributed.group import ProcessGroup as ProcessGroup
+from rushlight_distributed.group import destroy_process_group as destroy_process_group
+from rushlight_distributed.group import get_backend as get_backend
+from rushlight_distributed.group import get_global_rank as get_global_rank
+from rushlight_distributed.group import get_group_rank as get_group_rank
+from rushlight_distributed.group import get_node_local_rank as get_node_local_rank
+from rushlight_distributed.group import get_process_group_ranks as get_process_group_ranks
+from rushlight_distributed.group import get_rank as get_rank
+from rushlight_distributed.group import get_world_size as get_world_size
+from rushlight_distributed.group import group as group
+from rushlight_distributed.group import init_process_group as init_process_group
+from rushlight_distributed.group import is_available as is_available
+from rushlight_distributed.group import is_initialized as is_initialized
+from rushlight_distributed.group import is_mpi_available as is_mpi_available
+from rushlight_distributed.group import new_group as new_group
+from rushlight_distributed.objects import all_gather_object as all_gather_object
+from rushlight_distributed.objects import broadcast_object_list as broadcast_object_list
+from rushlight_distributed.objects import gather_object as gather_object
+from rushlight_distributed.objects import scatter_object_list as scatter_object_list
+from rushlight_distributed.transfers import irecv as irecv
+from rushlight_distributed.transfers import isend as isend
+from rushlight_distributed.transfers import recv as recv
+from rushlight_distributed.transfers import send as send
+from rushlight_distributed.worker import Work as Work

@@ -1,0 +1,165 @@
+"""The contract: all ranks of a group call the same collectives, in the same order, on the same shapes and dtypes.
+
+Note [Fingerprints]
+    Before a collective, a rank writes on the group's board: its number in the sequence, a hash of (operation, shape,
+    dtype), and where in the program it stands.  It compares its left neighbour's entry for the same number, before the
+    call (which protects the late one of the two) and after it (by then the neighbour has entered, unless the collective
+    does not wait for it).  If two ranks differ, some neighbours do, so somebody sees it.  That costs 1 to 2 µs.  A rank
+    that is stuck inside is looked after by the watchdog (`guard.py`), which compares with everybody.  Only ranks of one
+    host are compared; across hosts MPI's own errors and the time limit remain.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from types import CodeType, FrameType
+
+from rushlight_distributed.board import Board
+from rushlight_distributed.communicator import Communicator
+
+_ENTERED, _LEFT, _PEER, _TEXT, _RING = 0, 1, 2, 3, 4  # cells of a row
+_ANYBODY = -(1 << 40)  # in _PEER: a receive from whoever sends; else peer + 1 for a send, its negative for a receive
+_KEPT = 16  # collectives that the ring remembers, three cells each
+_TEXT_BYTES, _TEXTS = 256, 256
+_OURS = ("rushlight_distributed", "rushlight_nn", "rushlight_autograd", "rushlight_tensor")
+
+Call = tuple[object, ...]
+"""What must agree: the operation's name, the shape, the dtype, and what else it has, such as the root."""
+
+
+class ContractError(RuntimeError):
+    """Ranks of a group did not call the same collective, or one will never come."""
+
+
+class Contract:
+    """One rank's side of a group's contract; used by one thread at a time.
+
+    Args:
+        comm: The group's communicator; all its ranks make the contract together.
+        world_ranks: The world's number of each rank of `comm`.
+        name: The group, for messages.
+    """
+
+    def __init__(self, comm: Communicator, world_ranks: list[int], name: str) -> None:
+        self.board = Board(comm, _RING + 3 * _KEPT, _TEXT_BYTES * _TEXTS)
+        self.name, self.rank, self.world_ranks = name, comm.rank, world_ranks
+        here = self.board.ranks
+        self._cell, self._row = self.board.cell, self.board.row(comm.rank)
+        self._left = self.board.row(here[here.index(comm.rank) - 1])
+        self._number = 0
+        self._known: dict[Call, tuple[int, int, CodeType | None]] = {}
+        self._keys: list[Call] = []  # by number of text; the oldest makes room for a new one
+
+    def enter(self, call: Call) -> None:
+        """Announce a collective. Raises ContractError if a neighbour's announcement of the same number differs."""
+        frame = _site()
+        key = (call, id(frame.f_code), frame.f_lasti) if frame is not None else (call,)
+        fingerprint, text, _ = self._known.get(key) or self._learn(key, call, frame)
+        cell, row = self._cell, self._row
+        self._number = number = self._number + 1
+        ring = _RING + number % _KEPT * 3
+        cell[row + ring + 1], cell[row + ring + 2] = fingerprint, text
+        cell[row + ring] = number
+        cell[row + _TEXT] = text
+        cell[row] = number
+        if cell[self._left + ring] == number and cell[self._left + ring + 1] != fingerprint:
+            self.compare()
+
+    def leave(self) -> None:
+        """The collective is over. Raises ContractError as `enter` does."""
+        cell, row, number = self._cell, self._row, self._number
+        cell[row + _LEFT] = number
+        ring = _RING + number % _KEPT * 3
+        if cell[self._left + ring] == number and cell[self._left + ring + 1] != cell[row + ring + 1]:
+            self.compare()
+
+    def wait_for(self, peer: int | None, call: Call, *, sending: bool) -> None:
+        """Announce a point-to-point transfer, which is no part of the sequence; `done_waiting` ends it."""
+        frame = _site()
+        key = (call, id(frame.f_code), frame.f_lasti) if frame is not None else (call,)
+        self._cell[self._row + _TEXT] = (self._known.get(key) or self._learn(key, call, frame))[1]
+        self._cell[self._row + _PEER] = _ANYBODY if peer is None else peer + 1 if sending else -peer - 1
+
+    def done_waiting(self) -> None:
+        self._cell[self._row + _PEER] = 0
+
+    def _learn(self, key: Call, call: Call, frame: FrameType | None) -> tuple[int, int, CodeType | None]:
+        text = len(self._keys)
+        if text < _TEXTS:
+            self._keys.append(key)
+        else:
+            text = self._number % _TEXTS
+            del self._known[self._keys[text]]
+            self._keys[text] = key
+        site = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "a background thread"
+        self.board.write_text(self.rank, text * _TEXT_BYTES, f"{_described(call)} at {site}", _TEXT_BYTES)
+        # The code is kept, so that its id stays its own.
+        self._known[key] = entry = (zlib.crc32(repr(call).encode()), text, frame.f_code if frame is not None else None)
+        return entry
+
+    # -- for the watchdog: anything here may be read while others write it, so findings are confirmed a moment later --
+
+    def pending(self) -> int:
+        """The number of the collective that this rank is inside; -1 in a point-to-point transfer; 0 outside."""
+        cell, row = self._cell, self._row
+        if cell[row + _PEER]:
+            return -1
+        return cell[row] if cell[row] != cell[row + _LEFT] else 0
+
+    def missing(self) -> list[int]:
+        """The ranks of this host, by the world's numbers, that have not come to where this rank waits."""
+        cell, number = self._cell, self.pending()
+        if number < 0:
+            peer = cell[self._row + _PEER]
+            if peer in (0, _ANYBODY) or abs(peer) - 1 not in self.board.ranks:
+                return []
+            answer = cell[self.board.row(abs(peer) - 1) + _PEER]
+            matched = abs(answer) - 1 == self.rank and (answer > 0) != (peer > 0)
+            return [] if matched else [self.world_ranks[abs(peer) - 1]]
+        return [self.world_ranks[r] for r in self.board.ranks if cell[self.board.row(r)] < number] if number else []
+
+    def here(self) -> str:
+        """What this rank waits in: the operation and the line."""
+        return self._said(self.rank, self._cell[self._row + _TEXT])
+
+    def last_of(self, world_rank: int) -> str:
+        """What a rank was last in, in this group."""
+        rank = self.world_ranks.index(world_rank)
+        row = self.board.row(rank)
+        return self._said(rank, self._cell[row + _TEXT]) if self._cell[row] else "no collective yet"
+
+    def compare(self) -> None:
+        """Raise ContractError if any rank of this host announced something else under this rank's number."""
+        cell, number = self._cell, self._number
+        ring = _RING + number % _KEPT * 3
+        mine = cell[self._row + ring + 1]
+        for rank in self.board.ranks:
+            row = self.board.row(rank)
+            if cell[row + ring] == number and cell[row + ring + 1] != mine:
+                raise ContractError(
+                    f"ranks disagree on collective {number} of {self.name}:\n"
+                    f"  rank {self.world_ranks[self.rank]}: {self._said(self.rank, cell[self._row + ring + 2])}\n"
+                    f"  rank {self.world_ranks[rank]}: {self._said(rank, cell[row + ring + 2])}\n"
+                    "every rank must call the same collectives in the same order, with equal shapes and dtypes"
+                )
+
+    def _said(self, rank: int, text: int) -> str:
+        return self.board.read_text(rank, text * _TEXT_BYTES, _TEXT_BYTES)
+
+
+def _site() -> FrameType | None:
+    """The innermost frame that is not ours: where the program called."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
+        frame = frame.f_back
+    return frame
+
+
+def _described(call: Call) -> str:
+    """`all_reduce(float32[4, 2], SUM)` from ("all_reduce", "float32", (4, 2), "SUM")."""
+    name, *rest = call
+    words = [str(word) for word in rest]
+    if len(rest) >= 2 and isinstance(rest[1], tuple):
+        words[:2] = [f"{rest[0]}{list(rest[1])}"]
+    return f"{name}({', '.join(words)})"

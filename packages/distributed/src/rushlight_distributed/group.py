@@ -1,0 +1,305 @@
+"""Process groups: which ranks speak together, how a group comes up, and how it is taken down."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from rushlight_distributed.communicator import Communicator, LocalCommunicator, MpiCommunicator
+from rushlight_distributed.contract import Call, Contract
+from rushlight_distributed.guard import Guard
+from rushlight_distributed.mpi import check_world, initialize, is_rank
+from rushlight_distributed.worker import Work, Worker
+
+DEFAULT_TIMEOUT = timedelta(minutes=30)
+_BACKENDS = ("mpi", "gloo", "nccl", "ucc")
+
+
+class ProcessGroup:
+    """Ranks that exchange data. Made by `init_process_group` and `new_group`; ranks outside hold `NON_GROUP_MEMBER`.
+
+    Attributes:
+        comm: The communicator, which only this group uses.
+        ranks: The world's number of each member.
+        name: For messages.
+    """
+
+    def __init__(self, comm: Communicator, ranks: list[int], name: str, guard: Guard | None) -> None:
+        self.comm, self.ranks, self.name, self._guard = comm, ranks, name, guard
+        self.contract: Contract | None = None
+        if guard is not None and comm.size > 1:
+            self.contract = Contract(comm, ranks, name)
+            guard.contracts.append(self.contract)
+        self._worker = Worker(f"rushlight-{name}")
+
+    def rank(self) -> int:
+        """This process's number within the group."""
+        return self.comm.rank
+
+    def size(self) -> int:
+        """The number of members."""
+        return self.comm.size
+
+    def run(self, call: Call, collective: Callable[[], Any]) -> None:
+        """Perform a collective under the contract, after all that was started asynchronously."""
+        self._worker.drain()
+        self._perform(call, collective)
+
+    def start(self, call: Call, collective: Callable[[], Any]) -> Work:
+        """Perform a collective in the group's thread."""
+        return self._worker.start(lambda: self._perform(call, collective))
+
+    def transfer(self, call: Call, peer: int | None, wait: Callable[[], int], *, sending: bool) -> int:
+        """Wait for a point-to-point transfer, in the watchdog's sight."""
+        if self.contract is None:
+            return wait()
+        self.contract.wait_for(peer, call, sending=sending)
+        done = wait()
+        self.contract.done_waiting()
+        return done
+
+    def duplicate(self, name: str) -> ProcessGroup:
+        """The same ranks with a communicator and a thread of their own; called by all of them."""
+        return ProcessGroup(self.comm.subgroup(range(self.comm.size)), self.ranks, name, self._guard)
+
+    def close(self) -> None:
+        """Finish what was started.
+
+        The communicator is kept: freeing it is collective, and a rank that is done would wait for one that is not.
+        """
+        self._worker.drain()
+        if self._guard is not None and self.contract in self._guard.contracts:
+            self._guard.contracts.remove(self.contract)
+
+    def _perform(self, call: Call, collective: Callable[[], Any]) -> None:
+        contract = self.contract
+        if contract is None:
+            collective()
+            return
+        contract.enter(call)
+        try:
+            collective()
+        except Exception:
+            contract.compare()  # what MPI calls "message truncated" is a disagreement that can be named
+            raise
+        contract.leave()
+
+
+class _World:
+    """What this process knows of its world; `guard` outlives the groups, as MPI does."""
+
+    def __init__(self) -> None:
+        self.group: ProcessGroup | None = None
+        self.guard: Guard | None = None
+        self.groups: list[ProcessGroup] = []
+        self.made = 0
+        self.local_rank = 0
+
+
+_world = _World()
+
+
+class _WorldGroup:
+    """`group.WORLD`: the default group, None before there is one; `group.NON_GROUP_MEMBER` as in PyTorch."""
+
+    NON_GROUP_MEMBER = -100
+
+    @property
+    def WORLD(self) -> ProcessGroup | None:
+        return _world.group
+
+
+group = _WorldGroup()
+GroupMember = group
+
+
+def init_process_group(
+    backend: str | None = None,
+    init_method: str | None = None,
+    timeout: timedelta | None = None,
+    world_size: int = -1,
+    rank: int = -1,
+    store: Any = None,
+    group_name: str = "",
+    pg_options: Any = None,
+    device_id: Any = None,
+) -> None:
+    """Join the other ranks that mpirun or srun started; plain `python` is a world of one. No variables are needed.
+
+    Args:
+        backend: "mpi", the default. PyTorch's "gloo", "nccl" and "ucc" are taken too: MPI carries everything here.
+        init_method: None or "env://"; MPI knows the ranks already.
+        timeout: How long a collective may wait for a rank that is alive; 30 minutes by default. A rank that is dead,
+            has left, or calls something else is reported within seconds.
+        world_size, rank: If given, they must be MPI's.
+        store, group_name, pg_options, device_id: PyTorch's; MPI needs none of them.
+
+    Raises:
+        ValueError: Called twice, or with arguments that MPI contradicts.
+        RuntimeError: MPI cannot be loaded, or the scheduler started another number of ranks than MPI sees.
+    """
+    if _world.group is not None:
+        raise ValueError("trying to initialize the default process group twice!")
+    if backend is not None and backend.lower() not in _BACKENDS:
+        raise ValueError(f"init_process_group: unknown backend {backend!r}; use 'mpi'")
+    if init_method not in (None, "env://"):
+        raise ValueError(f"init_process_group: init_method={init_method!r} is not needed; MPI knows the ranks")
+    if timeout is not None and timeout <= timedelta(0):
+        raise ValueError(f"init_process_group: timeout must be positive, got {timeout}")
+    comm = _world_communicator(world_size)
+    if rank not in (-1, comm.rank):
+        raise ValueError(f"init_process_group: rank={rank} was asked for, but MPI says {comm.rank}")
+    if _world.guard is not None:
+        _world.guard.timeout_s = (timeout or DEFAULT_TIMEOUT).total_seconds()
+    _world.local_rank = comm.on_this_host().index(comm.rank)
+    _world.group = ProcessGroup(comm, list(range(comm.size)), "the world", _world.guard)
+    _world.groups = [_world.group]
+
+
+def _world_communicator(asked_size: int) -> Communicator:
+    loaded = sys.modules.get("mpi4py.MPI")
+    if not is_rank(os.environ) and not (loaded is not None and loaded.Is_initialized()):
+        check_world(1, os.environ, asked_size)
+        return LocalCommunicator()
+    finalizes = loaded is None or not loaded.Is_initialized()
+    mpi = initialize()
+    size = mpi.COMM_WORLD.Get_size()
+    if finalizes and _world.guard is None and size == 1:
+        atexit.register(mpi.Finalize)
+    check_world(size, os.environ, asked_size)
+    if size == 1:
+        return LocalCommunicator()
+    if _world.guard is None:
+        _world.guard = Guard(mpi, finalizes=finalizes)
+        _world.guard.before_leaving.append(_finish_all)
+    return MpiCommunicator(mpi.COMM_WORLD.Dup())
+
+
+def _finish_all() -> None:
+    for one in _world.groups:
+        one.close()
+
+
+def destroy_process_group(group: ProcessGroup | None = None) -> None:
+    """Take down a group, by default the world and all groups in it. MPI itself stays up until the process ends."""
+    if _world.group is None:
+        raise ValueError("Default process group has not been initialized, please make sure to call init_process_group.")
+    doomed = list(_world.groups) if group is None or group is _world.group else [group]
+    for one in doomed:
+        one.close()
+        if one in _world.groups:
+            _world.groups.remove(one)
+    if _world.group in doomed:
+        _world.group = None
+
+
+def new_group(
+    ranks: Sequence[int] | None = None,
+    timeout: timedelta | None = None,
+    backend: str | None = None,
+    pg_options: Any = None,
+    use_local_synchronization: bool = False,
+    group_desc: str | None = None,
+    device_id: Any = None,
+    sort_ranks: bool = True,
+) -> ProcessGroup | int:
+    """A group of some of the world's ranks, all by default. Every rank of the world calls it, in the same order.
+
+    Returns:
+        The group, or `NON_GROUP_MEMBER` on a rank outside it.
+
+    Raises:
+        ValueError: A rank is named twice or is not in the world.
+    """
+    world = default_group()
+    members = list(range(world.size())) if ranks is None else list(ranks)
+    if len(set(members)) != len(members) or not all(0 <= r < world.size() for r in members):
+        raise ValueError(f"new_group: ranks must be different and in 0..{world.size() - 1}, got {members}")
+    if sort_ranks:
+        members.sort()
+    _world.made += 1
+    if world.rank() not in members:
+        return _WorldGroup.NON_GROUP_MEMBER
+    world._worker.drain()
+    name = group_desc or f"group {_world.made} of ranks {members}"
+    made = ProcessGroup(world.comm.subgroup(members), members, name, _world.guard)
+    _world.groups.append(made)
+    return made
+
+
+def default_group() -> ProcessGroup:
+    """The world's group. Raises ValueError, as PyTorch does, before `init_process_group`."""
+    if _world.group is None:
+        raise ValueError("Default process group has not been initialized, please make sure to call init_process_group.")
+    return _world.group
+
+
+def resolve(group: ProcessGroup | int | None) -> ProcessGroup | None:
+    """The group that a `group` argument means; None on a rank outside it."""
+    if group is None:
+        return default_group()
+    return group if isinstance(group, ProcessGroup) else None
+
+
+def is_initialized() -> bool:
+    """Whether there is a default group."""
+    return _world.group is not None
+
+
+def is_available() -> bool:
+    """Whether the package can be used: always."""
+    return True
+
+
+def is_mpi_available() -> bool:
+    """Whether `backend="mpi"` is served: always, a world of one needs no MPI."""
+    return True
+
+
+def get_backend(group: ProcessGroup | int | None = None) -> str:
+    """ "mpi", for every group."""
+    default_group()
+    return "mpi"
+
+
+def get_rank(group: ProcessGroup | int | None = None) -> int:
+    """This process's number in the group; -1 outside it."""
+    found = resolve(group)
+    return -1 if found is None else found.rank()
+
+
+def get_world_size(group: ProcessGroup | int | None = None) -> int:
+    """The number of ranks in the group; -1 outside it."""
+    found = resolve(group)
+    return -1 if found is None else found.size()
+
+
+def get_node_local_rank(fallback_rank: int | None = None) -> int:
+    """This process's number among the ranks of its host: which GPU is its own."""
+    if _world.group is None and fallback_rank is not None:
+        return fallback_rank
+    default_group()
+    return _world.local_rank
+
+
+def get_process_group_ranks(group: ProcessGroup | None) -> list[int]:
+    """The world's numbers of a group's members."""
+    return list((group or default_group()).ranks)
+
+
+def get_global_rank(group: ProcessGroup, group_rank: int) -> int:
+    """The world's number of a group's member."""
+    if not 0 <= group_rank < group.size():
+        raise ValueError(f"Group rank {group_rank} is not part of group {group.name}")
+    return group.ranks[group_rank]
+
+
+def get_group_rank(group: ProcessGroup, global_rank: int) -> int:
+    """A group's number of a rank of the world."""
+    if global_rank not in group.ranks:
+        raise ValueError(f"Global rank {global_rank} is not part of group {group.name}")
+    return group.ranks.index(global_rank)

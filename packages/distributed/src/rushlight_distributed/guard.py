@@ -1,0 +1,254 @@
+"""The guard: one rank fails, all stop; a rank that leaves early or never comes is named.
+
+Note [How a rank ends]
+    * By an uncaught exception: `sys.excepthook` prints the traceback and aborts the world, at once.  (Finalizing MPI,
+      as Python's normal end would, waits for the others, which wait for this rank.)
+    * By the end of its program or `sys.exit`: an exit handler marks the rank as leaving, waits until all ranks are
+      (they may still compute, so without limit), and finalizes MPI.  If another rank waits for this one in a
+      collective, it waits in vain: that rank's watchdog ends the job.  Python does not tell exit handlers the exit
+      code, so `sys.exit(3)` is noticed in the same way, or by the starter at the end.
+    * By a signal or `os._exit`: mpirun notices, and so do the watchdogs of the same host, by the missing process.
+
+The watchdog is a thread that looks twice a second at what this rank waits in, and does nothing while it does not wait.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from rushlight_distributed.board import Board
+from rushlight_distributed.communicator import MpiCommunicator
+from rushlight_distributed.contract import Contract, ContractError
+
+TICK_S = 0.5
+SURE_S = 2.0  # a wait in vain is reported when it has lasted so long and is still one
+WARN_S = 5.0  # then at twice the time again
+
+_STATE, _PID, _SINCE_MS, _WAITS_FOR = 0, 1, 2, 3  # cells; the last a set of places on the board, as bits
+_RUNNING, _LEAVING = 1, 2
+_WHERE_BYTES = 256
+
+
+class Guard:
+    """Made once per process, when MPI comes up; lives until the process ends."""
+
+    def __init__(self, mpi: Any, *, finalizes: bool) -> None:
+        self._mpi, self._finalizes = mpi, finalizes
+        self._comm = mpi.COMM_WORLD.Dup()
+        self.rank: int = self._comm.Get_rank()
+        self.size: int = self._comm.Get_size()
+        self.timeout_s = float("inf")
+        self.contracts: list[Contract] = []
+        self.before_leaving: list[Callable[[], None]] = []
+        self._board = Board(MpiCommunicator(self._comm), 4, _WHERE_BYTES)
+        self._row = self._board.row(self.rank)
+        self._board.cell[self._row + _STATE], self._board.cell[self._row + _PID] = _RUNNING, os.getpid()
+        self._owner, self._over = os.getpid(), threading.Event()
+        self._waits: dict[Contract, tuple[int, float, float]] = {}  # number, since when, when to warn next
+        self._previous_hook = sys.excepthook
+        sys.excepthook = self._on_exception
+        atexit.register(self._leave)
+        threading.Thread(target=self._watch, daemon=True, name="rushlight-watchdog").start()
+
+    # -- how this rank ends -------------------------------------------------------------------------------------------
+
+    def _on_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if os.getpid() != self._owner:  # a child process of this rank has no MPI
+            self._previous_hook(kind, error, trace)
+            return
+        if isinstance(error, ContractError):
+            trace = _without_our_end(trace)
+        if self._previous_hook is sys.__excepthook__:
+            head = f"rank {self.rank} of {self.size} ends the job:\n"
+            # In one piece: other ranks may be failing on the same line at the same time.
+            sys.stderr.write(head + "".join(traceback.format_exception(kind, error, trace)))
+        else:
+            self._previous_hook(kind, error, trace)
+        code = error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
+        self.abort(128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else code or 1)
+
+    def abort(self, code: int) -> None:
+        """End all ranks, now."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        time.sleep(0.05)  # mpirun reads this rank's last words before it reads that the job is over
+        self._mpi.COMM_WORLD.Abort(code)
+        os._exit(code)
+
+    def _leave(self) -> None:
+        if os.getpid() != self._owner or self._mpi.Is_finalized():
+            return
+        for prepare in self.before_leaving:
+            prepare()
+        self._board.cell[self._row + _STATE] = _LEAVING
+        everyone = self._comm.Ibarrier()
+        pause_s = 0.0005
+        while not everyone.Test():
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.05)
+        self._over.set()
+        if self._finalizes:
+            self._mpi.Finalize()
+
+    # -- the watchdog -------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        suspected = ""
+        while not self._over.wait(TICK_S):
+            try:
+                found = self._look()
+            except ContractError as error:
+                found = str(error)
+            # Seen twice, since a single look may fall between two writes of another rank.
+            if found and found == suspected and not self._over.is_set():
+                frame = sys._current_frames().get(threading.main_thread().ident or 0)
+                self._on_exception(ContractError, ContractError(found), _trace_to(frame))
+            suspected = found
+
+    def _look(self) -> str:
+        """Why this rank waits in vain; empty if it does not."""
+        now, vain, bits, since = time.monotonic(), "", 0, 0.0
+        self._tell_where()
+        for contract in list(self.contracts):
+            number = contract.pending()
+            known = self._waits.get(contract)
+            if not number:
+                self._waits.pop(contract, None)
+                continue
+            if known is None or known[0] != number:
+                self._waits[contract] = known = (number, now, now + WARN_S)
+            if now - known[1] < 2 * TICK_S:
+                continue
+            if number > 0:
+                contract.compare()
+            missing = contract.missing()
+            vain = vain or self._in_vain(contract, missing, now - known[1])
+            if now >= known[2] and missing:
+                self._waits[contract] = (number, known[1], now + 2 * (now - known[1]))
+                sys.stderr.write(self._waiting(contract, missing, f"has waited {now - known[1]:.0f} s") + "\n")
+            for rank in missing:
+                bits |= 1 << self._board.ranks.index(rank)
+            since = max(since, known[1])
+        cell = self._board.cell
+        cell[self._row + _SINCE_MS] = int(since * 1000)
+        cell[self._row + _WAITS_FOR] = bits & (1 << 62) - 1 if self._main_thread_waits() else 0
+        return vain or self._deadlock(now)
+
+    def _in_vain(self, contract: Contract, missing: list[int], waited_s: float) -> str:
+        for rank in missing:
+            pid = self._board.cell[self._board.row(rank) + _PID]
+            if self._board.cell[self._board.row(rank) + _STATE] == _LEAVING:
+                why = f"rank {rank} has left: it came to the end of its program, or called sys.exit"
+            elif not _alive(pid):
+                why = f"rank {rank} is gone: its process {pid} was killed, or called os._exit"
+            else:
+                continue
+            return self._waiting(contract, [rank], "waits in vain") + f"\n  {why}"
+        if waited_s > self.timeout_s and missing:
+            return self._waiting(contract, missing, f"has waited longer than the time limit of {self.timeout_s:g} s")
+        return ""
+
+    def _deadlock(self, now: float) -> str:
+        """A circle of ranks that have waited for one another for long enough."""
+        cell, circle, at = self._board.cell, [self.rank], self.rank
+        while True:
+            row = self._board.row(at)
+            if not cell[row + _WAITS_FOR] or now - cell[row + _SINCE_MS] / 1000 < SURE_S:
+                return ""
+            at = self._board.ranks[(cell[row + _WAITS_FOR] & -cell[row + _WAITS_FOR]).bit_length() - 1]
+            if at == self.rank:
+                break
+            if at in circle:
+                return ""  # the ranks of that circle will tell
+            circle.append(at)
+        places = "\n".join(f"  rank {rank}{self._where(rank)}" for rank in circle)
+        return f"ranks wait for one another in different collectives, for ever:\n{places}"
+
+    def _waiting(self, contract: Contract, missing: list[int], how: str) -> str:
+        lines = [f"rank {self.rank} {how} in {contract.here()}, {contract.name}, for:"]
+        lines += [f"  rank {rank}{self._where(rank)}; last in {contract.last_of(rank)}" for rank in missing]
+        return "\n".join(lines)
+
+    # -- where the ranks are ------------------------------------------------------------------------------------------
+
+    def _tell_where(self) -> None:
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        inside = ""
+        while frame is not None and "rushlight_" in frame.f_globals.get("__name__", ""):
+            frame = frame.f_back
+        for contract in list(self.contracts):
+            if contract.pending() and self._main_thread_waits():
+                inside = f", in {contract.here().rpartition(' at ')[0]}"
+        if frame is not None:
+            where = f"{frame.f_code.co_filename}:{frame.f_lineno}{inside}"
+            self._board.write_text(self.rank, 0, where, _WHERE_BYTES)
+
+    def _where(self, rank: int) -> str:
+        row = self._board.row(rank)
+        if self._board.cell[row + _STATE] == _LEAVING:
+            return ""
+        stopped = " (its process is stopped)" if _state(self._board.cell[row + _PID]) in ("T", "t") else ""
+        return f" is at {self._board.read_text(rank, 0, _WHERE_BYTES) or 'its start'}{stopped}"
+
+    @staticmethod
+    def _main_thread_waits() -> bool:
+        """Whether the main thread is inside this package; if only a background thread is, the program goes on."""
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        for _ in range(8):
+            if frame is None:
+                return False
+            if frame.f_globals.get("__name__", "").startswith("rushlight_distributed"):
+                return True
+            frame = frame.f_back
+        return False
+
+
+def _state(pid: int) -> str:
+    """Linux's letter for what a process does; empty elsewhere."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return _state(pid) not in ("Z", "X")
+
+
+def _without_our_end(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback up to the line of the program that called this package."""
+    at, last = trace, None
+    while at is not None:
+        if not at.tb_frame.f_globals.get("__name__", "").startswith("rushlight_distributed"):
+            last = at
+        at = at.tb_next
+    if last is not None:
+        last.tb_next = None
+    return trace
+
+
+def _trace_to(frame: FrameType | None) -> TracebackType | None:
+    """A traceback that ends where the main thread is, without this package's frames."""
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("rushlight_distributed"):
+        frame = frame.f_back
+    trace: TracebackType | None = None
+    while frame is not None:
+        trace = TracebackType(trace, frame, frame.f_lasti, frame.f_lineno)
+        frame = frame.f_back
+    return trace
