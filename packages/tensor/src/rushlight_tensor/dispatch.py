@@ -201,6 +201,11 @@ def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
             arrays.append(x)
     result = execute(op, arrays, attrs)
     grad = grad and op.vjp is not None and MODE.grad
+    if op.aux:
+        out = wrap(_array(result[0]))
+        if grad:
+            out._node, out._requires_grad = node_for(op, xs, attrs, result), True
+        return out
     if type(result) is tuple:
         outs = tuple([wrap(_array(z)) for z in result])
         if op.view:

@@ -82,6 +82,10 @@ class Stale:
     def __init__(self, why: str) -> None:
         self._why = why
 
+    def complain(self) -> None:
+        """Raise RuntimeError: whoever took this tensor as it was would compute a wrong gradient."""
+        raise RuntimeError(self._why)
+
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(self._why)
 
@@ -157,6 +161,8 @@ def pull_bare(op: Any) -> Callable[[Node, Any, Sequence[Any]], Sequence[Any]] | 
         When no graph of the backward pass is wanted, the engine runs such rules on the arrays: half the cost per node.
     """
     rules = op.vjp
+    if hasattr(rules, "pull_bare"):
+        return rules.pull_bare  # type: ignore[no-any-return]
     if type(rules) is not tuple or op.variadic:
         return None
     if any(r is None or r.__code__.co_names or r.__code__.co_freevars for r in rules):
@@ -221,7 +227,7 @@ def unpack(n: Node, create_graph: bool) -> tuple[Any, ...]:
             if n.stale:
                 out.append(Stale(stale_text(t, n.op.name)))
                 continue
-            if create_graph and category(item.dtype) >= 2:
+            if create_graph and category(item.dtype) >= 2 and (i == 0 or not n.op.aux):
                 t._node, t._requires_grad = (n if kind == OUT else Slot(n, i, item.shape)), True
             out.append(t)
         elif v is not None and version(item) != v:

@@ -17,8 +17,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from rushlight_tensor import dispatch, graph
 from rushlight_tensor.cuda import AS_CPU as AS_CPU
+from rushlight_tensor.tensor import Tensor
 
 REGISTRY: dict[str, Op] = {}
 
@@ -29,6 +32,60 @@ class joint:
 
     def __init__(self, rule: Callable[..., tuple[Any, ...]]) -> None:
         self.rule = rule
+
+
+class fused(joint):
+    """Marks a vjp with a kernel of its own: the op `backward(g, *saved, needs=…, **attrs)`.
+
+    It returns the wanted gradients, in order: a tuple, or an array for an op with one input.  What `save` names as
+    `x.shape` reaches it as the attribute `x_shape`.  A pass that is itself recorded, for higher derivatives, goes through
+    `composed` instead, a rule as `joint` takes it, in public ops: so `backward` needs no gradient of its own.
+    """
+
+    __slots__ = ("as_attrs", "backward", "composed")
+
+    def __init__(self, backward: Op, composed: Callable[..., tuple[Any, ...]] | None) -> None:
+        super().__init__(self._pull)
+        self.backward, self.composed = backward, composed
+        self.as_attrs: tuple[str | None, ...] = ()
+
+    def bind(self, save: tuple[str, ...]) -> None:
+        """Note which of the saved things are attributes of `backward`."""
+        self.as_attrs = tuple(item.replace(".", "_") if "." in item else None for item in save)
+
+    def _pull(self, g: Any, needs: tuple[bool, ...], *saved: Any, **attrs: Any) -> Any:
+        if not dispatch.MODE.grad:
+            xs, attrs = self._sort(saved, attrs)
+            return _by_need(dispatch.call(self.backward, (g, *xs), {**attrs, "needs": needs}), needs)
+        if self.composed is None:
+            raise RuntimeError(f"the derivative of {self.backward.name} is not implemented: differentiable only once")
+        return self.composed(g, needs, *saved, **attrs)
+
+    def pull_bare(self, n: graph.Node, g: Any, edges: Any) -> Any:
+        """The gradients as arrays, with no tensor in between."""
+        xs, attrs = self._sort(graph.unpack(n, False), n.attrs)
+        needs = tuple([e is not None for e in edges])
+        arrays = [np.asarray(g) if isinstance(g, np.generic) else g]
+        arrays += [x._array if isinstance(x, Tensor) else x for x in xs]
+        return _by_need(dispatch.run(self.backward, arrays, {**attrs, "needs": needs}), needs)
+
+    def _sort(self, saved: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        for item in saved:
+            if type(item) is graph.Stale:
+                item.complain()
+        if not any(self.as_attrs):
+            return saved, attrs
+        named = list(zip(self.as_attrs, saved, strict=True))
+        return tuple([x for name, x in named if name is None]), attrs | {name: x for name, x in named if name is not None}
+
+
+def _by_need(gradients: Any, needs: tuple[bool, ...]) -> Any:
+    if type(gradients) is not tuple:
+        return (gradients,)
+    if len(gradients) == len(needs):
+        return gradients
+    given = iter(gradients)
+    return tuple([next(given) if need else None for need in needs])
 
 
 class Op:
@@ -50,10 +107,11 @@ class Op:
         view: The result shares memory with the first input.
         into: `(array, *others, **attrs)`, writes the result into the memory of the first input; for ops with a faster
             way than computing it and copying (ufuncs have one of their own).
+        aux: `cpu` returns a tuple of which callers get the first; the others are for the gradient: `out1`, … in `save`.
     """
 
     __slots__ = (
-        "__weakref__", "arity", "attr_names", "cpu", "cuda", "defaults", "expr", "fast", "home", "infer", "input_names", "into",
+        "__weakref__", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "home", "infer", "input_names", "into",
         "name", "promote", "pull_bare", "save", "saves", "saves_out", "variadic", "view", "vjp",
     )  # fmt: skip
 
@@ -70,11 +128,13 @@ class Op:
         promote: Callable[..., Any] | None = None,
         view: bool = False,
         into: Callable[..., None] | None = None,
+        aux: bool = False,
     ) -> None:
         assert name not in REGISTRY, f"op {name!r} is declared twice"
         assert expr is None or cuda is None, f"op {name!r}: `expr` already says what CUDA does"
         self.name, self.infer, self.cpu, self.vjp, self.save = name, infer, cpu, vjp, save
         self.expr, self.cuda, self.promote, self.view, self.into = expr, cuda, promote, view, into
+        self.aux = aux
         self.home: str = sys._getframe(1).f_globals["__name__"]  # the file that declares it, which also exports it
         parameters = inspect.signature(infer).parameters.values()
         inputs = [p for p in parameters if p.default is p.empty]
@@ -84,7 +144,9 @@ class Op:
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.attr_names = tuple(self.defaults)
         self.saves = tuple(graph.selector(self, item) for item in save)
-        self.saves_out = any(kind >= graph.OUT for kind, _ in self.saves)
+        self.saves_out = any(kind >= graph.OUT and not (aux and i) for kind, i in self.saves)
+        if isinstance(vjp, fused):
+            vjp.bind(save)
         assert not isinstance(vjp, tuple) or len(vjp) == self.arity, f"op {name!r}: one vjp rule per input"
         self.fast = dispatch.fast_path(self)
         self.pull_bare = graph.pull_bare(self)

@@ -1,0 +1,32 @@
+"""Half precision on the CPU: storage only; kernels compute in float32 and round once, as PyTorch's do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.promote import BFLOAT16, FLOAT16, FLOAT32
+
+
+def in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """`kernel` on arrays, such that float16 and bfloat16 inputs are float32 inside; the first array says which."""
+
+    @wraps(kernel)
+    def run(*xs: Any, **attrs: Any) -> Any:
+        dtype = xs[0].dtype
+        if dtype.itemsize != 2 or not (dtype == FLOAT16 or dtype == BFLOAT16):
+            return kernel(*xs, **attrs)
+        wide = [x.astype(FLOAT32) if getattr(x, "dtype", None) == dtype else x for x in xs]
+        out = kernel(*wide, **attrs)
+        if type(out) is tuple:
+            return tuple([_narrow(z, dtype) for z in out])
+        return _narrow(out, dtype)
+
+    return run
+
+
+def _narrow(z: Any, dtype: np.dtype[Any]) -> Any:
+    return z.astype(dtype) if getattr(z, "dtype", None) == FLOAT32 else z
