@@ -10,8 +10,8 @@ Note [Who owns a gradient]
     freshly made is stored in `.grad` as it is; everything else is copied, or two leaves would share their gradient.
 
 Note [Bare gradients]
-    Unless the pass itself is recorded (`create_graph`) or traced, gradients travel as arrays, and become tensors for the
-    rules and hooks that need them.  See also Note [Arithmetic rules].
+    Unless the pass itself is recorded (`create_graph`) or traced, gradients travel as arrays, and become tensors for
+    the rules and hooks that need them.  See also Note [Arithmetic rules].
 """
 
 from __future__ import annotations
@@ -29,19 +29,27 @@ from rushlight_tensor.ops.cast import cast, clone
 from rushlight_tensor.ops.reduce import sum_to_size
 from rushlight_tensor.tensor import Tensor, wrap
 
+from rushlight_autograd import anomaly
+
 
 class _Pass(threading.local):
     callbacks: list[Callable[[], None]] | None = None
+    collecting: bool = False
 
 
 _PASS = _Pass()
 
 
 def queue_callback(fn: Callable[[], None]) -> None:
-    """Call `fn` once, at the end of the backward pass that is running.  Raises RuntimeError when none is."""
+    """Call `fn` once, at the end of the (outermost) backward pass that is running.  Raises RuntimeError when none is."""
     if _PASS.callbacks is None:
         raise RuntimeError("queue_callback: no backward pass is running in this thread; call it from a gradient hook")
     _PASS.callbacks.append(fn)
+
+
+def collecting() -> bool:
+    """Whether the running pass returns gradients instead of storing them."""
+    return _PASS.collecting
 
 
 def run(
@@ -61,15 +69,17 @@ def run(
         create_graph: Record the pass itself, for higher derivatives.
         inputs: Return the gradients of these and store none; `None` stores into `.grad` of the leaves.
     """
-    before, outer = MODE.grad, _PASS.callbacks
-    MODE.grad, _PASS.callbacks = create_graph, []
+    before = (MODE.grad, _PASS.callbacks, _PASS.collecting)
+    callbacks: list[Callable[[], None]] = [] if _PASS.callbacks is None else _PASS.callbacks
+    MODE.grad, _PASS.callbacks, _PASS.collecting = create_graph, callbacks, inputs is not None
     try:
         found = _Walk(create_graph, retain_graph, inputs).from_roots(roots, grads)
-        for fn in _PASS.callbacks:
-            fn()
+        if before[1] is None:
+            for fn in callbacks:
+                fn()
         return found
     finally:
-        MODE.grad, _PASS.callbacks = before, outer
+        MODE.grad, _PASS.callbacks, _PASS.collecting = before
 
 
 class _Walk:
@@ -126,7 +136,7 @@ class _Walk:
                 else:
                     gradients = _pull_wrapped(n, g, edges)
             else:
-                gradients = pull(n, g, edges, self.create_graph)
+                gradients = self._pull(n, g, edges)
             if not self.retain_graph and n.saved:
                 n.saved = None
             for e, ge in zip(edges, gradients):  # noqa: B905 - one rule per input is checked when an op is declared
@@ -170,8 +180,19 @@ class _Walk:
         wanted = [e if e is not None and e in self.pending else None for e in n.edges]
         if self.targets is not None and not any(e is not None for e in wanted):
             return [None] * len(n.edges)
-        out = pull(n, g, wanted, self.create_graph)
+        out = self._pull(n, g, wanted)
         return [t._array if t is not None else None for t in out] if self.bare else out
+
+    def _pull(self, n: Node, g: Any, edges: Sequence[Any]) -> Sequence[Any]:
+        recorder = anomaly.current()
+        if recorder is None:
+            return pull(n, g, edges, self.create_graph)
+        try:
+            out = pull(n, g, edges, self.create_graph)
+        except RuntimeError as e:
+            raise RuntimeError(f"{e}\n{recorder.origin(n)}") from e
+        recorder.pulled(n, out)
+        return out
 
     def _tensor(self, g: Any) -> Any:
         if g is None or isinstance(g, Tensor):
@@ -249,7 +270,8 @@ def _count(starts: list[Any], targets: list[Any] | None) -> dict[Any, int]:
             if n not in useful and any(e in useful for e in n.edges):
                 useful.add(n)
                 changed = True
-    counts = {e: 0 for e in pending if e in useful or e in starts}
+    useful.update(starts)
+    counts = {e: 0 for e in pending if e in useful}
     for n in order:
         if n in counts:
             for e in n.edges:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,8 +30,6 @@ warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"rushlight_")
 
 ndarray = np.ndarray
 _NUMBERS = (int, float, complex)  # bool is an int
-INTERCEPT: Any = None
-"""Who executes instead of us: the tracer, or anomaly mode.  See `set_intercept`."""
 
 
 class _Mode(threading.local):
@@ -43,8 +41,31 @@ MODE = _Mode()
 """Grad mode of this thread."""
 
 
-def set_intercept(interceptor: Any) -> Any:
-    """Install an object whose `execute(op, arrays, attrs)`, `recorded(node)` and `read(tensor)` are called; returns the old."""
+class Interceptor(Protocol):
+    """Who wants to see every operation: the tracer, anomaly mode.  Its methods stand in for ours while it is installed."""
+
+    def execute(self, op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
+        """Do, or stand in for, `run(op, arrays, attrs)`."""
+
+    def write(self, op: Any, array: Any, others: list[Any], attrs: dict[str, Any]) -> None:
+        """Do, or stand in for, `inplace.write(…)`: the result of the op goes into `array`."""
+
+    def mutate(self, op: Any, arrays: list[Any], attrs: dict[str, Any]) -> None:
+        """Do, or stand in for, an op that only writes into `arrays`."""
+
+    def recorded(self, node: Node) -> None:
+        """A node was made."""
+
+    def read(self, x: Tensor) -> None:
+        """Python is about to look at the values of `x`."""
+
+
+INTERCEPT: Any = None
+"""The `Interceptor`, if any; every fast path tests it."""
+
+
+def set_intercept(interceptor: Interceptor | None) -> Interceptor | None:
+    """Install an interceptor for all threads, or none; returns the one before."""
     global INTERCEPT
     old, INTERCEPT = INTERCEPT, interceptor
     return old
@@ -316,14 +337,14 @@ def node_for(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], arrays: tuple[
     n.shape = arrays[0].shape
     n.edges = tuple([edge(x) for x in xs])
     save(n, xs, arrays)
+    if INTERCEPT is not None:
+        INTERCEPT.recorded(n)
     return n
 
 
 def record(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], outs: tuple[Tensor, ...]) -> None:
     """Make `outs` the results of a new node."""
     n = node_for(op, xs, attrs, tuple([o._array for o in outs]))
-    if INTERCEPT is not None:
-        INTERCEPT.recorded(n)
     if len(outs) == 1:
         outs[0]._node, outs[0]._requires_grad = n, True
         return
@@ -337,25 +358,24 @@ def record(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], outs: tuple[Tens
 
 
 def sync(v: Tensor) -> int:
-    """Bring the node of a view up to date with in-place changes of its base; returns the version.  Note [Versions and views]"""
+    """Bring a view's node up to date with in-place changes of its base; returns the version.  Note [Versions and views]"""
     view = v._view
     assert view is not None
-    base = view.base
-    now = base._version
+    now = view.base._version
     if view.version != now:
         view.version = now
-        if base._requires_grad and view.op is not None and view.op.vjp is not None:
-            out = replay(v, base)
+        if view.root is not None and view.root._requires_grad:
+            out = replay(v, view.root)
             v._node, v._requires_grad = out._node, out._requires_grad
     return now
 
 
-def replay(v: Tensor, base: Tensor) -> Tensor:
-    """The view `v`, made again from `base` by the same operations (with gradients, where the mode has them)."""
+def replay(v: Tensor, root: Tensor) -> Tensor:
+    """The view `v`, made again from `root` by the same operations (with gradients, where the mode has them)."""
     view = v._view
-    if v is base or view is None:
-        return base
-    parent = replay(view.parent, base)
+    if v is root or view is None:
+        return root
+    parent = replay(view.parent, root)
     out = call(view.op, (parent,), view.attrs)
     if type(out) is tuple:
         out = next(o for o in out if o._array.__array_interface__["data"] == v._array.__array_interface__["data"])

@@ -22,7 +22,8 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     grad = MODE.grad and op.vjp is not None
     if grad and x._requires_grad and x._node is None:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-    if grad and x._view is not None and x._view.base._requires_grad and x._view.base._node is None:
+    root = None if x._view is None else x._view.root
+    if grad and root is not None and root._requires_grad and root._node is None:
         raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
     attrs = {**op.defaults, **attrs}
     ys = operands_into(op, x, others)
@@ -37,13 +38,11 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
         gone = Stale(stale_text(x, op.name))
         n.saved = tuple([gone if item is x else item for item in n.saved])
         n.versions = tuple([None if item is gone else v for item, v in zip(n.saved, n.versions, strict=True)])
-    if x._view is None or x._view.op is None:
+    if root is None:
         x._node, x._requires_grad = n, True
     else:
-        base = x._view.base
-        base._node = WriteNode(base, x, n)
-        base._requires_grad = True
-        x._requires_grad = True
+        root._node = WriteNode(root, x, n)
+        root._requires_grad = x._requires_grad = True
         sync(x)
     return x
 
@@ -118,16 +117,16 @@ def touch(x: Tensor) -> None:
 
 
 class WriteNode(CustomNode):
-    """`base` after `op` was applied in place to its view: a gradient splits into the part outside and that of `op`."""
+    """`root` after `op` was applied in place to its view: a gradient splits into the part outside and that of `op`."""
 
     __slots__ = ("inner", "path")
 
-    def __init__(self, base: Tensor, view: Tensor, inner: Node) -> None:
-        super().__init__((edge(base), *inner.edges[1:]), base._array.shape)
+    def __init__(self, root: Tensor, view: Tensor, inner: Node) -> None:
+        super().__init__((edge(root), *inner.edges[1:]), root._array.shape)
         self.inner = inner
         path = []
         at = view
-        while at is not base:
+        while at is not root:
             assert at._view is not None
             path.append((at._view.op, at._view.attrs, at._array.shape))
             at = at._view.parent

@@ -18,14 +18,21 @@ import numpy as np
 
 
 class View:
-    """How a view came to be: `op(parent, **attrs)`, and the version of the base for which the view's node is valid."""
+    """How a view came to be: `op(parent, **attrs)`, and the version of the base for which the view's node is valid.
 
-    __slots__ = ("attrs", "base", "op", "parent", "version")
+    `base` owns the memory; `root` is where the differentiable part of the way from there begins, which is the base unless
+    a `detach()` lies between, and the view itself where that is the last step (`root is None`).
+    """
+
+    __slots__ = ("attrs", "base", "op", "parent", "root", "version")
 
     def __init__(self, parent: Tensor, op: Any, attrs: dict[str, Any]) -> None:
         self.parent, self.op, self.attrs = parent, op, attrs
         above = parent._view
         self.base: Tensor = parent if above is None else above.base
+        self.root: Tensor | None = None
+        if op.vjp is not None:
+            self.root = parent if above is None or above.root is None else above.root
         self.version: int = self.base._version
 
 

@@ -1,0 +1,125 @@
+"""Numerical checks of gradients: central differences against what the graph says, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from rushlight_tensor.tensor import Tensor, wrap
+
+from rushlight_autograd.api import grad
+from rushlight_autograd.mode import enable_grad, no_grad
+
+
+class GradcheckError(RuntimeError):
+    """A gradient differs from its numerical estimate; the message says where and by how much."""
+
+
+def gradcheck(
+    func: Callable[..., Any],
+    inputs: Tensor | Sequence[Any],
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+    nondet_tol: float = 0.0,
+) -> bool:
+    """Whether the gradients of `func(*inputs)` agree with central differences.
+
+    Args:
+        func: Returns a tensor or a tuple of tensors.
+        inputs: Those that require grad are varied; they should be float64.
+        eps: Step of the differences.
+        raise_exception: Raise GradcheckError instead of returning False.
+    """
+    args = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    wanted = [a for a in args if isinstance(a, Tensor) and a._requires_grad]
+    if not wanted:
+        raise ValueError("gradcheck expects at least one input tensor to require gradient")
+    try:
+        _check(func, args, wanted, eps, atol, rtol)
+    except GradcheckError:
+        if raise_exception:
+            raise
+        return False
+    return True
+
+
+def gradgradcheck(
+    func: Callable[..., Any],
+    inputs: Tensor | Sequence[Any],
+    grad_outputs: Any = None,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+) -> bool:
+    """Whether the second derivatives of `func(*inputs)` agree with central differences of its gradients."""
+    args = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+    wanted = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a._requires_grad]
+    outs = [o for o in _outputs(func, args) if o._requires_grad]
+    rng = np.random.default_rng(0)
+    if grad_outputs is None:
+        given = [wrap(rng.standard_normal(o._array.shape)) for o in outs]
+    else:
+        given = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    for g in given:
+        g._requires_grad = True
+
+    def gradients(*both: Any) -> tuple[Any, ...]:
+        xs, gs = both[: len(args)], both[len(args) :]
+        with enable_grad():
+            roots = [o for o in _outputs(func, xs) if o._requires_grad]
+            found = grad(roots, [xs[i] for i in wanted], gs, create_graph=True, allow_unused=True)
+        return tuple(g for g in found if g is not None and g._requires_grad)
+
+    if not gradients(*args, *given):
+        return True
+    return gradcheck(gradients, (*args, *given), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception)
+
+
+def _outputs(func: Callable[..., Any], args: tuple[Any, ...]) -> list[Tensor]:
+    out = func(*args)
+    outs = out if isinstance(out, (tuple, list)) else (out,)
+    return [o for o in outs if isinstance(o, Tensor) and o._array.dtype.kind in "fc"]
+
+
+def _check(func: Any, args: tuple[Any, ...], wanted: list[Tensor], eps: float, atol: float, rtol: float) -> None:
+    outs = _outputs(func, args)
+    for k, out in enumerate(outs):
+        numerical = [_differences(func, args, x, k, eps) for x in wanted]
+        analytic = [np.zeros((x._array.size, out._array.size)) for x in wanted]
+        if out._requires_grad:
+            for j in range(out._array.size):
+                seed = np.zeros(out._array.shape, out._array.dtype)
+                seed.reshape(-1)[j] = 1
+                found = grad(out, wanted, wrap(seed), retain_graph=True, allow_unused=True)
+                for i, g in enumerate(found):
+                    if g is not None:
+                        analytic[i][:, j] = g._array.reshape(-1)
+        for i, (n, a) in enumerate(zip(numerical, analytic, strict=True)):
+            if not np.allclose(a, n, rtol=rtol, atol=atol, equal_nan=True):
+                worst = float(np.nanmax(np.abs(a - n)))
+                raise GradcheckError(
+                    f"Jacobian mismatch for output {k} with respect to input {i} (largest difference {worst:.3g}),\n"
+                    f"numerical:\n{n}\nanalytical:\n{a}"
+                )
+
+
+def _differences(func: Any, args: tuple[Any, ...], x: Tensor, k: int, eps: float) -> np.ndarray[Any, Any]:
+    """The Jacobian of output `k` by central differences, one row per element of `x` (changed in place and put back)."""
+    rows = []
+    with no_grad():
+        for index in np.ndindex(x._array.shape):
+            was = x._array[index].copy()
+            sides = []
+            for step in (eps, -eps):
+                x._array[index] = was + step
+                sides.append(np.array(_outputs(func, args)[k]._array, dtype=np.float64))
+            x._array[index] = was
+            rows.append((sides[0] - sides[1]).reshape(-1) / (2 * eps))
+    size = sides[0].size if rows else 0
+    return np.array(rows).reshape(x._array.size, size)

@@ -1,0 +1,165 @@
+"""User functions, gradient checks, checkpointing, anomaly mode, functional derivatives."""
+
+import numpy as np
+import pytest
+import rushlight_tensor as T
+from rushlight_autograd import (
+    Function,
+    GradcheckError,
+    checkpoint,
+    detect_anomaly,
+    functional,
+    grad,
+    gradcheck,
+    gradgradcheck,
+    set_detect_anomaly,
+)
+
+
+def leaf(*values):
+    return T.tensor(values, dtype=T.float64, requires_grad=True)
+
+
+class Cube(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x * x
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return 3 * x * x * g
+
+
+class Scale(Function):
+    """The second form, with a number among the inputs."""
+
+    @staticmethod
+    def forward(x, factor):
+        return x * factor, x + factor
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.factor = inputs[1]
+
+    @staticmethod
+    def backward(ctx, g, h):
+        return g * ctx.factor + h, None
+
+
+class WrongExp(Function):
+    @staticmethod
+    def forward(ctx, x):
+        y = T.exp(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, g):
+        (y,) = ctx.saved_tensors
+        return g * y * 2
+
+
+def test_function_and_its_second_derivative():
+    x = leaf(1.0, 2.0)
+    assert gradcheck(Cube.apply, x) and gradgradcheck(Cube.apply, x)
+
+
+def test_function_with_several_results_and_an_unused_one():
+    x = leaf(1.0, 2.0)
+    first, second = Scale.apply(x, 3.0)
+    (first * 1).sum().backward(retain_graph=True)
+    np.testing.assert_array_equal(x.grad.numpy(), [3.0, 3.0])
+    second.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [4.0, 4.0])
+
+
+def test_gradcheck_finds_a_wrong_gradient():
+    assert not gradcheck(WrongExp.apply, leaf(0.3), raise_exception=False)
+    with pytest.raises(GradcheckError, match="Jacobian mismatch for output 0 with respect to input 0"):
+        gradcheck(WrongExp.apply, leaf(0.3))
+
+
+def test_function_that_returns_too_few_gradients_is_named():
+    class Two(Function):
+        @staticmethod
+        def forward(ctx, x, y):
+            return x * y
+
+        @staticmethod
+        def backward(ctx, g):
+            return g
+
+    with pytest.raises(RuntimeError, match="TwoBackward returned an incorrect number of gradients"):
+        Two.apply(leaf(1.0), leaf(2.0)).sum().backward()
+
+
+def test_checkpoint_gives_the_same_gradients_and_keeps_no_intermediates():
+    w = leaf(0.7)
+    calls = []
+
+    def segment(x):
+        calls.append(1)
+        return T.exp(x * w).sum()
+
+    x = leaf(1.0, 2.0)
+    segment(x).backward()
+    expected = x.grad.numpy().copy(), w.grad.numpy().copy()
+    x.grad = w.grad = None
+    calls.clear()
+    out = checkpoint(segment, x, use_reentrant=False)
+    assert len(calls) == 1
+    out.backward()
+    assert len(calls) == 2
+    np.testing.assert_array_equal(x.grad.numpy(), expected[0])
+    np.testing.assert_array_equal(w.grad.numpy(), expected[1])
+
+
+def test_checkpoint_repeats_random_numbers():
+    T.manual_seed(0)
+    x = T.ones(100, requires_grad=True)
+    masks = []
+
+    def segment(x):
+        masks.append(T.rand(100))
+        return (x * masks[-1]).sum()
+
+    checkpoint(segment, x).backward()
+    np.testing.assert_array_equal(masks[0].numpy(), masks[1].numpy())
+
+
+def test_anomaly_mode_names_the_forward_line():
+    with detect_anomaly():
+        x = leaf(0.0)
+        y = (x * 0) / x  # the guilty line
+        with pytest.raises(RuntimeError, match=r"test_functions_and_checks\.py:\d+: y = \(x \* 0\) / x"):
+            y.sum().backward()
+
+
+def test_anomaly_mode_can_be_switched():
+    set_detect_anomaly(True)
+    try:
+        with pytest.raises(RuntimeError, match="DivBackward0"):
+            (leaf(0.0) / leaf(0.0)).sum().backward()
+    finally:
+        set_detect_anomaly(False)
+    (leaf(0.0) / leaf(0.0)).sum().backward()
+
+
+def test_jacobian_hessian_and_products():
+    x = T.tensor([1.0, 2.0], dtype=T.float64)
+    np.testing.assert_allclose(functional.jacobian(lambda t: t * t, x).numpy(), np.diag([2.0, 4.0]))
+    np.testing.assert_allclose(functional.hessian(lambda t: (t**3).sum(), x).numpy(), np.diag([6.0, 12.0]))
+    v = T.tensor([1.0, -1.0], dtype=T.float64)
+    np.testing.assert_allclose(functional.jvp(lambda t: t * t, x, v)[1].numpy(), [2.0, -4.0])
+    np.testing.assert_allclose(functional.vjp(lambda t: t * t, x, v)[1].numpy(), [2.0, -4.0])
+    np.testing.assert_allclose(functional.hvp(lambda t: (t**3).sum(), x, v)[1].numpy(), [6.0, -12.0])
+
+
+def test_gradient_penalty_trains_through_a_gradient():
+    w = leaf(2.0)
+    x = leaf(1.0, 3.0)
+    (g,) = grad((w * x * x).sum(), x, create_graph=True)
+    ((g * g).sum()).backward()
+    assert w.grad.item() == pytest.approx(2 * 2.0 * (2.0**2 + 6.0**2))
