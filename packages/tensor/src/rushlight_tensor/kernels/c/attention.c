@@ -1,0 +1,110 @@
+/* Scaled dot-product attention, softmax(q k^T * scale) v, without ever holding the whole (T, S) matrix of one head. */
+#include "vmath.h"
+
+/*
+ * Note [Attention by blocks]
+ *     A task is one head.  Its queries are taken in blocks of QUERIES rows: scores of a block against all keys that it may see, softmax,
+ *     product with the values.  For the backward pass only the logarithm of each row's sum (and its maximum) is kept, and the
+ *     probabilities are computed again (Dao et al., 2022, on a CPU's terms).  With `causal`, query i sees keys 0..i, so a block needs the
+ *     keys up to its last row only, and half of the work falls away.
+ */
+enum { QUERIES = 64 };
+
+typedef struct { long batch, head, row; } strides; /* in elements; the last dimension is contiguous */
+
+INLINE const float *at(const float *x, strides s, long b, long h) { return x + b * s.batch + h * s.head; }
+INLINE float *out_at(float *x, strides s, long b, long h) { return x + b * s.batch + h * s.head; }
+INLINE long smaller(long a, long b) { return a < b ? a : b; }
+
+/* In place: scores to probabilities, row by row; keys that a row must not see get 0. */
+static void softmax_block(float *p, float *stats, long rows, long keys, long first, bool causal, float scale) {
+    for (long i = 0; i < rows; i++) {
+        float *row = p + i * keys, m = -INFINITY, sum = 0;
+        long seen = causal ? smaller(first + i + 1, keys) : keys;
+        SIMD_MAX(m) for (long j = 0; j < seen; j++) m = row[j] > m ? row[j] : m;
+        m *= scale;
+        SIMD_SUM(sum) for (long j = 0; j < seen; j++) { float e = vexp(row[j] * scale - m); row[j] = e; sum += e; }
+        float inverse = 1.f / sum;
+        SIMD for (long j = 0; j < seen; j++) row[j] *= inverse;
+        if (seen < keys) memset(row + seen, 0, (keys - seen) * sizeof *row);
+        stats[2 * i] = m;
+        stats[2 * i + 1] = inverse;
+    }
+}
+
+EXPORT void attention(STRIDED const float *q, STRIDED const float *k, STRIDED const float *v, STRIDED float *out, float *stats, long batch, long heads, long queries, long keys, long depth, long value_depth, long causal, double scale, const int64_t *steps) {
+    strides sq = {steps[0], steps[1], steps[2]}, sk = {steps[3], steps[4], steps[5]}, sv = {steps[6], steps[7], steps[8]};
+    strides so = {steps[9], steps[10], steps[11]};
+    long work = batch * heads * queries * keys * depth;
+    _Pragma("omp parallel num_threads(rl_threads()) if (work > 16384)")
+    {
+        float *p = malloc((QUERIES * keys + 1) * sizeof *p);
+        _Pragma("omp for schedule(dynamic, 1)")
+        for (long task = 0; task < batch * heads; task++) {
+            long b = task / heads, h = task % heads;
+            const float *qh = at(q, sq, b, h), *kh = at(k, sk, b, h), *vh = at(v, sv, b, h);
+            float *oh = out_at(out, so, b, h);
+            for (long first = 0; first < queries; first += QUERIES) {
+                long rows = smaller(QUERIES, queries - first), seen = causal ? smaller(keys, first + rows) : keys;
+                sgemm(false, true, rows, seen, depth, qh + first * sq.row, sq.row, kh, sk.row, 0, p, seen);
+                softmax_block(p, stats + 2 * (task * queries + first), rows, seen, first, causal, (float)scale);
+                sgemm(false, false, rows, value_depth, seen, p, seen, vh, sv.row, 0, oh + first * so.row, so.row);
+            }
+        }
+        free(p);
+    }
+}
+
+/* ds = p (dp - sum(p dp)) scale, with dp = g v^T; p comes from the scores and the row's saved (max, 1 / sum). */
+static void score_gradient(float *p, float *dp, const float *stats, long rows, long keys, long first, bool causal, float scale) {
+    for (long i = 0; i < rows; i++) {
+        float *row = p + i * keys, *d = dp + i * keys, m = stats[2 * i], inverse = stats[2 * i + 1], sum = 0;
+        long seen = causal ? smaller(first + i + 1, keys) : keys;
+        SIMD_SUM(sum) for (long j = 0; j < seen; j++) {
+            float e = vexp(row[j] * scale - m) * inverse;
+            row[j] = e;
+            sum += e * d[j];
+        }
+        SIMD for (long j = 0; j < seen; j++) d[j] = row[j] * (d[j] - sum) * scale;
+        if (seen < keys) {
+            memset(row + seen, 0, (keys - seen) * sizeof *row);
+            memset(d + seen, 0, (keys - seen) * sizeof *d);
+        }
+    }
+}
+
+static void clear(float *x, long row_step, long rows, long n) {
+    for (long r = 0; r < rows; r++) memset(x + r * row_step, 0, n * sizeof *x);
+}
+
+EXPORT void attention_backward(STRIDED const float *g, STRIDED const float *q, STRIDED const float *k, STRIDED const float *v, const float *stats, STRIDED float *dq, STRIDED float *dk, STRIDED float *dv, long batch, long heads, long queries, long keys, long depth, long value_depth, long causal, double scale, const int64_t *steps) {
+    strides s[7]; /* g, q, k, v, dq, dk, dv */
+    for (int i = 0; i < 7; i++) s[i] = (strides){steps[3 * i], steps[3 * i + 1], steps[3 * i + 2]};
+    long work = batch * heads * queries * keys * depth;
+    _Pragma("omp parallel num_threads(rl_threads()) if (work > 16384)")
+    {
+        float *p = malloc((2 * QUERIES * keys + 1) * sizeof *p), *dp = p + QUERIES * keys;
+        _Pragma("omp for schedule(dynamic, 1)")
+        for (long task = 0; task < batch * heads; task++) {
+            long b = task / heads, h = task % heads;
+            const float *gh = at(g, s[0], b, h), *qh = at(q, s[1], b, h), *kh = at(k, s[2], b, h), *vh = at(v, s[3], b, h);
+            float *dqh = out_at(dq, s[4], b, h), *dkh = out_at(dk, s[5], b, h), *dvh = out_at(dv, s[6], b, h);
+            if (causal || !queries) { /* keys beyond the first block are first reached by a later one */
+                clear(dkh, s[5].row, keys, depth);
+                clear(dvh, s[6].row, keys, value_depth);
+            }
+            for (long first = 0; first < queries; first += QUERIES) {
+                long rows = smaller(QUERIES, queries - first), seen = causal ? smaller(keys, first + rows) : keys;
+                const float *qb = qh + first * s[1].row, *gb = gh + first * s[0].row;
+                float beta = causal || first ? 1.f : 0.f;
+                sgemm(false, true, rows, seen, depth, qb, s[1].row, kh, s[2].row, 0, p, seen);
+                sgemm(false, true, rows, seen, value_depth, gb, s[0].row, vh, s[3].row, 0, dp, seen);
+                score_gradient(p, dp, stats + 2 * (task * queries + first), rows, seen, first, causal, (float)scale);
+                sgemm(true, false, seen, value_depth, rows, p, seen, gb, s[0].row, beta, dvh, s[6].row);
+                sgemm(false, false, rows, depth, seen, dp, seen, kh, s[2].row, 0, dqh + first * s[4].row, s[4].row);
+                sgemm(true, false, seen, depth, rows, dp, seen, qb, s[1].row, beta, dkh, s[5].row);
+            }
+        }
+        free(p);
+    }
+}
