@@ -95,7 +95,7 @@ def test_numbers_that_people_know_by_sight():
     block = g.normal(np.empty(16, np.float32))
     assert block[:3].tolist() == [0.5238832831382751, -0.6658713221549988, 0.8503773808479309]
     assert g.integers(np.empty(8, np.int64), 0, 10).tolist() == [0, 1, 2, 3, 0, 5, 5, 2]
-    assert g.permutation(8).tolist() == [7, 2, 6, 1, 0, 3, 4, 5]
+    assert g.permutation(np.empty(8, np.int64)).tolist() == [7, 2, 6, 1, 0, 3, 4, 5]
     assert g.bernoulli(np.empty(10, np.float32), 0.5).tolist() == [1, 0, 1, 0, 0, 0, 0, 1, 0, 0]
     assert g.multinomial(np.float32([1, 2, 3, 4]), 3).tolist() == [1, 0, 2]
 
@@ -139,7 +139,7 @@ def test_permutations_too_long_for_32_bits_are_shuffled_inside_out(monkeypatch):
         expected.append(i)
         j = draw % (i + 1)
         expected[i], expected[j] = expected[j], i
-    assert generator(5).permutation(70_000).tolist() == expected
+    assert generator(5).permutation(np.empty(70_000, np.int64)).tolist() == expected
 
 
 def test_large_fills_equal_the_same_draws_in_small_pieces():

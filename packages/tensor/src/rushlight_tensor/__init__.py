@@ -5,6 +5,7 @@ from __future__ import annotations
 from rushlight_tensor import cuda as cuda
 from rushlight_tensor import dtypes as dtypes
 from rushlight_tensor import methods, ops, state
+from rushlight_tensor import random as random
 from rushlight_tensor.devices import device as device
 from rushlight_tensor.dtypes import finfo as finfo
 from rushlight_tensor.dtypes import get_default_dtype as get_default_dtype
@@ -12,6 +13,13 @@ from rushlight_tensor.dtypes import iinfo as iinfo
 from rushlight_tensor.dtypes import set_default_dtype as set_default_dtype
 from rushlight_tensor.op import REGISTRY as REGISTRY
 from rushlight_tensor.op import Op as Op
+from rushlight_tensor.random import Generator as Generator
+from rushlight_tensor.random import default_generator as default_generator
+from rushlight_tensor.random import get_rng_state as get_rng_state
+from rushlight_tensor.random import initial_seed as initial_seed
+from rushlight_tensor.random import manual_seed as manual_seed
+from rushlight_tensor.random import seed as seed
+from rushlight_tensor.random import set_rng_state as set_rng_state
 from rushlight_tensor.state import Size as Size
 from rushlight_tensor.tensor import Tensor as Tensor
 

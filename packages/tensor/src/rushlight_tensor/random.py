@@ -18,33 +18,30 @@ Note [Streams]
 from __future__ import annotations
 
 import math
-import os
-import struct
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from rushlight_tensor import cuda, dtypes
+from rushlight_tensor import dtypes
+from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.kernels import random as kernels
-from rushlight_tensor.tensor import Tensor, wrap
+from rushlight_tensor.stream import CHUNK, Stream
+from rushlight_tensor.tensor import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-DEFAULT_SEED = 67280421310721
-_STATE = struct.Struct("<Q i i Q 4992s d d d i 4x f ? 3x")  # PyTorch's CPUGeneratorImplState
 _DIGITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
 _LARGEST = {d.name: dtypes.finfo(d).max for d in dtypes.ALL if d.is_floating_point}
 _HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 _WIDE_RANGE = 1 << 28
 _WIDE_PERMUTATION = (2**32 - 1) // 20
-_CHUNK = 1 << 16
-_LOW24, _STEP24, _LOW53 = np.uint64(2**24 - 1), np.float32(2.0**-24), np.uint64(2**53 - 1)
 
 
-class Generator:
+class Generator(Stream):
     """A stream of random numbers: `Generator().manual_seed(0)` gives PyTorch's numbers for seed 0.
 
     Safe to use from several threads.  On a CUDA device it draws the CPU's numbers, which are then copied.
@@ -55,130 +52,7 @@ class Generator:
         RuntimeError: There is no such device.
     """
 
-    __slots__ = ("__weakref__", "_bits", "_device", "_kept", "_lock", "_seed", "_source")
-
-    def __init__(self, device: Any = "cpu") -> None:
-        kind = str(device).partition(":")[0]
-        if kind not in ("cpu", "cuda"):
-            raise RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {device}")
-        if kind == "cuda":
-            cuda.cupy()
-        self._device = str(device)
-        self._lock = threading.RLock()
-        self._bits = np.random.MT19937(0)
-        self._source = np.random.RandomState(self._bits)
-        self.manual_seed(DEFAULT_SEED)
-
-    # ------------------------------------------------------------------------------------------------- seed and state
-
-    @property
-    def device(self) -> str:
-        """Where the numbers go."""
-        return self._device
-
-    def manual_seed(self, seed: int) -> Generator:
-        """Start the stream of `seed` and return the generator.
-
-        Args:
-            seed: From -2**63 to 2**64 - 1; a negative one means `2**64 + seed`.
-        Raises:
-            RuntimeError: `seed` is no integer.
-            ValueError: `seed` is out of range.
-        """
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-            raise RuntimeError(f"manual_seed expected a long, but got {type(seed).__name__}")
-        seed = int(seed)
-        if not -(2**63) <= seed < 2**64:
-            raise ValueError(f"Overflow when unpacking long long: seed {seed} does not fit into 64 bits")
-        with self._lock:
-            self._seed = seed % 2**64
-            self._source.seed(self._seed % 2**32)
-            self._kept: float | None = None
-        return self
-
-    def seed(self) -> int:
-        """Start a stream from the operating system's entropy; returns its seed."""
-        self.manual_seed(int.from_bytes(os.urandom(8), "little"))
-        return self._seed
-
-    def initial_seed(self) -> int:
-        """The seed this stream was started with."""
-        return self._seed
-
-    def get_state(self) -> Tensor:
-        """The state as PyTorch's 5056 bytes (uint8), which its `set_state` takes as well."""
-        with self._lock:
-            state = self._bits.state["state"]
-            key, position = state["key"], int(state["pos"])
-            just_seeded = position == 624 and int(key[0]) == self._seed % 2**32  # word 0 is the seed, until drawn
-            packed = _STATE.pack(
-                self._seed, 625 - position, 1, 0 if just_seeded else position, key.astype("<u8").tobytes(),
-                0.0, self._kept or 0.0, 0.0, self._kept is not None, 0.0, False,
-            )  # fmt: skip
-        return wrap(np.frombuffer(packed, np.uint8).copy())
-
-    def set_state(self, state: Tensor) -> Generator:
-        """Continue where `get_state` was called, here or in PyTorch.
-
-        Raises:
-            TypeError: `state` is no uint8 tensor.
-            RuntimeError: It has another size, or is no state of MT19937.
-        """
-        if not isinstance(state, Tensor):
-            raise TypeError(f"expected a torch.ByteTensor, but got {type(state).__name__}")
-        array = cuda.to_host(state._array)
-        if array.dtype != np.uint8:
-            raise TypeError("RNG state must be a torch.ByteTensor")
-        if array.size != _STATE.size:
-            raise RuntimeError(
-                f"Expected a CPUGeneratorImplState of size {_STATE.size} but found the input RNG state size to be "
-                f"{array.size}"
-            )
-        seed, left, seeded, position, words, _, kept, _, is_kept, _, _ = _STATE.unpack(array.tobytes())
-        if seeded != 1 or not 1 <= left <= 624 or position > 624:
-            raise RuntimeError("Invalid mt19937 state: use what get_state() returned")
-        key = np.frombuffer(words, "<u8").astype(np.uint32)
-        with self._lock:
-            self._bits.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": 625 - left}}
-            self._seed, self._kept = seed, kept if is_kept else None
-        return self
-
-    def clone_state(self) -> Generator:
-        """Another generator that will give the same numbers."""
-        return Generator(self._device).set_state(self.get_state())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self._device, self.get_state()._array)
-
-    def __repr__(self) -> str:
-        return f"<Generator device={self._device} initial_seed={self._seed}>"
-
-    # --------------------------------------------------------------------------------------------------- uniform draws
-
-    def _draws(self, n: int) -> Array:
-        """n 32-bit draws, as uint64."""
-        return np.asarray(self._bits.random_raw(n))
-
-    def _draws64(self, n: int) -> Array:
-        pairs = self._draws(2 * n)
-        return np.asarray((pairs[0::2] << np.uint64(32)) | pairs[1::2])
-
-    def _unit32(self, n: int, out: Array | None = None) -> Array:
-        """n float32 numbers in [0, 1)."""
-        if out is None:
-            out = np.empty(n, np.float32)
-        for start in range(0, n, _CHUNK):
-            part = out[start : start + _CHUNK]
-            np.multiply(self._draws(part.size) & _LOW24, _STEP24, out=part, casting="unsafe", dtype=np.float32)
-        return out
-
-    def _unit64(self, n: int) -> Array:
-        """n float64 numbers in [0, 1)."""
-        out = np.empty(n, np.float64)
-        for start in range(0, n, _CHUNK):
-            part = out[start : start + _CHUNK]
-            np.multiply(self._draws64(part.size) & _LOW53, 2.0**-53, out=part)
-        return out
+    __slots__ = ()
 
     def uniform(self, out: Array, low: float = 0.0, high: float = 1.0) -> Array:
         """Fill with numbers in [low, high).
@@ -206,15 +80,17 @@ class Generator:
         _store(real, flat)
         return out
 
-    def integers(self, out: Array, low: int, high: int) -> Array:
-        """Fill with integers in [low, high), in any real dtype.
+    def integers(self, out: Array, low: int, high: int | None) -> Array:
+        """Fill with integers in [low, high), in any real dtype; `None` means up to the largest that the dtype holds.
 
         Raises:
             RuntimeError: The range is empty, or does not fit into the dtype.
         """
+        least, greatest = _integer_range(out.dtype)
+        if high is None:
+            high = greatest + 1
         if low >= high:
             raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-        least, greatest = _integer_range(out.dtype)
         for name, value in (("from", low), ("to - 1", high - 1)):
             if not least <= value <= greatest:
                 raise RuntimeError(f"{name} is out of bounds for {_title(out.dtype)}: got {value}")
@@ -231,8 +107,8 @@ class Generator:
         """Fill with draws modulo `span`, plus `low`."""
         flat = np.empty(out.size, np.int64)
         with self._lock:
-            for start in range(0, out.size, _CHUNK):
-                part = flat[start : start + _CHUNK].view(np.uint64)
+            for start in range(0, out.size, CHUNK):
+                part = flat[start : start + CHUNK].view(np.uint64)
                 draws = self._draws64(part.size) if wide else self._draws(part.size)
                 if span < 2**64:
                     np.remainder(draws, np.uint64(span), out=part)
@@ -241,15 +117,18 @@ class Generator:
                 part += np.uint64(low % 2**64)
         return _store(out, flat)
 
-    def permutation(self, n: int) -> Array:
-        """The integers from 0 to n-1 in random order, (n,) int64."""
+    def permutation(self, out: Array) -> Array:
+        """Fill with the integers from 0 to n-1 in random order, (n,) of any dtype that holds them."""
+        n = out.size
         with self._lock:
             if n < _WIDE_PERMUTATION:
-                return kernels.permutation(n, self._draws(max(n - 1, 0)))
+                out[...] = kernels.permutation(n, self._draws(max(n - 1, 0)))
+                return out
             items = np.empty(n, np.int64)
-            for start in range(0, n, _CHUNK):
-                kernels.insert_shuffled(items, self._draws64(min(_CHUNK, n - start)), start)
-        return items
+            for start in range(0, n, CHUNK):
+                kernels.insert_shuffled(items, self._draws64(min(CHUNK, n - start)), start)
+        out[...] = items
+        return out
 
     def bernoulli(self, out: Array, p: Any) -> Array:
         """Fill with ones and zeros: one with probability `p`, a number or an array that broadcasts to `out`.
@@ -263,7 +142,7 @@ class Generator:
             with self._lock:
                 return _store(out, self._unit64(out.size) < p)
         if p.dtype.name not in _DIGITS:
-            raise NotImplementedError(f'"bernoulli_tensor_cpu_p_" not implemented for \'{_title(p.dtype).title()}\'')
+            raise NotImplementedError(f'"bernoulli_tensor_cpu_p_" not implemented for \'{dtype_title(p.dtype)}\'')
         order = _memory_order(out)
         wanted = np.broadcast_to(p, out.shape).transpose(order).ravel()
         if not ((wanted >= 0) & (wanted <= 1)).all():
@@ -280,7 +159,7 @@ class Generator:
         if out.dtype.name not in _DIGITS:
             raise RuntimeError(
                 "Exponential distribution is a continuous probability distribution. dtype must be a floating point "
-                f"but you specified {_title(out.dtype).title()}"
+                f"but you specified {dtype_title(out.dtype)}"
             )
         with self._lock:
             return _store(out, -1.0 / rate * kernels.log1p(-self._unit64(out.size)))
@@ -339,8 +218,8 @@ class Generator:
         whole = n // 16 * 16
         # Half precision draws no numbers for the incomplete block: it is part of the last 16 anyway.
         flat = unit(n) if dtype not in _HALF else np.concatenate([unit(whole), np.zeros(n - whole, np.float32)])
-        for start in range(0, whole, _CHUNK):
-            kernels.normal_blocks(flat[start : min(start + _CHUNK, whole)], mean, std)
+        for start in range(0, whole, CHUNK):
+            kernels.normal_blocks(flat[start : min(start + CHUNK, whole)], mean, std)
         if n > whole:
             last = unit(16)
             kernels.normal_blocks(last, mean, std)
@@ -404,7 +283,7 @@ def _check_uniform(dtype: np.dtype[Any], low: float, high: float) -> None:
 
 def _check_multinomial(weights: Array, num_samples: int, replacement: bool) -> None:
     if weights.dtype.name not in _DIGITS:
-        kind = _title(weights.dtype).title()
+        kind = dtype_title(weights.dtype)
         raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {kind}")
     if weights.ndim not in (1, 2):
         raise RuntimeError(f"prob_dist must be 1 or 2 dim, got shape {weights.shape}")
@@ -433,7 +312,7 @@ def _real(out: Array, kernel: str) -> Array:
     if out.dtype.kind == "c":
         return as_strided(out.real, (*out.shape, 2), (*out.strides, out.itemsize // 2))
     if out.dtype.name not in _DIGITS:
-        raise NotImplementedError(f"\"{kernel}\" not implemented for '{_title(out.dtype).title()}'")
+        raise NotImplementedError(f"\"{kernel}\" not implemented for '{dtype_title(out.dtype)}'")
     return out
 
 
@@ -476,10 +355,6 @@ def _title(dtype: np.dtype[Any]) -> str:
     return _TITLES.get(dtype.name, dtype.name)
 
 
-def _restored(device: str, state: Array) -> Generator:
-    return Generator(device).set_state(wrap(state))
-
-
 default_generator = Generator()
 default_generator.seed()
 
@@ -507,3 +382,18 @@ def get_rng_state() -> Tensor:
 def set_rng_state(new_state: Tensor) -> None:
     """Continue the default generator from a state of `get_rng_state`, ours or PyTorch's."""
     default_generator.set_state(new_state)
+
+
+@contextmanager
+def fork_rng(devices: Any = None, enabled: bool = True) -> Iterator[None]:
+    """Leave the default generator as it was before the block.
+
+    Args:
+        devices: Accepted for PyTorch's signature; there is one stream for all devices.
+    """
+    state = get_rng_state()
+    try:
+        yield
+    finally:
+        if enabled:
+            set_rng_state(state)
