@@ -91,10 +91,10 @@ def write(op: Any, array: Any, ys: list[Any], attrs: dict[str, Any]) -> None:
     array[...] = result
 
 
-def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any]) -> None:
-    """Run an op that returns nothing and writes into its inputs, such as the step of an optimizer."""
+def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any], reads: tuple[Tensor, ...] = ()) -> None:
+    """Run an op that returns nothing and writes into its inputs `xs`, such as the step of an optimizer; not into `reads`."""
     attrs = {**op.defaults, **attrs}
-    arrays = [x._array for x in xs]
+    arrays = [x._array for x in (*xs, *reads)]
     if dispatch.INTERCEPT is not None:
         dispatch.INTERCEPT.mutate(op, arrays, attrs)
     else:
