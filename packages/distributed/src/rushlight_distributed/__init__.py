@@ -14,6 +14,7 @@ from rushlight_distributed.collectives import reduce_scatter_tensor as reduce_sc
 from rushlight_distributed.collectives import scatter as scatter
 from rushlight_distributed.communicator import ReduceOp as ReduceOp
 from rushlight_distributed.contract import ContractError as ContractError
+from rushlight_distributed.ddp import DistributedDataParallel as DistributedDataParallel
 from rushlight_distributed.group import GroupMember as GroupMember
 from rushlight_distributed.group import ProcessGroup as ProcessGroup
 from rushlight_distributed.group import destroy_process_group as destroy_process_group
