@@ -1,4 +1,4 @@
-"""What the launcher promises: output of every rank, honest exit codes, the guilty traceback last, nobody left behind."""
+"""What the launcher promises: output of every rank, honest exit codes, the guilty traceback last, no orphans."""
 
 import os
 import signal
@@ -89,17 +89,7 @@ def test_time_limit_ends_the_job(script, tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_ends_launcher_and_ranks(script, tmp_path, number, code):
     program = script("print(os.getpid(), flush=True); import time; time.sleep(100)")
-    words = [
-        sys.executable,
-        "-m",
-        "rushlight_launch",
-        "launch",
-        "-n",
-        "2",
-        "--log-dir",
-        str(tmp_path / "l"),
-        str(program),
-    ]
+    words = [sys.executable, "-m", "rushlight_launch", "launch", "-n", "2", "--log-dir", f"{tmp_path}/l", str(program)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     pids = [int(process.stdout.readline().split()[-1]) for _ in range(2)]
     process.send_signal(number)
@@ -110,17 +100,7 @@ def test_signal_ends_launcher_and_ranks(script, tmp_path, number, code):
 
 def test_killed_launcher_leaves_no_rank_behind(script, tmp_path):
     program = script("print(os.getpid(), flush=True); import time; time.sleep(100)")
-    words = [
-        sys.executable,
-        "-m",
-        "rushlight_launch",
-        "launch",
-        "-n",
-        "2",
-        "--log-dir",
-        str(tmp_path / "l"),
-        str(program),
-    ]
+    words = [sys.executable, "-m", "rushlight_launch", "launch", "-n", "2", "--log-dir", f"{tmp_path}/l", str(program)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     pids = [int(process.stdout.readline().split()[-1]) for _ in range(2)]
     process.kill()
@@ -189,8 +169,11 @@ def test_missing_mpirun_is_said(monkeypatch, script):
 def test_environment_of_an_outer_job_is_stripped():
     outer = {"OMPI_COMM_WORLD_RANK": "1", "PMIX_RANK": "1", "PMI_SIZE": "2", "OMPI_MCA_btl": "self", "HOME": "/h"}
     inner = environment(outer, 2)
-    assert "PMIX_RANK" not in inner and "OMPI_COMM_WORLD_RANK" not in inner and "PMI_SIZE" not in inner
-    assert inner["HOME"] == "/h" and inner["OMPI_MCA_btl"] == "^ofi"
+    assert "PMIX_RANK" not in inner
+    assert "OMPI_COMM_WORLD_RANK" not in inner
+    assert "PMI_SIZE" not in inner
+    assert inner["HOME"] == "/h"
+    assert inner["OMPI_MCA_btl"] == "^ofi"
     assert environment({"OMPI_MCA_btl": "self"}, 2)["OMPI_MCA_btl"] == "self"  # the user's own word stays
 
 
@@ -210,7 +193,8 @@ def test_launch_works_inside_a_rank(script, tmp_path):
 def test_command_line_lists_its_commands(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert "launch" in shown and "train" in shown
+    assert "launch" in shown
+    assert "train" in shown
     assert main(["lunch"]) == 2
     assert "no command 'lunch'" in capsys.readouterr().err
 
