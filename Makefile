@@ -3,7 +3,7 @@
 #   make test ARGS="tests/nn -k linear"                           PYTHON=... decides which Python makes .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test parity lint bench test-install constraints clean
+.PHONY: help install train test parity lint format bench test-install constraints clean
 SETUP := @PYTHON="$(PYTHON)" sh tools/bootstrap.sh
 BIN := .venv/bin
 
@@ -25,11 +25,17 @@ parity: ## the tests that compare with PyTorch (installs it, for comparison only
 	$(SETUP) run test parity
 	@$(BIN)/python -m pytest tests/parity $(ARGS)
 
-lint: ## ruff, mypy --strict, import directions
+lint: ## ruff, layout, mypy --strict, import directions
 	$(SETUP) run test lint
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+format: ## lay out the code as `make lint` wants it
+	$(SETUP) run test lint
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
 
 bench: ## benchmarks against PyTorch in the same run: tables and JSON
 	$(SETUP) run parity
