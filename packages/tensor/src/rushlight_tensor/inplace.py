@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import dispatch
+from rushlight_tensor import cuda, dispatch
 from rushlight_tensor.dispatch import MODE, call, edge, node_for, run, sync
 from rushlight_tensor.graph import CustomNode, Node, Slot, Stale, dtype_title, pull, stale_text
 from rushlight_tensor.promote import category
-from rushlight_tensor.tensor import Tensor
+from rushlight_tensor.tensor import Tensor, wrap
 
 
 def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
@@ -136,14 +136,18 @@ class WriteNode(CustomNode):
         return "CopySlices"
 
     def apply(self, g: Tensor, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        whole = dispatch.CLONE(g)
+        whole = dispatch.CLONE(g, contiguous=True)  # the views below may need the strides of a fresh tensor
         part = whole
         for op, attrs, shape in self.path:
             part = call(op, (part,), attrs)
             if type(part) is tuple:
                 part = next(p for p in part if p._array.shape == shape)
-        inner = pull(self.inner, dispatch.CLONE(part), [True, *[e if need else None for e, need in zip(self.edges[1:], needs[1:], strict=True)]], MODE.grad)
-        inplace(dispatch.COPY, part, inner[0] if inner[0] is not None else 0)
+        others = [e if need else None for e, need in zip(self.edges[1:], needs[1:], strict=True)]
+        inner = pull(self.inner, dispatch.CLONE(part), [True, *others], MODE.grad)
+        before = inner[0]
+        if before is None:
+            before = wrap(cuda.like(part._array, np.zeros((), part._array.dtype)))
+        inplace(dispatch.COPY, part, before)
         return (whole, *inner[1:])
 
 
