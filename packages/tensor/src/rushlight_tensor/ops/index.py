@@ -1,0 +1,483 @@
+"""Indexing: `x[…]` and `x[…] = …` in all their forms, and the functions that select, fill and write by index.
+
+Note [How an index is read]
+    An index is first cut into its basic part (ints, slices, None, Ellipsis), which makes a view, and the tensors that are
+    left.  These become one flat index into the dimensions that they stand for, flattened to one, so that reading is one
+    `_index_select` and writing one `_index_put`, whatever the index was.  As in PyTorch, the dimensions of the index
+    stand where the tensors stood, or first if there was something between them.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor import cuda, dispatch
+from rushlight_tensor.graph import dtype_title
+from rushlight_tensor.infer import Aval, axis, broadcast_shapes
+from rushlight_tensor.inplace import inplace
+from rushlight_tensor.op import AS_CPU, Op
+from rushlight_tensor.ops.cast import cast, clone, copy
+from rushlight_tensor.ops.gather import _flat_index, _index_put, _index_select, _gather
+from rushlight_tensor.ops.select import where
+from rushlight_tensor.ops.shape import _ALL, _permute, _slice, _view, expand, reshape
+from rushlight_tensor.tensor import Tensor, wrap
+
+
+def _look(x: Tensor) -> Any:
+    """The array of `x`, where a shape is going to depend on its values: the tracer has to know."""
+    if dispatch.INTERCEPT is not None:
+        dispatch.INTERCEPT.read(x)
+    return x._array
+
+
+# ---------------------------------------------------------------------------------------------- reading an index
+
+_Parts = tuple[tuple[Any, ...], list[tuple[int, Tensor]]]
+
+
+def _parse(x: Tensor, index: Any) -> _Parts:
+    """The basic part of an index, and the tensors with the dimension of the basic result they index."""
+    items = index if isinstance(index, tuple) else tuple(index) if _is_tuple_in_disguise(index) else (index,)
+    items = tuple([_entry(e) for e in items])
+    spare = x._array.ndim - sum(_width(e) for e in items)
+    if spare < 0:
+        if x._array.ndim == 0 and not any(isinstance(e, Tensor) for e in items):
+            _slice.infer(Aval((), x._array.dtype), at=(0,))
+        raise IndexError(f"too many indices for tensor of dimension {x._array.ndim}")
+    at: list[Any] = []
+    tensors: list[tuple[int, Tensor]] = []
+    dim = 0  # of the basic result
+    for e in items:
+        if e is Ellipsis:
+            at += [_ALL] * spare
+            dim += spare
+            spare = 0
+        elif isinstance(e, bool):
+            at += [None] if e else [None, (0, 0, None)]
+            if not e:
+                return _nothing(x, items)
+            dim += 1
+        elif isinstance(e, Tensor):
+            _check_mask(x, e, dim, at)
+            tensors.append((dim, e))
+            at += [_ALL] * _width(e)
+            dim += _width(e)
+        else:
+            at.append(e)
+            dim += type(e) is not int
+    while at and at[-1] is _ALL:
+        at.pop()
+    return tuple(at), tensors
+
+
+def _nothing(x: Tensor, items: tuple[Any, ...]) -> _Parts:
+    """An index with False in it selects nothing, under a new first dimension."""
+    if len(items) > 1:
+        raise IndexError("an index that contains False besides other entries is not supported; use a bool tensor")
+    none = wrap(cuda.like(x._array, np.zeros(0, np.int64)))
+    return (None,), [(0, none)]
+
+
+def _is_tuple_in_disguise(index: Any) -> bool:
+    """PyTorch reads a short list that holds sequences, slices or tensors as a tuple."""
+    if not isinstance(index, list) or len(index) >= 32:
+        return False
+    return any(e is None or e is Ellipsis or isinstance(e, (slice, list, tuple, Tensor, np.ndarray)) for e in index)
+
+
+def _entry(e: Any) -> Any:
+    """One entry in the form that `_slice` takes, or an index tensor."""
+    if type(e) is int or e is None or e is Ellipsis or isinstance(e, bool):
+        return e
+    if isinstance(e, slice):
+        return _bounds(e)
+    if isinstance(e, np.bool_):
+        return bool(e)
+    if isinstance(e, (list, tuple, range, np.ndarray)):
+        e = _tensor_of(e)
+    if isinstance(e, Tensor):
+        kind = e._array.dtype.kind
+        if kind == "b" or (kind == "i" and e._array.dtype.itemsize >= 4) or e._array.dtype == np.uint8:
+            if e._array.ndim or dispatch.INTERCEPT is not None:
+                return cast(e, dtype=np.dtype(np.bool_)) if kind == "u" else e
+            return bool(e._array) if kind == "b" else int(e._array)
+        raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+    if isinstance(e, str):
+        raise TypeError(f"new(): invalid data type 'str': a tensor is indexed by numbers, slices and tensors, not {e!r}")
+    try:
+        return operator.index(e)
+    except TypeError:
+        raise IndexError(
+            "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
+            f"(got {type(e).__name__})"
+        ) from None
+
+
+def _bounds(s: slice) -> tuple[Any, Any, Any]:
+    if s.start is None and s.stop is None and s.step is None:
+        return _ALL
+    start, stop, step = (v if v is None or type(v) is int else operator.index(v) for v in (s.start, s.stop, s.step))
+    if step is not None and step <= 0:
+        raise ValueError("step must be greater than zero")
+    return start, stop, step
+
+
+def _tensor_of(data: Any) -> Tensor:
+    array = np.asarray(data)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    elif array.dtype.kind in "iu":
+        array = array.astype(np.int64, copy=False)
+    elif array.dtype.kind == "f" and not isinstance(data, np.ndarray):
+        array = array.astype(np.int64)
+    elif array.dtype.kind != "b":
+        raise IndexError(f"tensors used as indices must be long, int, byte or bool tensors, got {array.dtype}")
+    return wrap(array)
+
+
+def _width(e: Any) -> int:
+    """How many dimensions of the tensor an entry stands for."""
+    if e is None or e is Ellipsis or isinstance(e, bool):
+        return 0
+    return e._array.ndim if isinstance(e, Tensor) and e._array.dtype.kind == "b" else 1
+
+
+def _check_mask(x: Tensor, mask: Tensor, dim: int, at: list[Any]) -> None:
+    if mask._array.dtype.kind != "b":
+        return
+    here = sum(e is not None for e in at)
+    shape = x._array.shape[here : here + mask._array.ndim]
+    if shape != mask._array.shape:
+        raise IndexError(
+            f"The shape of the mask {list(mask._array.shape)} at index {dim} does not match the shape of the indexed "
+            f"tensor {list(x._array.shape)} at index {here}"
+        )
+
+
+def _address(x: Tensor, tensors: list[tuple[int, Tensor]]) -> tuple[tuple[int, ...] | None, int, int, Tensor]:
+    """What the index tensors mean: (order to bring the dimensions of `x` into, first dimension, how many, flat index)."""
+    tensors = [(d, i.to(x.device)) for d, i in tensors]
+    if len(tensors) == 1:
+        dim, index = tensors[0]
+        if index._array.dtype.kind == "b":
+            return None, dim, index._array.ndim, wrap(np.flatnonzero(_look(index)))
+        return None, dim, 1, index
+    dims: list[int] = []
+    indices: list[Tensor] = []
+    for dim, index in tensors:
+        parts = [wrap(i) for i in np.nonzero(_look(index))] if index._array.dtype.kind == "b" else [index]
+        dims += range(dim, dim + len(parts))
+        indices += parts
+    flat = _flat_index(*indices, sizes=tuple([x._array.shape[d] for d in dims]))
+    if dims == list(range(dims[0], dims[0] + len(dims))):
+        return None, dims[0], len(dims), flat
+    return (*dims, *[d for d in range(x._array.ndim) if d not in dims]), 0, len(dims), flat
+
+
+def _merged(shape: tuple[int, ...], dim: int, count: int) -> tuple[int, ...]:
+    return (*shape[:dim], math.prod(shape[dim : dim + count]), *shape[dim + count :])
+
+
+def _getitem(self: Tensor, index: Any) -> Tensor:
+    if type(index) is int:
+        return _slice(self, (index,))  # type: ignore[no-any-return]
+    if type(index) is slice:
+        return _slice(self, (_bounds(index),))  # type: ignore[no-any-return]
+    at, tensors = _parse(self, index)
+    x = _slice(self, at) if at or not tensors else self
+    if not tensors:
+        return x  # type: ignore[no-any-return]
+    order, dim, count, flat = _address(x, tensors)
+    if order is not None:
+        x = _permute(x, order)
+    if count != 1:
+        x = reshape(x, _merged(x._array.shape, dim, count))
+    return _index_select(x, flat, dim)  # type: ignore[no-any-return]
+
+
+# ---------------------------------------------------------------------------------------------- writing by index
+
+
+def _setitem(self: Tensor, index: Any, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        value = _number(self, value)
+    at, tensors = _parse(self, index)
+    x = _slice(self, at) if at or not tensors else self
+    if tensors:
+        _put(x, tensors, value, False)
+        return
+    value = _without_leading_ones(value, x._array.ndim)
+    x.copy_(value)
+
+
+def _number(x: Tensor, value: Any) -> Tensor:
+    """A Python or NumPy number as a 0-d tensor for `x`."""
+    if not isinstance(value, (int, float, complex, np.generic)):
+        raise TypeError(f"can't assign a {type(value).__name__} to a torch.{dtype_title(x._array.dtype)}Tensor")
+    array = np.asarray(value)
+    if array.dtype.kind == "c" and x._array.dtype.kind != "c":
+        raise RuntimeError(f"value cannot be converted to type {x._array.dtype} without overflow")
+    return wrap(cuda.like(x._array, array.astype(x._array.dtype)))
+
+
+def _without_leading_ones(value: Tensor, ndim: int) -> Tensor:
+    shape = value._array.shape
+    extra = len(shape) - ndim
+    if extra > 0 and all(n == 1 for n in shape[:extra]):
+        return reshape(value, shape[extra:])  # type: ignore[no-any-return]
+    return value
+
+
+def _put(x: Tensor, tensors: list[tuple[int, Tensor]], value: Tensor, accumulate: bool) -> None:
+    """`x[tensors] = value` in place, or `+=` with repeated positions adding up."""
+    first, mask = tensors[0]
+    if mask._array.dtype.kind == "b" and len(tensors) == 1 and value._array.ndim == 0 and not accumulate:
+        rest = x._array.ndim - first - mask._array.ndim
+        mask = reshape(mask, (*mask._array.shape, *[1] * rest)) if rest else mask
+        inplace(_masked_fill, x, mask.to(x.device), _same_dtype(x, value))
+        return
+    order, dim, count, flat = _address(x, tensors)
+    if order is not None:
+        x = _permute(x, order)
+    shape = _merged(x._array.shape, dim, count)
+    value = _without_leading_ones(value, len(shape) - 1 + flat._array.ndim)
+    try:
+        target = x if count == 1 else _view(x, shape)
+    except (ValueError, RuntimeError):  # the strides do not allow to merge the dimensions
+        whole = _index_put(reshape(x, shape), flat, value, dim, accumulate)
+        inplace(copy, x, reshape(whole, x._array.shape))
+        return
+    inplace(_index_put, target, flat, value, dim=dim, accumulate=accumulate)
+
+
+def _same_dtype(x: Tensor, value: Tensor) -> Tensor:
+    if value._array.dtype != x._array.dtype:
+        _index_put.infer(Aval((1,), x._array.dtype), Aval((1,), np.dtype(np.int64)), Aval((1,), value._array.dtype))
+    return value
+
+
+def index_put_(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    """`input[indices] = values` for a tuple of index tensors; with `accumulate`, `+=` where repeated positions add up."""
+    for i, e in enumerate(indices):
+        if not isinstance(e, Tensor):
+            raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(e).__name__}")
+    at, tensors = _parse(input, tuple(indices))
+    _put(_slice(input, at) if at else input, tensors or [(0, wrap(np.zeros(1, np.int64)))], values, accumulate)
+    return input
+
+
+def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
+    """A copy of `input` after `index_put_`."""
+    return index_put_(clone(input), indices, values, accumulate)
+
+
+# ------------------------------------------------------------------------------------------------ along one dimension
+
+
+def index_select(input: Any, dim: int, index: Any) -> Any:
+    """The slices of `input` along `dim` at the positions of a 1-d index (a copy)."""
+    if index._array.ndim > 1:
+        raise IndexError("index_select(): Index is supposed to be a vector")
+    index = reshape(index, 1) if index._array.ndim == 0 else index
+    if input._array.ndim == 0:
+        return reshape(_index_select(reshape(input, 1), index, axis(dim, 0), False), ())
+    return _index_select(input, index, dim, False)
+
+
+def take(input: Any, index: Any) -> Any:
+    """The elements of the flattened `input` at the positions of `index`, in its shape."""
+    n = input._array.size
+    if isinstance(index._array, np.ndarray):
+        bad = index._array[(index._array < -n) | (index._array >= n)]
+        if bad.size:
+            raise IndexError(f"out of range: tried to access index {bad.flat[0]} on a tensor of {n} elements.")
+    return _index_select(reshape(input, -1), index, 0)
+
+
+def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
+    """`gather` that broadcasts; without `dim` it takes from the flattened `input`."""
+    if dim is None:
+        return _gather(reshape(input, -1), reshape(indices, -1), 0)
+    if input._array.ndim != indices._array.ndim:
+        raise RuntimeError(
+            "torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
+            f"{input._array.ndim} dimensions for input, and {indices._array.ndim} dimensions for indices"
+        )
+    d = axis(dim, input._array.ndim)
+    a, b = list(input._array.shape), list(indices._array.shape)
+    a[d] = b[d] = 1
+    common = list(broadcast_shapes(tuple(a), tuple(b)))
+    a, b = list(common), list(common)
+    a[d], b[d] = input._array.shape[d], indices._array.shape[d]
+    return _gather(expand(input, a), expand(indices, b), d)
+
+
+def _source(name: str, x: Any, dim: int, index: Any, source: Any, error: type[Exception]) -> tuple[int, Any, Any]:
+    if index._array.ndim > 1:
+        raise IndexError(f"{name}(): Index should have dimension 1 or 0 (got {index._array.ndim})")
+    index = reshape(index, 1) if index._array.ndim == 0 else index
+    d = axis(dim, x._array.ndim)
+    if source._array.ndim == 0:
+        source = reshape(source, 1)
+    shape, want = source._array.shape, (*x._array.shape[:d], index._array.size, *x._array.shape[d + 1 :])
+    if len(shape) > d and shape[d] != index._array.size:
+        raise error(
+            f"{name}(): Number of indices ({index._array.size}) should be equal to source.size(dim): ({shape[d]}), for "
+            f"dim: {d}"
+        )
+    if shape != want:
+        raise RuntimeError(f"{name}(): source has shape {list(shape)}, but self and index ask for {list(want)}")
+    return d, index, source
+
+
+def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
+    """A copy of `input` with `alpha * source` added to its slices along `dim`; repeated positions add up."""
+    return index_add_(clone(input), dim, index, source, alpha=alpha)
+
+
+def index_add_(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
+    """`index_add` in place."""
+    d, index, source = _source("index_add_", input, dim, index, source, RuntimeError)
+    inplace(_index_put, input, index, source if alpha == 1 else source * alpha, dim=d, accumulate=True)
+    return input
+
+
+def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
+    """A copy of `input` with its slices along `dim` replaced by those of `source`."""
+    return index_copy_(clone(input), dim, index, source)
+
+
+def index_copy_(input: Any, dim: int, index: Any, source: Any) -> Any:
+    """`index_copy` in place."""
+    d, index, source = _source("index_copy_", input, dim, index, source, IndexError)
+    return inplace(_index_put, input, index, source, dim=d, accumulate=False)
+
+
+def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
+    """A copy of `input` with its slices along `dim` filled with a number."""
+    return index_fill_(clone(input), dim, index, value)
+
+
+def index_fill_(input: Any, dim: int, index: Any, value: Any) -> Any:
+    """`index_fill` in place."""
+    value = _fill_value("index_fill_", input, value)
+    index = reshape(index, 1) if index._array.ndim == 0 else index
+    return inplace(_index_put, input, index, value, dim=axis(dim, input._array.ndim), accumulate=False)
+
+
+def _fill_value(name: str, x: Any, value: Any) -> Any:
+    if not isinstance(value, Tensor):
+        return _number(x, value)
+    if value._array.ndim:
+        raise RuntimeError(
+            f"{name} only supports a 0-dimensional value tensor, but got tensor with {value._array.ndim} dimension(s)."
+        )
+    return cast(value, dtype=x._array.dtype) if value._array.dtype != x._array.dtype else value
+
+
+# ------------------------------------------------------------------------------------------------------------ masks
+
+
+def _masked_fill_aval(x: Any, mask: Any, y: Any) -> Aval:
+    if mask.dtype.kind != "b":
+        raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}")
+    return Aval(broadcast_shapes(x.shape, mask.shape), x.dtype)
+
+
+def _masked_fill_into(x: Any, mask: Any, y: Any) -> None:
+    if mask.dtype.kind != "b":
+        _masked_fill_aval(x, mask, y)
+    try:
+        np.copyto(x, y, where=mask)
+    except ValueError:
+        shape = _masked_fill_aval(x, mask, y).shape
+        raise RuntimeError(
+            f"output with shape {list(x.shape)} doesn't match the broadcast shape {list(shape)}"
+        ) from None
+
+
+def _masked_fill_kernel(x: Any, mask: Any, y: Any) -> Any:
+    out = x.copy() if x.ndim >= mask.ndim else np.broadcast_to(x, np.broadcast_shapes(x.shape, mask.shape)).copy()
+    try:
+        np.copyto(out, y, where=mask)
+    except ValueError:
+        out = np.broadcast_to(x, np.broadcast_shapes(x.shape, mask.shape)).copy()
+        np.copyto(out, y, where=mask)
+    return out
+
+
+def _masked_fill_rule(g: Any, mask: Any) -> Any:
+    return _masked_fill(g, mask, wrap(cuda.like(g._array, np.zeros((), g._array.dtype))))
+
+
+_masked_fill = Op(
+    "masked_fill",
+    infer=_masked_fill_aval,
+    cpu=_masked_fill_kernel,
+    cuda=AS_CPU,
+    into=_masked_fill_into,
+    save=("mask",),
+    vjp=(_masked_fill_rule, None, lambda g, mask: where(mask, g, 0.0)),
+)
+
+
+def masked_fill(input: Any, mask: Any, value: Any) -> Any:
+    """`value` (a number or 0-d tensor) where the bool `mask` holds, `input` elsewhere; both broadcast."""
+    return _masked_fill(input, mask, _fill_value("masked_fill_", input, value))
+
+
+def masked_fill_(input: Any, mask: Any, value: Any) -> Any:
+    """`masked_fill` in place."""
+    return inplace(_masked_fill, input, mask, _fill_value("masked_fill_", input, value))
+
+
+def masked_select(input: Any, mask: Any) -> Any:
+    """The elements of `input` where the bool `mask` holds, in one dimension; both broadcast."""
+    if mask._array.dtype.kind != "b":
+        raise RuntimeError(f"masked_select: expected BoolTensor for mask, got {mask._array.dtype}")
+    shape = broadcast_shapes(input._array.shape, mask._array.shape)
+    flat = wrap(np.flatnonzero(np.broadcast_to(_look(mask), shape)))
+    return _index_select(reshape(expand(input, shape), -1), flat, 0)
+
+
+def masked_scatter(input: Any, mask: Any, source: Any) -> Any:
+    """A copy of `input` with its elements where `mask` holds replaced by those of `source`, in order."""
+    return masked_scatter_(clone(input), mask, source)
+
+
+def masked_scatter_(input: Any, mask: Any, source: Any) -> Any:
+    """`masked_scatter` in place."""
+    if mask._array.dtype.kind != "b":
+        raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask._array.dtype}")
+    at = np.nonzero(np.broadcast_to(_look(mask), input._array.shape))
+    count = at[0].size
+    if source._array.size < count:
+        raise RuntimeError(f"masked_scatter: expected self and source to have same size: mask asks for {count} elements")
+    return index_put_(input, [wrap(i) for i in at], _slice(reshape(source, -1), ((None, count, None),)))
+
+
+def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
+    """The indices of the elements that are not zero: (n, ndim), or with `as_tuple` one vector for each dimension."""
+    array = _look(input)
+    if array.ndim == 0 and not as_tuple:
+        return wrap(np.zeros((int(array != 0), 0), np.int64))
+    parts = np.nonzero(array.reshape(1) if array.ndim == 0 else array)
+    return tuple([wrap(i) for i in parts]) if as_tuple else wrap(np.stack(parts, axis=1))
+
+
+def argwhere(input: Any) -> Any:
+    """`nonzero` as an (n, ndim) tensor."""
+    return nonzero(input)
+
+
+def count_nonzero(input: Any, dim: Any = None) -> Any:
+    """The number of elements that are not zero, over `dim` or all."""
+    return (input != 0).sum(dim)
+
+
+SYNTAX = {"__getitem__": _getitem, "__setitem__": _setitem}
+"""Methods that Python's syntax calls."""
