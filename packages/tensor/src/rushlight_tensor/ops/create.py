@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import devices, dtypes
+from rushlight_tensor import devices, dispatch, dtypes
 from rushlight_tensor.infer import sizes
+from rushlight_tensor.ops.cast import clone
 from rushlight_tensor.tensor import Tensor, wrap
 
 
@@ -83,7 +84,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         requires_grad: Record operations on it.
         pin_memory: Accepted for PyTorch's signature; host memory is pageable here.
     """
-    t = wrap(devices.place(_array_of(data, dtype), device))
+    t = _fresh(_array_of(data, dtype), device)
     if requires_grad:
         t.requires_grad = True
     return t
@@ -111,11 +112,17 @@ def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
     return wrap(ndarray.view(np.ndarray))
 
 
+def _fresh(array: Any, device: Any) -> Tensor:
+    """A tensor on a new array; a trace sees a copy of a constant, so that each replay has memory of its own to write to."""
+    t = wrap(devices.place(array, device))
+    return t if dispatch.INTERCEPT is None else clone(t)  # type: ignore[no-any-return]
+
+
 def _filled(shape: tuple[int, ...], value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
     if any(n < 0 for n in shape):
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
-    t = wrap(devices.place(np.zeros(shape, d) if value == 0 else np.full(shape, value, d), device))
+    t = _fresh(np.zeros(shape, d) if value == 0 else np.full(shape, value, d), device)
     if requires_grad:
         t.requires_grad = True
     return t

@@ -1,0 +1,82 @@
+"""The graph of a traced function: values, instructions, and a form that people can read.
+
+    graph(%x: float32[4, 3], %w: float32[3, 2]) {
+      %0: float32[4, 2] = matmul(%x, %w)    # model.py:12
+      return %0
+    }
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rushlight_tensor.op import Op
+
+
+class Value:
+    """The result of an instruction, an input, or an array that the function holds; `name` is for people."""
+
+    __slots__ = ("dtype", "name", "shape")
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.name, self.shape, self.dtype = name, shape, dtype
+
+    def __repr__(self) -> str:
+        return f"%{self.name}"
+
+    def typed(self) -> str:
+        """The value with its dtype and shape."""
+        return f"%{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+class Instr:
+    """One operation: `outputs = op(*inputs, **attrs)`, or, where it `writes`, an operation into the memory of inputs.
+
+    `writes` is "" for a pure operation, "first" for an in-place one (`inplace.write`), "all" for one that only mutates.
+    """
+
+    __slots__ = ("attrs", "inputs", "op", "outputs", "where", "writes")
+
+    def __init__(
+        self, op: Op, inputs: tuple[Any, ...], attrs: dict[str, Any], outputs: tuple[Value, ...], writes: str, where: str
+    ) -> None:
+        self.op, self.inputs, self.attrs, self.outputs, self.writes, self.where = op, inputs, attrs, outputs, writes, where
+
+    def values(self) -> list[Value]:
+        """The inputs that are values (the others are numbers or None)."""
+        return [x for x in self.inputs if isinstance(x, Value)]
+
+    def __repr__(self) -> str:
+        args = [repr(x) for x in self.inputs] + [f"{k}={_short(v)}" for k, v in self.attrs.items()]
+        name = self.op.name + {"": "", "first": "_", "all": "!"}[self.writes]
+        text = f"{name}({', '.join(args)})"
+        return f"{', '.join(o.typed() for o in self.outputs)} = {text}" if self.outputs else text
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class Graph:
+    """Inputs, the arrays that the function holds (`captured`), instructions in order, and outputs."""
+
+    __slots__ = ("captured", "inputs", "instrs", "outputs")
+
+    def __init__(self) -> None:
+        self.inputs: list[Value] = []
+        self.captured: dict[Value, Any] = {}
+        self.instrs: list[Instr] = []
+        self.outputs: list[Value] = []
+
+    def writes(self) -> bool:
+        """Whether any instruction changes memory."""
+        return any(i.writes for i in self.instrs)
+
+    def __str__(self) -> str:
+        head = ", ".join(v.typed() for v in (*self.inputs, *self.captured))
+        rows = [f"  {i!r}" for i in self.instrs]
+        width = max((len(r) for r in rows if len(r) < 100), default=0)
+        body = [f"{r:<{width}}  # {i.where}" if i.where else r for r, i in zip(rows, self.instrs, strict=True)]
+        return "\n".join([f"graph({head}) {{", *body, f"  return {', '.join(map(repr, self.outputs))}", "}"])

@@ -1,0 +1,143 @@
+"""Replay: a graph as a list of steps on a row of slots, with every array dropped after its last use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from rushlight_tensor import dispatch, inplace
+from rushlight_tensor.tensor import Tensor
+
+from rushlight_jit.fuse import Kernel, groups
+from rushlight_jit.ir import Graph, Instr, Value
+
+Env = list[Any]
+Step = Callable[[Env], None]
+
+
+class Plan:
+    """A graph, ready to run.  `run` takes arrays; `run_recorded` takes tensors and records every operation."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._slot: dict[Value, int] = {}
+        for v in (*graph.inputs, *graph.captured):
+            self._slot[v] = len(self._slot)
+        self.kernels: list[Kernel] = []
+        self._steps: list[Step] = []
+        self._captured = list(graph.captured.values())
+        parts = groups(graph)
+        last = self._last_uses(parts)
+        for part in parts:
+            if isinstance(part, Kernel) and part.build():
+                self.kernels.append(part)
+                self._steps.append(self._fused(part))
+            else:
+                for i in part.instrs if isinstance(part, Kernel) else [part]:
+                    self._steps.append(self._single(i))
+            done = [self._slot[v] for v in last.get(id(part), ())]
+            if done:
+                self._steps.append(_drop(done))
+        self._outputs = [self._of(v) for v in graph.outputs]
+        self._size = len(self._slot)
+
+    def run(self, arrays: Sequence[Any]) -> list[Any]:
+        """The outputs for these inputs."""
+        env: Env = [*arrays, *self._captured]
+        env.extend([None] * (self._size - len(env)))
+        for step in self._steps:
+            step(env)
+        return [env[o] for o in self._outputs]
+
+    def run_recorded(self, inputs: Sequence[Tensor], held: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs as tensors of the autograd graph, operation by operation.
+
+        Args:
+            held: One tensor per captured array, in the graph's order.
+        """
+        env: dict[Value, Any] = dict(zip((*self.graph.inputs, *self.graph.captured), (*inputs, *held), strict=True))
+        for i in self.graph.instrs:
+            xs = tuple([env[x] if isinstance(x, Value) else x for x in i.inputs])
+            if i.writes == "first":
+                inplace.inplace(i.op, *xs, **i.attrs)
+            elif i.writes:
+                inplace.mutate(i.op, xs, i.attrs)
+            else:
+                out = dispatch.call(i.op, xs, i.attrs)
+                env.update(zip(i.outputs, out if isinstance(out, tuple) else (out,), strict=not i.op.aux))
+        return [env[v] for v in self.graph.outputs]
+
+    def source(self) -> str:
+        """The C text of the fused kernels."""
+        return "\n".join(k.text for k in self.kernels)
+
+    def _of(self, v: Value) -> int:
+        return self._slot.setdefault(v, len(self._slot))
+
+    def _last_uses(self, parts: list[Instr | Kernel]) -> dict[int, list[Value]]:
+        keep = {*self.graph.outputs, *self.graph.captured}
+        last: dict[Value, int] = {}
+        for part in parts:
+            values = part.inputs + part.outputs if isinstance(part, Kernel) else [*part.values(), *part.outputs]
+            for v in values:
+                last[v] = id(part)
+        out: dict[int, list[Value]] = {}
+        for v, part_id in last.items():
+            if v not in keep:
+                out.setdefault(part_id, []).append(v)
+                self._of(v)
+        return out
+
+    def _single(self, i: Instr) -> Step:
+        op, attrs = i.op, i.attrs
+        picks = [(self._slot[x], None) if isinstance(x, Value) else (-1, x) for x in i.inputs]
+        outs = [self._of(o) for o in i.outputs]
+
+        def operands(env: Env) -> list[Any]:
+            return [x if s < 0 else env[s] for s, x in picks]
+
+        if i.writes == "first":
+
+            def write(env: Env) -> None:
+                first, *others = operands(env)
+                inplace.write(op, first, others, attrs)
+
+            return write
+        if i.writes:
+
+            def mutate(env: Env) -> None:
+                dispatch.run(op, operands(env), attrs)
+
+            return mutate
+
+        def execute(env: Env) -> None:
+            result = dispatch.run(op, operands(env), attrs)
+            for o, z in zip(outs, result if isinstance(result, tuple) else (result,), strict=True):
+                env[o] = np.asarray(z) if isinstance(z, np.generic) else z
+
+        return execute
+
+    def _fused(self, k: Kernel) -> Step:
+        function, shape = k.function, k.shape
+        ins = [self._slot[v] for v in k.inputs]
+        outs = [(self._of(v), v.dtype) for v in k.outputs]
+        columns = shape[-1]
+        rows = int(np.prod(shape[:-1], dtype=np.int64))
+
+        def fused(env: Env) -> None:
+            arrays = [np.ascontiguousarray(env[s]) for s in ins]
+            made = [np.empty(shape, dtype) for _, dtype in outs]
+            function(*arrays, *made, rows, columns)
+            for (o, _), z in zip(outs, made, strict=True):
+                env[o] = z
+
+        return fused
+
+
+def _drop(slots: list[int]) -> Step:
+    def drop(env: Env) -> None:
+        for s in slots:
+            env[s] = None
+
+    return drop

@@ -1,0 +1,135 @@
+"""The tracer: runs a function as it is and writes down every operation.  Python's own control flow leaves no trace.
+
+Note [What a trace may not see]
+    A trace holds the operations of one run.  Where Python looks at a value (`if x.sum() > 0`, `x.item()`), another input might
+    have taken another way, so that is an error that names the user's line.  Shapes, dtypes and Python numbers may be looked at:
+    `compile` makes them part of the key under which a trace is kept.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from rushlight_tensor import dispatch, inplace
+from rushlight_tensor.op import Op
+from rushlight_tensor.tensor import Tensor
+
+from rushlight_jit.ir import Graph, Instr, Value
+
+
+class TraceError(RuntimeError):
+    """The function did something that a trace cannot hold; the message names the user's line."""
+
+
+class Tracer:
+    """An interceptor that executes every operation of its thread and appends it to `graph`."""
+
+    def __init__(self) -> None:
+        self.graph = Graph()
+        self.leaves: dict[int, Tensor] = {}
+        self._of: dict[int, Value] = {}
+        self.arrays: dict[Value, Any] = {}  # kept: an id stands for an array only while the array lives
+        self._thread = threading.get_ident()
+
+    # Naming arrays
+
+    def input(self, name: str, array: Any) -> Value:
+        """Declare an input of the function."""
+        value = self._new(name, array)
+        self.graph.inputs.append(value)
+        return value
+
+    def name(self, name: str, array: Any) -> None:
+        """Declare an array that the function holds, such as a parameter, under a name."""
+        if id(array) not in self._of:
+            self.graph.captured[self._new(name, array)] = array
+
+    def value(self, array: Any) -> Value:
+        """The value that an array stands for; an array never seen before is one that the function holds."""
+        found = self._of.get(id(array))
+        if found is None:
+            self.name(f"c{len(self.graph.captured)}", array)
+            found = self._of[id(array)]
+        return found
+
+    def _new(self, name: str, array: Any) -> Value:
+        value = Value(name, array.shape, array.dtype)
+        self._of[id(array)] = value
+        self.arrays[value] = array
+        return value
+
+    def _operand(self, x: Any) -> Any:
+        return self.value(x) if hasattr(x, "dtype") and hasattr(x, "shape") else x
+
+    # dispatch.Interceptor
+
+    def execute(self, op: Op, arrays: list[Any], attrs: dict[str, Any]) -> Any:
+        result = dispatch.run(op, arrays, attrs)
+        if threading.get_ident() != self._thread:
+            return result
+        several = isinstance(result, tuple)
+        outs = tuple(np.asarray(z) if isinstance(z, np.generic) else z for z in (result if several else (result,)))
+        inputs = tuple([self._operand(a) for a in arrays])
+        count = len(self.graph.instrs)
+        names = [f"{count}.{i}" if several else f"{count}" for i in range(len(outs))]
+        values = tuple(self._new(n, z) for n, z in zip(names, outs, strict=True))
+        self.graph.instrs.append(Instr(op, inputs, attrs, values, "", user_line()))
+        return outs if several else outs[0]
+
+    def write(self, op: Op, array: Any, others: list[Any], attrs: dict[str, Any]) -> None:
+        inputs = tuple([self._operand(a) for a in (array, *others)])
+        inplace.write(op, array, others, attrs)
+        if threading.get_ident() == self._thread:
+            self.graph.instrs.append(Instr(op, inputs, attrs, (), "first", user_line()))
+
+    def mutate(self, op: Op, arrays: list[Any], attrs: dict[str, Any]) -> None:
+        inputs = tuple([self._operand(a) for a in arrays])
+        dispatch.run(op, arrays, attrs)
+        if threading.get_ident() == self._thread:
+            self.graph.instrs.append(Instr(op, inputs, attrs, (), "all", user_line()))
+
+    def recorded(self, node: Any) -> None:
+        for e in node.edges:
+            if isinstance(e, Tensor):
+                self.leaves[id(e)] = e
+
+    def read(self, x: Tensor) -> None:
+        if threading.get_ident() == self._thread:
+            raise TraceError(
+                f"{user_line(with_code=True)}: the value of a tensor is read while the function is traced (by if, while, "
+                "bool(), float(), int(), .item(), .numpy() or printing), but a trace holds operations, not decisions; use "
+                "where() on tensors, or leave this part out of the traced function"
+            )
+
+
+@contextmanager
+def tracing(tracer: Tracer) -> Iterator[None]:
+    """Install the tracer.  Raises RuntimeError inside another trace or anomaly mode."""
+    if dispatch.INTERCEPT is not None:
+        raise RuntimeError(
+            f"cannot trace here: {type(dispatch.INTERCEPT).__name__} is watching already; leave the outer trace or anomaly mode"
+        )
+    dispatch.set_intercept(tracer)
+    try:
+        yield
+    finally:
+        dispatch.set_intercept(None)
+
+
+def user_line(with_code: bool = False) -> str:
+    """`file.py:12` of the innermost frame that is not ours."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0].startswith("rushlight"):
+        frame = frame.f_back
+    if frame is None:
+        return ""
+    path = frame.f_code.co_filename
+    if with_code:
+        return f"{path}:{frame.f_lineno}"
+    return f"{path.rsplit('/', 1)[-1]}:{frame.f_lineno}"

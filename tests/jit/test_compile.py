@@ -1,0 +1,200 @@
+"""`compile(fn)`: the same results and gradients as the function, never silently wrong, and readable."""
+
+import numpy as np
+import pytest
+import rushlight_tensor as T
+from rushlight_autograd import grad, no_grad
+from rushlight_jit import TraceError, compile
+from rushlight_tensor.kernels.compile import find_compiler
+
+WITH_COMPILER = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler, RUSHLIGHT_CC=none or none found")
+
+
+def chain(x, y):
+    h = T.exp(x * y + 1) / (1 + x * x)
+    return T.tanh(h) - 0.5 * y
+
+
+def tensors(*shapes, requires_grad=False, seed=0):
+    rng = np.random.default_rng(seed)
+    out = [T.tensor(rng.standard_normal(s).astype(np.float32)) for s in shapes]
+    for t in out:
+        t.requires_grad = requires_grad
+    return out
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((3, 5), (3, 5)), ((3, 5), (5,)), ((3, 5), ()), ((3, 5), (3, 1)), ((4, 3, 5), (1, 1, 5)), ((2, 3), (4, 2, 3)), ((0, 5), (0, 5)), ((), ())],
+)
+def test_chain_agrees_with_eager_for_every_kind_of_broadcast(shapes):
+    x, y = tensors(*shapes)
+    np.testing.assert_allclose(compile(chain)(x, y).numpy(), chain(x, y).numpy(), rtol=2e-6, atol=1e-6)
+
+
+@WITH_COMPILER
+def test_chain_becomes_one_kernel_without_intermediate_arrays():
+    x, y = tensors((64, 32), (64, 32))
+    fast = compile(chain)
+    fast(x, y)
+    assert fast.source().count("EXPORT") == 1
+    assert "q1" not in fast.source()
+
+
+def test_gradients_agree_with_eager():
+    x, y = tensors((6, 5), (5,), requires_grad=True)
+    chain(x, y).sum().backward()
+    want = x.grad.numpy().copy(), y.grad.numpy().copy()
+    x.grad = y.grad = None
+    compile(chain)(x, y).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), want[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(y.grad.numpy(), want[1], rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_reaches_tensors_that_the_function_holds():
+    (w,) = tensors((4,), requires_grad=True)
+    (x,) = tensors((3, 4), seed=1)
+    fast = compile(lambda x: T.exp(x * w).sum())
+    for factor in (1, 2):
+        w.grad = None
+        with no_grad():
+            w.mul_(factor)  # the kernel reads the memory, not a copy
+        fast(x).backward()
+        np.testing.assert_allclose(w.grad.numpy(), (x * T.exp(x * w)).sum(0).detach().numpy(), rtol=1e-5)
+    assert fast.traces == 1
+
+
+def test_backward_can_run_inside():
+    def step(x, w):
+        (g,) = grad((x * w * w).sum(), w)
+        return w - 0.1 * g
+
+    (w,) = tensors((3,), requires_grad=True)
+    (x,) = tensors((2, 3), seed=1)
+    with no_grad():
+        want = w - 0.1 * (2 * w * x.sum(0))
+
+    def run():
+        return compile(step)(x, w)
+
+    np.testing.assert_allclose(run().detach().numpy(), want.numpy(), rtol=1e-5)
+
+
+def test_new_shapes_dtypes_numbers_and_modes_are_traced_anew():
+    fast = compile(lambda x, k: x * k)
+    (x,) = tensors((3,))
+    assert fast(x, 2.0)[0].item() == pytest.approx(x[0].item() * 2)
+    assert fast(x, 3.0)[0].item() == pytest.approx(x[0].item() * 3)
+    assert fast(x.double(), 2.0).dtype is T.float64
+    assert fast(T.ones(2, 2), 2.0).shape == (2, 2)
+    with no_grad():
+        assert fast(x, 2.0).shape == (3,)
+    assert fast.traces == 5
+
+
+SCALE = 2.0
+
+
+def test_a_number_that_the_function_refers_to_is_guarded():
+    global SCALE
+    offset = 1.0
+    fast = compile(lambda x: x * SCALE + offset)
+    x = T.ones(2)
+    assert fast(x)[0].item() == 3.0
+    SCALE = 5.0
+    try:
+        assert fast(x)[0].item() == 6.0
+        offset = 0.0
+        assert fast(x)[0].item() == 5.0
+    finally:
+        SCALE = 2.0
+
+
+def test_a_tensor_that_was_replaced_is_seen():
+    w = T.ones(2)
+    fast = compile(lambda x: x * w)
+    assert fast(T.ones(2))[0].item() == 1.0
+    w.data = T.full((2,), 7.0)
+    assert fast(T.ones(2))[0].item() == 7.0
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: x * 2 if x.sum() > 0 else x,
+        lambda x: x * x.sum().item(),
+        lambda x: T.tensor(x.numpy() * 2),
+        lambda x: x * float(x[0]),
+        lambda x: [v for v in x.tolist()] and x,
+    ],
+    ids=["if", "item", "numpy", "float", "tolist"],
+)
+def test_reading_a_value_is_an_error_with_the_users_line(read):
+    with pytest.raises(TraceError, match=r"test_compile\.py:\d+: the value of a tensor is read"):
+        compile(read)(T.ones(3))
+    assert (T.ones(2) + 1)[0].item() == 2.0, "the tracer must be gone after the error"
+
+
+def test_written_memory_keeps_its_order():
+    def accumulate(x, total):
+        before = total * 1
+        total.add_(x)
+        return before + total * 1
+
+    total = T.zeros(2)
+    fast = compile(accumulate)
+    for want in (1.0, 3.0, 5.0):
+        assert fast(T.ones(2), total)[0].item() == want
+    assert total[0].item() == 3.0
+    assert total._version == 3
+
+
+def test_tensors_made_inside_are_fresh_in_every_call():
+    def count(x):
+        z = T.zeros(2)
+        z.add_(x)
+        return z * 1
+
+    fast = compile(count)
+    assert [fast(T.ones(2))[0].item() for _ in range(3)] == [1.0, 1.0, 1.0]
+
+
+def test_random_numbers_are_drawn_anew_and_follow_the_seed():
+    fast = compile(lambda x: x + T.rand(3))
+    T.manual_seed(0)
+    first, second = fast(T.zeros(3)).numpy(), fast(T.zeros(3)).numpy()
+    T.manual_seed(0)
+    np.testing.assert_array_equal(first, T.rand(3).numpy())
+    np.testing.assert_array_equal(second, T.rand(3).numpy())
+
+
+def test_results_are_not_overwritten_by_the_next_call():
+    fast = compile(chain)
+    x, y = tensors((4, 4), (4, 4))
+    first = fast(x, y)
+    kept = first.numpy().copy()
+    fast(y, x)
+    np.testing.assert_array_equal(first.numpy(), kept)
+
+
+def test_structure_of_arguments_and_results_is_kept():
+    fast = compile(lambda pair, *, more: {"sum": pair[0] + pair[1], "all": [more["z"] * 2, 5, None]})
+    out = fast((T.ones(1), T.ones(1)), more={"z": T.ones(1)})
+    assert out["sum"].item() == 2.0 and out["all"][0].item() == 2.0 and out["all"][1:] == [5, None]
+
+
+def test_common_subexpressions_and_dead_code_are_gone():
+    def wasteful(x):
+        T.exp(x)
+        return T.matmul(x, x) + T.matmul(x, x)
+
+    fast = compile(wasteful)
+    fast(T.ones(2, 2))
+    assert [i.op.name for i in fast.graph.instrs] == ["matmul", "add"]
+    assert "graph(%x0: float32[2, 2])" in str(fast.graph) and "test_compile.py:" in str(fast.graph)
+
+
+def test_second_derivative_through_a_compiled_function_is_refused():
+    (x,) = tensors((3,), requires_grad=True)
+    with pytest.raises(RuntimeError, match="second derivative"):
+        grad(compile(lambda x: (x * x * x).sum())(x), x, create_graph=True)
