@@ -1,4 +1,4 @@
-"""Inside ranks, the first failing test ends the whole job with its report last; otherwise the others would wait for ever."""
+"""Inside ranks, the first failing test ends the whole job, its report last; the others would wait for ever."""
 
 import os
 import sys

@@ -232,7 +232,7 @@ def test_groups():
 
 def test_wrong_arguments_are_refused_before_anything_is_sent():
     x = T.zeros(3)
-    with pytest.raises(TypeError, match="Expected parameter `tensor` of type torch.Tensor"):
+    with pytest.raises(TypeError, match="Expected parameter `tensor` of type"):
         dist.all_reduce([1.0])
     with pytest.raises(TypeError, match="AVG needs a floating point tensor, got int64"):
         dist.all_reduce(T.tensor([1, 2]), op=ReduceOp.AVG)

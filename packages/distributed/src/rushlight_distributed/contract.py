@@ -2,11 +2,11 @@
 
 Note [Fingerprints]
     Before a collective, a rank writes on the group's board: its number in the sequence, a hash of (operation, shape,
-    dtype), and where in the program it stands.  It compares its left neighbour's entry for the same number, before the
-    call (which protects the late one of the two) and after it (by then the neighbour has entered, unless the collective
-    does not wait for it).  If two ranks differ, some neighbours do, so somebody sees it.  That costs 1 to 2 µs.  A rank
-    that is stuck inside is looked after by the watchdog (`guard.py`), which compares with everybody.  Only ranks of one
-    host are compared; across hosts MPI's own errors and the time limit remain.
+    dtype), and where in the program it stands.  It compares its neighbours' entries for the same number, before the
+    call and after it: if two ranks differ, some neighbours do, and the later of them sees it before it does harm, unless
+    both enter in the same microsecond.  That costs about 2 µs.  A rank that is stuck inside is looked after by the
+    watchdog (`guard.py`), which compares with everybody.  Only ranks of one host are compared; across hosts MPI's own
+    errors and the time limit remain.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Contract:
         self.name, self.rank, self.world_ranks = name, comm.rank, world_ranks
         here = self.board.ranks
         self._cell, self._row = self.board.cell, self.board.row(comm.rank)
-        self._left = self.board.row(here[here.index(comm.rank) - 1])
+        place = here.index(comm.rank)
+        self._left = self.board.row(here[place - 1])
+        self._right = self.board.row(here[(place + 1) % len(here)])
         self._number = 0
         self._known: dict[Call, tuple[int, int, CodeType | None]] = {}
         self._keys: list[Call] = []  # by number of text; the oldest makes room for a new one
@@ -63,7 +65,10 @@ class Contract:
         cell[row + ring] = number
         cell[row + _TEXT] = text
         cell[row] = number
-        if cell[self._left + ring] == number and cell[self._left + ring + 1] != fingerprint:
+        left, right = self._left + ring, self._right + ring
+        if (cell[left] == number and cell[left + 1] != fingerprint) or (
+            cell[right] == number and cell[right + 1] != fingerprint
+        ):
             self.compare()
 
     def leave(self) -> None:
@@ -71,7 +76,8 @@ class Contract:
         cell, row, number = self._cell, self._row, self._number
         cell[row + _LEFT] = number
         ring = _RING + number % _KEPT * 3
-        if cell[self._left + ring] == number and cell[self._left + ring + 1] != cell[row + ring + 1]:
+        left = self._left + ring
+        if cell[left] == number and cell[left + 1] != cell[row + ring + 1]:
             self.compare()
 
     def wait_for(self, peer: int | None, call: Call, *, sending: bool) -> None:

@@ -9,7 +9,7 @@ Note [How a rank ends]
       code, so `sys.exit(3)` is noticed in the same way, or by the starter at the end.
     * By a signal or `os._exit`: mpirun notices, and so do the watchdogs of the same host, by the missing process.
 
-The watchdog is a thread that looks twice a second at what this rank waits in, and does nothing while it does not wait.
+The watchdog is a thread that looks four times a second at what this rank waits in, and does nothing while it does not wait.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rushlight_distributed.board import Board
 from rushlight_distributed.communicator import MpiCommunicator
 from rushlight_distributed.contract import Contract, ContractError
 
-TICK_S = 0.5
+TICK_S = 0.25
 SURE_S = 2.0  # a wait in vain is reported when it has lasted so long and is still one
 WARN_S = 5.0  # then at twice the time again
 
