@@ -17,7 +17,7 @@ def in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(kernel)
     def run(*xs: Any, **attrs: Any) -> Any:
         dtype = xs[0].dtype
-        if dtype.itemsize != 2 or not (dtype == FLOAT16 or dtype == BFLOAT16):
+        if dtype.itemsize != 2 or dtype not in (FLOAT16, BFLOAT16):
             return kernel(*xs, **attrs)
         wide = [x.astype(FLOAT32) if getattr(x, "dtype", None) == dtype else x for x in xs]
         out = kernel(*wide, **attrs)

@@ -14,6 +14,8 @@ from rushlight_tensor import dispatch, ops
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.op import Op
 from rushlight_tensor.ops import elementwise as e
+from rushlight_tensor.ops import index, shape
+from rushlight_tensor.ops import linalg
 from rushlight_tensor.ops import select as s
 from rushlight_tensor.tensor import Tensor
 
@@ -73,7 +75,13 @@ def bind() -> None:
         setattr(Tensor, f"__{name}__", _operator(op))
         setattr(Tensor, f"__r{name}__", _reflected(op))
         setattr(Tensor, f"__i{name}__", _inplace(op))
+    Tensor.__matmul__ = linalg.matmul  # type: ignore[method-assign, assignment]
+    Tensor.__rmatmul__ = lambda self, other: linalg.matmul(other, self)
     for name, op in {"lt": s.lt, "le": s.le, "gt": s.gt, "ge": s.ge, "eq": s.eq, "ne": s.ne}.items():
         setattr(Tensor, f"__{name}__", _operator(op))
     for name, op in {"neg": e.neg, "abs": e.abs, "invert": s.bitwise_not}.items():
         setattr(Tensor, f"__{name}__", _method(op))
+    for name, fn in index.SYNTAX.items():
+        setattr(Tensor, name, fn)
+    for name, fn in shape.PROPERTIES.items():
+        setattr(Tensor, name, property(fn))

@@ -38,8 +38,8 @@ class fused(joint):
     """Marks a vjp with a kernel of its own: the op `backward(g, *saved, needs=…, **attrs)`.
 
     It returns the wanted gradients, in order: a tuple, or an array for an op with one input.  What `save` names as
-    `x.shape` reaches it as the attribute `x_shape`.  A pass that is itself recorded, for higher derivatives, goes through
-    `composed` instead, a rule as `joint` takes it, in public ops: so `backward` needs no gradient of its own.
+    `x.shape` reaches it as the attribute `x_shape`.  A pass that is itself recorded, for higher derivatives, goes
+    through `composed` instead, a rule as `joint` takes it, in public ops: so `backward` needs no gradient of its own.
     """
 
     __slots__ = ("as_attrs", "backward", "composed")
@@ -76,7 +76,8 @@ class fused(joint):
         if not any(self.as_attrs):
             return saved, attrs
         named = list(zip(self.as_attrs, saved, strict=True))
-        return tuple([x for name, x in named if name is None]), attrs | {name: x for name, x in named if name is not None}
+        extra = {name: x for name, x in named if name is not None}
+        return tuple([x for name, x in named if name is None]), {**attrs, **extra}
 
 
 def _by_need(gradients: Any, needs: tuple[bool, ...]) -> Any:

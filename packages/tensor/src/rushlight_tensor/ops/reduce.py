@@ -1,16 +1,46 @@
-"""Reductions: sums, extremes and what is made of them."""
+"""Reductions to one number per row: sum, mean, product, variance, extremes, norms; and running sums."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from rushlight_tensor import dtypes, promote
-from rushlight_tensor.infer import Aval, axes, reduced, sizes
-from rushlight_tensor.op import AS_CPU, Op
+from rushlight_tensor.cuda import like
+from rushlight_tensor.dispatch import call
+from rushlight_tensor.graph import dtype_title
+from rushlight_tensor.half import in_float32
+from rushlight_tensor.infer import Aval, axes, axis, reduced, sizes
+from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.cast import cast
+from rushlight_tensor.ops.elementwise import abs, exp, log, pow, sign, sqrt
+from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import expand, reshape
+from rushlight_tensor.tensor import wrap
+
+_LONG = 1024  # from this many rows on, a sum down the columns goes through partial sums: NumPy adds row by row there
+
+
+def _numpy_names(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Accept NumPy's `axis` and `keepdims`, as PyTorch does."""
+
+    @wraps(fn)
+    def named(*args: Any, **kwargs: Any) -> Any:
+        if "axis" in kwargs:
+            kwargs["dim"] = kwargs.pop("axis")
+        if "keepdims" in kwargs:
+            kwargs["keepdim"] = kwargs.pop("keepdims")
+        return fn(*args, **kwargs)
+
+    return named
+
+
+def _dims(dim: Any) -> Any:
+    return tuple(dim) if isinstance(dim, list) else dim
 
 
 def _sum_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
@@ -18,12 +48,31 @@ def _sum_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
     return Aval(reduced(x.shape, dim, keepdim), dtype)
 
 
+@in_float32
 def _sum_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
-    if type(dim) is int and keepdim is False and -x.ndim <= dim < x.ndim and x.dtype.kind == "f":
-        return np.add.reduce(x, axis=dim)
-    over = None if dim is None else axes(dim, x.ndim)
-    out = np.int64 if x.dtype.kind in "iub" else x.dtype
-    return np.sum(x, axis=over, keepdims=keepdim, dtype=out)
+    if x.dtype.kind in "iub":
+        return np.sum(x, axis=_over(x, dim), keepdims=keepdim, dtype=np.int64)
+    if type(dim) is int and -x.ndim <= dim < x.ndim:
+        n = x.shape[dim]
+        if n >= _LONG and dim % x.ndim != x.ndim - 1:
+            return _sum_down(x, dim % x.ndim, keepdim)
+        return x.sum(dim, keepdims=keepdim)
+    return x.sum(_over(x, dim), keepdims=keepdim)
+
+
+def _over(x: Any, dim: Any) -> Any:
+    return None if dim is None else axes(dim, x.ndim)
+
+
+def _sum_down(x: Any, at: int, keepdim: bool) -> Any:
+    """A sum in two levels, whose rounding errors grow as sqrt(n) instead of n."""
+    n = x.shape[at]
+    rows = math.isqrt(n)
+    whole = n // rows * rows
+    head, tail = (x[(slice(None),) * at + (part,)] for part in (slice(0, whole), slice(whole, n)))
+    blocks = head.reshape(*x.shape[:at], whole // rows, rows, *x.shape[at + 1 :])
+    out = blocks.sum(at + 1).sum(at, keepdims=keepdim)
+    return out + tail.sum(at, keepdims=keepdim) if whole < n else out
 
 
 def _spread(g: Any, shape: tuple[int, ...], dim: Any, keepdim: bool) -> Any:
@@ -43,15 +92,18 @@ _sum = Op(
 )
 
 
+def _in_dtype(input: Any, dtype: Any) -> Any:
+    return input if dtype is None else cast(input, dtype=dtypes.to_numpy(dtype))
+
+
+@_numpy_names
 def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The sum over `dim` (an int, several, or None for all); integers add up as int64.
 
     Args:
         dtype: Convert to this dtype first.
     """
-    if dtype is not None:
-        input = cast(input, dtype=dtypes.to_numpy(dtype))
-    return _sum(input, tuple(dim) if isinstance(dim, (list, tuple)) else dim, keepdim)
+    return call(_sum, (_in_dtype(input, dtype),), {"dim": _dims(dim), "keepdim": keepdim})
 
 
 def sum_to_size(input: Any, *size: Any) -> Any:
@@ -63,3 +115,403 @@ def sum_to_size(input: Any, *size: Any) -> Any:
     if over:
         input = _sum(input, over, False)
     return input if input._array.shape == shape else reshape(input, shape)
+
+
+def _count(shape: tuple[int, ...], dim: Any) -> int:
+    return math.prod(shape[d] for d in axes(dim, len(shape))) if shape else 1
+
+
+def _mean_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
+    if promote.category(x.dtype) < 2:
+        raise RuntimeError(
+            "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
+            f"Got: {dtype_title(x.dtype)}"
+        )
+    return Aval(reduced(x.shape, dim, keepdim), x.dtype)
+
+
+@in_float32
+def _mean_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
+    if x.dtype.kind in "iub":
+        raise TypeError("mean of integers")
+    total = _sum_kernel(x, dim, keepdim)
+    return total / total.dtype.type(x.size if dim is None else _count(x.shape, dim))
+
+
+def _mean_backward_aval(g: Any, x_shape: Any = (), dim: Any = None, keepdim: bool = False, needs: Any = ()) -> Aval:
+    return Aval(x_shape, g.dtype)
+
+
+@in_float32
+def _mean_backward_kernel(g: Any, x_shape: Any, dim: Any, keepdim: bool, needs: Any) -> Any:
+    part = g / g.dtype.type(_count(x_shape, dim))
+    if dim is None and type(part) is not np.ndarray and isinstance(part, np.generic):
+        return np.full(x_shape, part)
+    if not keepdim and dim is not None:
+        part = part.reshape(reduced(x_shape, dim, True))
+    return np.broadcast_to(part, x_shape)
+
+
+_mean_backward = Op("mean_backward", infer=_mean_backward_aval, cpu=_mean_backward_kernel, cuda=AS_CPU, vjp=None)
+
+
+def _mean_rule(g: Any, needs: Any, shape: Any, dim: Any, keepdim: bool) -> Any:
+    return (_spread(g / _count(shape, dim), shape, dim, keepdim),)
+
+
+_mean = Op(
+    "mean",
+    infer=_mean_aval,
+    cpu=_mean_kernel,
+    cuda=AS_CPU,
+    save=("x.shape",),
+    vjp=fused(_mean_backward, _mean_rule),
+)
+
+
+@_numpy_names
+def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """The mean over `dim` (an int, several, or None for all).  Raises RuntimeError for integers."""
+    return call(_mean, (_in_dtype(input, dtype),), {"dim": _dims(dim), "keepdim": keepdim})
+
+
+# Products
+
+
+def _prod_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
+    return _sum_aval(x, dim, keepdim)
+
+
+@in_float32
+def _prod_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
+    return np.prod(x, axis=dim, keepdims=keepdim, dtype=np.int64 if x.dtype.kind in "iub" else x.dtype)
+
+
+def _prod_backward_aval(g: Any, x: Any, dim: Any = None, keepdim: bool = False, needs: Any = ()) -> Aval:
+    return Aval(x.shape, g.dtype)
+
+
+@in_float32
+def _prod_backward_kernel(g: Any, x: Any, dim: Any, keepdim: bool, needs: Any) -> Any:
+    if not keepdim:
+        g = g.reshape(reduced(x.shape, dim, True))
+    zero = x == 0
+    filled = np.where(zero, x.dtype.type(1), x)
+    others = np.prod(filled, axis=dim, keepdims=True) / filled  # of those that are not zero
+    zeros = zero.sum(dim, keepdims=True)
+    return g * np.where(zeros - zero == 0, others, x.dtype.type(0))
+
+
+_prod_backward = Op("prod_backward", infer=_prod_backward_aval, cpu=_prod_backward_kernel, cuda=AS_CPU, vjp=None)
+
+
+def _prod_rule(g: Any, needs: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    """In public ops: each element's gradient is the product of the row with 1 in its place, exact for zeros."""
+    shape = x._array.shape
+    if not shape:
+        return (g,)
+    at = 0 if dim is None else axis(dim, len(shape))
+    rows = reshape(x, -1) if dim is None else x
+    outer, n, inner = shape[:at], rows._array.shape[at], () if dim is None else shape[at + 1 :]
+    if dim is None:
+        outer = ()
+    eye = wrap(like(x._array, np.eye(n, dtype=bool).reshape(n, n, *[1] * len(inner))))
+    table = where(eye, 1.0, reshape(rows, *outer, 1, n, *inner))
+    others = _prod(table, dim=len(outer) + 1)
+    return (_spread(g, shape, dim, keepdim) * reshape(others, shape),)
+
+
+_prod = Op(
+    "prod",
+    infer=_prod_aval,
+    cpu=_prod_kernel,
+    cuda=AS_CPU,
+    save=("x",),
+    vjp=fused(_prod_backward, _prod_rule),
+)
+
+
+@_numpy_names
+def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """The product over `dim`, or of all elements; integers multiply as int64."""
+    return _prod(_in_dtype(input, dtype), dim=dim, keepdim=keepdim)
+
+
+# Variance
+
+
+def _variance(input: Any, dim: Any, correction: Any, keepdim: bool) -> tuple[Any, Any]:
+    if promote.category(input._array.dtype) < 2:
+        raise RuntimeError("std and var only support floating point and complex dtypes")
+    centre = mean(input, dim, True)
+    away = input - centre
+    n = _count(input._array.shape, dim) - correction
+    total = sum(away * away, dim, keepdim)
+    scale = 1 / n if n > 0 else math.inf
+    if not keepdim:
+        centre = reshape(centre, total._array.shape)
+    return total * scale, centre
+
+
+def _overload(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:
+    """PyTorch's three ways to say it: `var(unbiased)`, `var(dim, unbiased)`, `var(dim, correction=…)`."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if correction is None:
+        correction = 1 if unbiased or unbiased is None else 0
+    return _dims(dim), correction
+
+
+def _sqrt(v: Any) -> Any:
+    """`sqrt` with the gradient 0 at 0, as that of PyTorch's std and norm."""
+    flat = v == 0
+    return where(flat, 0.0, sqrt(where(flat, 1.0, v)))
+
+
+@_numpy_names
+def var(input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+    """The variance over `dim`: the sum of squares about the mean, over n - `correction` (default 1)."""
+    dim, correction = _overload(dim, unbiased, correction)
+    return _variance(input, dim, correction, keepdim)[0]
+
+
+@_numpy_names
+def std(input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+    """The square root of `var`."""
+    return _sqrt(var(input, dim, unbiased, keepdim, correction=correction))
+
+
+@_numpy_names
+def var_mean(
+    input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Any:
+    """The variance and the mean over `dim`."""
+    dim, correction = _overload(dim, unbiased, correction)
+    return _variance(input, dim, correction, keepdim)
+
+
+@_numpy_names
+def std_mean(
+    input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Any:
+    """The standard deviation and the mean over `dim`."""
+    v, centre = var_mean(input, dim, unbiased, keepdim, correction=correction)
+    return _sqrt(v), centre
+
+
+# Extremes: one value per row
+
+
+def _refuse_empty(name: str, shape: tuple[int, ...], dim: Any) -> None:
+    for d in axes(dim, len(shape)):
+        if shape[d] == 0:
+            raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
+
+
+def _extreme_aval(name: str) -> Callable[..., Aval]:
+    def infer(x: Any, dim: Any = (), keepdim: bool = False) -> Aval:
+        out = Aval(reduced(x.shape, dim, keepdim), x.dtype)
+        _refuse_empty(name, x.shape, dim)
+        return out
+
+    return infer
+
+
+def _shared_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
+    """Equal extremes share the gradient, as in PyTorch."""
+    shape = x._array.shape
+    chosen = cast(x == _spread(out, shape, dim, keepdim), dtype=g._array.dtype)
+    return chosen * _spread(g / sum(chosen, dim, keepdim), shape, dim, keepdim)
+
+
+def _extreme(name: str, reduce: Any) -> Op:
+    return Op(
+        name,
+        infer=_extreme_aval(name),
+        cpu=lambda x, dim, keepdim: reduce(x, axis=axes(dim, x.ndim), keepdims=keepdim),
+        cuda=AS_CPU,
+        save=("x", "out"),
+        vjp=(_shared_rule,),
+    )
+
+
+_amax, _amin = _extreme("amax", np.max), _extreme("amin", np.min)
+
+
+@_numpy_names
+def amax(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
+    """The largest value over `dim`, `()` for all; equal ones share the gradient."""
+    return _amax(input, dim=_dims(dim), keepdim=keepdim)
+
+
+@_numpy_names
+def amin(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
+    """The smallest value over `dim`, `()` for all; equal ones share the gradient."""
+    return _amin(input, dim=_dims(dim), keepdim=keepdim)
+
+
+# Norms, log of sums
+
+
+def _norm2_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
+    return Aval(reduced(x.shape, dim, keepdim), x.dtype)
+
+
+@in_float32
+def _norm2_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
+    return np.sqrt(_sum_kernel(np.square(x), dim, keepdim))
+
+
+def _norm2_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
+    flat = out == 0
+    scale = where(flat, 0.0, g / where(flat, 1.0, out))
+    return x * _spread(scale, x._array.shape, dim, keepdim)
+
+
+_norm2 = Op("norm2", infer=_norm2_aval, cpu=_norm2_kernel, cuda=AS_CPU, save=("x", "out"), vjp=(_norm2_rule,))
+
+
+@_numpy_names
+def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """The p-norm of the elements over `dim`: `p` a number, ±inf, or "fro" (2).  Raises RuntimeError for integers."""
+    input = _in_dtype(input, dtype)
+    if promote.category(input._array.dtype) < 2:
+        raise RuntimeError(
+            "linalg.vector_norm: Expected a floating point or complex tensor as input. "
+            f"Got {dtype_title(input._array.dtype)}"
+        )
+    dim = _dims(dim)
+    if p == "fro" or p is None or p == 2:
+        return call(_norm2, (input,), {"dim": dim, "keepdim": keepdim})
+    if p == "nuc":
+        raise RuntimeError("norm: p='nuc' needs a singular value decomposition, which is not supported; use 'fro'")
+    if math.isinf(p):
+        return (_amax if p > 0 else _amin)(abs(input), dim=_every(dim), keepdim=keepdim)
+    if p == 0:
+        return sum(abs(sign(input)), dim, keepdim)
+    if p == 1:
+        return sum(abs(input), dim, keepdim)
+    return pow(sum(pow(abs(input), p), dim, keepdim), 1 / p)
+
+
+def _every(dim: Any) -> Any:
+    return () if dim is None else dim
+
+
+def dist(input: Any, other: Any, p: float = 2) -> Any:
+    """The p-norm of `input - other`."""
+    return norm(input - other, p)
+
+
+def _logsumexp_aval(x: Any, dim: Any = (), keepdim: bool = False) -> Aval:
+    return Aval(reduced(x.shape, dim, keepdim), x.dtype)
+
+
+@in_float32
+def _logsumexp_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
+    over = axes(dim, x.ndim)
+    top = x.max(over, keepdims=True) if x.size else np.zeros(reduced(x.shape, dim, True), x.dtype)
+    top = np.where(np.isfinite(top), top, x.dtype.type(0))
+    out = np.log(np.exp(x - top).sum(over, keepdims=True)) + top
+    return out if keepdim else out.reshape(reduced(x.shape, dim, False))
+
+
+def _logsumexp_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
+    shape = x._array.shape
+    return _spread(g, shape, dim, keepdim) * exp(x - _spread(where(out == -math.inf, 0.0, out), shape, dim, keepdim))
+
+
+_logsumexp = Op(
+    "logsumexp", infer=_logsumexp_aval, cpu=_logsumexp_kernel, cuda=AS_CPU, save=("x", "out"), vjp=(_logsumexp_rule,)
+)
+
+
+@_numpy_names
+def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
+    """`log(sum(exp(input), dim))` without overflow."""
+    if promote.category(input._array.dtype) < 2:
+        input = cast(input, dtype=dtypes.get_default_dtype().np)
+    return _logsumexp(input, dim=_dims(dim), keepdim=keepdim)
+
+
+# Running sums and products
+
+
+def _cumulative_aval(x: Any, dim: int = 0, reverse: bool = False) -> Aval:
+    axis(dim, len(x.shape))
+    return Aval(x.shape, promote.INT64 if promote.category(x.dtype) < 2 else x.dtype)
+
+
+def _cumulative(accumulate: Any) -> Callable[..., Any]:
+    @in_float32
+    def kernel(x: Any, dim: int, reverse: bool) -> Any:
+        dtype = np.int64 if x.dtype.kind in "iub" else x.dtype
+        if not x.ndim:
+            return x.astype(dtype)
+        if not reverse:
+            return accumulate(x, axis=dim, dtype=dtype)
+        return np.flip(accumulate(np.flip(x, dim), axis=dim, dtype=dtype), dim)
+
+    return kernel
+
+
+_cumsum = Op(
+    "cumsum",
+    infer=_cumulative_aval,
+    cpu=_cumulative(np.cumsum),
+    cuda=AS_CPU,
+    vjp=(lambda g, dim, reverse: _cumsum(g, dim=dim, reverse=not reverse),),
+)
+
+
+def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Any:
+    """The running sum along `dim`; integers add up as int64."""
+    return _cumsum(_in_dtype(input, dtype), dim=dim)
+
+
+def _cumprod_rule(g: Any, x: Any, dim: int, reverse: bool) -> Any:
+    """Row k of the table is the running product with 1 in place of element k: exact for zeros, n times the memory."""
+    shape = x._array.shape
+    if not shape:
+        return g
+    at = axis(dim, len(shape))
+    n, outer, inner = shape[at], shape[:at], shape[at + 1 :]
+    ones = [1] * len(inner)
+    eye = wrap(like(x._array, np.eye(n, dtype=bool).reshape(n, n, *ones)))
+    seen = wrap(like(x._array, np.triu(np.ones((n, n), bool)).reshape(n, n, *ones)))
+    table = _cumprod(where(eye, 1.0, reshape(x, *outer, 1, n, *inner)), dim=at + 1)
+    return _sum(where(seen, table, 0.0) * reshape(g, *outer, 1, n, *inner), dim=at + 1)
+
+
+_cumprod = Op(
+    "cumprod", infer=_cumulative_aval, cpu=_cumulative(np.cumprod), cuda=AS_CPU, save=("x",), vjp=(_cumprod_rule,)
+)
+
+
+def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Any:
+    """The running product along `dim`; integers multiply as int64."""
+    return _cumprod(_in_dtype(input, dtype), dim=dim)
+
+
+def logcumsumexp(input: Any, dim: int) -> Any:
+    """`log(cumsum(exp(input), dim))`, shifted by the largest element."""
+    top = amax(input.detach(), dim, True)
+    return log(cumsum(exp(input - top), dim)) + top
+
+
+# NaN aside
+
+
+@_numpy_names
+def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """`sum` with NaN as zero."""
+    input = _in_dtype(input, dtype)
+    return sum(where(input != input, 0, input), dim, keepdim)
+
+
+@_numpy_names
+def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """The mean of the elements that are not NaN."""
+    input = _in_dtype(input, dtype)
+    counts = sum(cast(input == input, dtype=input._array.dtype), dim, keepdim)
+    return nansum(input, dim, keepdim) / counts
