@@ -3,10 +3,10 @@
 Note [Fingerprints]
     Before a collective, a rank writes on the group's board: its number in the sequence, a hash of (operation, shape,
     dtype), and where in the program it stands.  It compares its neighbours' entries for the same number, before the
-    call and after it: if two ranks differ, some neighbours do, and the later of them sees it before it does harm, unless
-    both enter in the same microsecond.  That costs about 2 µs.  A rank that is stuck inside is looked after by the
-    watchdog (`guard.py`), which compares with everybody.  Only ranks of one host are compared; across hosts MPI's own
-    errors and the time limit remain.
+    call and after it: if two ranks differ, some neighbours do, and the later of them sees it before it does harm,
+    unless both enter in the same microsecond.  That costs about 2 µs.  A rank that is stuck inside is looked after by
+    the watchdog (`guard.py`), which compares with everybody.  Only ranks of one host are compared; across hosts MPI's
+    own errors and the time limit remain.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Note [How a rank ends]
       code, so `sys.exit(3)` is noticed in the same way, or by the starter at the end.
     * By a signal or `os._exit`: mpirun notices, and so do the watchdogs of the same host, by the missing process.
 
-The watchdog is a thread that looks four times a second at what this rank waits in, and does nothing while it does not wait.
+The watchdog is a thread that looks four times a second at what this rank waits in, if it waits.
 """
 
 from __future__ import annotations
