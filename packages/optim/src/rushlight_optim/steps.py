@@ -1,0 +1,315 @@
+"""The update rules: each is one op that writes into the parameters and state of all tensors of a group.
+
+The inputs of an op are columns of n arrays: the parameters, each kind of state, and last the gradients.  So a step is
+one call for the interpreter and one record for the tracer.  SGD and Adam are C kernels over the whole list; the others
+are a rule for one parameter, in NumPy.
+
+Note [Rounding]
+    The order of operations and what is computed in double precision (bias corrections, step sizes) are PyTorch's, so
+    that results differ by rounding only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor import Op, Tensor
+from rushlight_tensor.inplace import mutate
+from rushlight_tensor.kernels import optim as kernels
+from rushlight_tensor.op import AS_CPU
+
+Array = Any  # NumPy or CuPy
+
+
+def step_op(name: str, infer: Callable[..., Any], kernel: Callable[..., None]) -> Op:
+    """An op that returns nothing and writes into its inputs."""
+
+    def cpu(*arrays: Array, **options: Any) -> tuple[()]:
+        kernel(*arrays, **options)
+        return ()
+
+    return Op(name, infer=infer, cpu=cpu, cuda=AS_CPU, vjp=None)
+
+
+def one_by_one(rule: Callable[..., None], count: Callable[..., int]) -> Callable[..., None]:
+    """A kernel that applies `rule` to n parameters; `count(**options)` is the number of arrays that belong to each."""
+
+    def kernel(*arrays: Array, **options: Any) -> None:
+        n = len(arrays) // count(**options)
+        for i in range(n):
+            rule(*arrays[i::n], **options)
+
+    return kernel
+
+
+def run(op: Op, written: tuple[list[Tensor], ...], grads: list[Tensor], **options: Any) -> None:
+    """Apply a step op to columns of equally many tensors: the parameters, their state, and the gradients it reads."""
+    if grads:
+        mutate(op, tuple([t for column in written for t in column]), options, reads=tuple(grads))
+
+
+def _gradient(p: Array, g: Array, weight_decay: float, maximize: bool) -> Array:
+    """The gradient to descend: turned round to maximise, with L2 decay."""
+    if maximize:
+        g = -g
+    return g + weight_decay * p if weight_decay else g
+
+
+def _lerp(x: Array, to: Array, weight: float) -> None:
+    """x += weight (to - x)."""
+    change = to - x
+    change *= weight
+    x += change
+
+
+def _decayed_square(v: Array, g: Array, beta: float) -> None:
+    """v = beta v + (1 - beta) g²."""
+    v *= beta
+    square = g * g
+    square *= 1 - beta
+    v += square
+
+
+# --- SGD.  Source: Sutskever et al. 2013, in PyTorch's form: buf = momentum buf + (1 - dampening) g.
+
+
+def _sgd_out(
+    *xs: Any, lr: float = 0.0, momentum: float = 0.0, dampening: float = 0.0, weight_decay: float = 0.0,
+    nesterov: bool = False, first: bool = False, maximize: bool = False,
+) -> tuple[()]:  # fmt: skip
+    return ()
+
+
+def _sgd(*arrays: Array, momentum: float, **options: Any) -> None:
+    n = len(arrays) // (3 if momentum else 2)
+    params, buffers, grads = list(arrays[:n]), list(arrays[n:-n]), list(arrays[-n:])
+    kernels.sgd_step(params, grads, buffers, momentum=momentum, **options)
+
+
+sgd_step = step_op("sgd_step", _sgd_out, _sgd)
+
+
+# --- Adam and AdamW.  Sources: Kingma and Ba 2014; Loshchilov and Hutter 2017; amsgrad: Reddi et al. 2018.
+
+
+def _adam_out(
+    *xs: Any, lr: float = 0.0, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0,
+    decoupled: bool = False, amsgrad: bool = False, maximize: bool = False,
+) -> tuple[()]:  # fmt: skip
+    return ()
+
+
+def _adam(*arrays: Array, amsgrad: bool, **options: Any) -> None:
+    if amsgrad:
+        _amsgrad_kernel(*arrays, **options)
+        return
+    n = len(arrays) // 5
+    params, steps, means, squares, grads = (list(arrays[i * n : (i + 1) * n]) for i in range(5))
+    for step in steps:
+        step += 1
+    kernels.adam_step(params, grads, means, squares, [float(step) for step in steps], **options)
+
+
+def _amsgrad(
+    p: Array, step: Array, m: Array, v: Array, largest: Array, g: Array, *, lr: float, beta1: float, beta2: float,
+    eps: float, weight_decay: float, decoupled: bool, maximize: bool,
+) -> None:  # fmt: skip
+    step += 1
+    t = float(step)
+    g = _gradient(p, g, 0.0 if decoupled else weight_decay, maximize)
+    if decoupled and weight_decay:
+        p *= 1 - lr * weight_decay
+    _lerp(m, g, 1 - beta1)
+    _decayed_square(v, g, beta2)
+    np.maximum(largest, v, out=largest)
+    p -= (lr / (1 - beta1**t)) * (m / (np.sqrt(largest) / math.sqrt(1 - beta2**t) + eps))
+
+
+_amsgrad_kernel = one_by_one(_amsgrad, lambda **o: 6)
+adam_step = step_op("adam_step", _adam_out, _adam)
+
+
+# --- RMSprop.  Source: Tieleman and Hinton 2012; centered: Graves 2013.
+
+
+def _rmsprop_out(
+    *xs: Any, lr: float = 0.0, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0,
+    momentum: float = 0.0, centered: bool = False, maximize: bool = False,
+) -> tuple[()]:  # fmt: skip
+    return ()
+
+
+def _rmsprop(
+    p: Array, step: Array, v: Array, *rest: Array, lr: float, alpha: float, eps: float, weight_decay: float,
+    momentum: float, centered: bool, maximize: bool,
+) -> None:  # fmt: skip
+    step += 1
+    g = _gradient(p, rest[-1], weight_decay, maximize)
+    _decayed_square(v, g, alpha)
+    if centered:
+        mean = rest[-2]
+        _lerp(mean, g, 1 - alpha)
+        average = np.sqrt(v - mean * mean)
+    else:
+        average = np.sqrt(v)
+    average += eps
+    if momentum:
+        buf = rest[0]
+        buf *= momentum
+        buf += g / average
+        p -= lr * buf
+    else:
+        p -= lr * (g / average)
+
+
+rmsprop_step = step_op(
+    "rmsprop_step", _rmsprop_out, one_by_one(_rmsprop, lambda **o: 4 + bool(o["momentum"]) + bool(o["centered"]))
+)
+
+
+# --- Adagrad.  Source: Duchi et al. 2011.
+
+
+def _adagrad_out(
+    *xs: Any, lr: float = 0.0, lr_decay: float = 0.0, weight_decay: float = 0.0, eps: float = 1e-10,
+    maximize: bool = False,
+) -> tuple[()]:  # fmt: skip
+    return ()
+
+
+def _adagrad(
+    p: Array, step: Array, total: Array, g: Array, *, lr: float, lr_decay: float, weight_decay: float, eps: float,
+    maximize: bool,
+) -> None:  # fmt: skip
+    step += 1
+    g = _gradient(p, g, weight_decay, maximize)
+    total += g * g
+    p -= (lr / (1 + (float(step) - 1) * lr_decay)) * (g / (np.sqrt(total) + eps))
+
+
+adagrad_step = step_op("adagrad_step", _adagrad_out, one_by_one(_adagrad, lambda **o: 4))
+
+
+# --- Adadelta.  Source: Zeiler 2012.
+
+
+def _adadelta_out(
+    *xs: Any, lr: float = 0.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0.0, maximize: bool = False
+) -> tuple[()]:
+    return ()
+
+
+def _adadelta(
+    p: Array, step: Array, v: Array, acc: Array, g: Array, *, lr: float, rho: float, eps: float, weight_decay: float,
+    maximize: bool,
+) -> None:  # fmt: skip
+    step += 1
+    g = _gradient(p, g, weight_decay, maximize)
+    _decayed_square(v, g, rho)
+    delta = np.sqrt(acc + eps)
+    delta /= np.sqrt(v + eps)
+    delta *= g
+    _decayed_square(acc, delta, rho)
+    p -= lr * delta
+
+
+adadelta_step = step_op("adadelta_step", _adadelta_out, one_by_one(_adadelta, lambda **o: 5))
+
+
+# --- Adamax.  Source: Kingma and Ba 2014.
+
+
+def _adamax_out(
+    *xs: Any, lr: float = 0.0, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0,
+    maximize: bool = False,
+) -> tuple[()]:  # fmt: skip
+    return ()
+
+
+def _adamax(
+    p: Array, step: Array, m: Array, largest: Array, g: Array, *, lr: float, beta1: float, beta2: float, eps: float,
+    weight_decay: float, maximize: bool,
+) -> None:  # fmt: skip
+    step += 1
+    g = _gradient(p, g, weight_decay, maximize)
+    _lerp(m, g, 1 - beta1)
+    largest *= beta2
+    np.maximum(largest, np.abs(g) + eps, out=largest)
+    p -= (lr / (1 - beta1 ** float(step))) * (m / largest)
+
+
+adamax_step = step_op("adamax_step", _adamax_out, one_by_one(_adamax, lambda **o: 5))
+
+
+# --- NAdam.  Source: Dozat 2016.
+
+
+def _nadam_out(
+    *xs: Any, lr: float = 0.0, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0,
+    momentum_decay: float = 0.004, decoupled: bool = False, maximize: bool = False,
+) -> tuple[()]:  # fmt: skip
+    return ()
+
+
+def _nadam(
+    p: Array, step: Array, mu_product: Array, m: Array, v: Array, g: Array, *, lr: float, beta1: float, beta2: float,
+    eps: float, weight_decay: float, momentum_decay: float, decoupled: bool, maximize: bool,
+) -> None:  # fmt: skip
+    step += 1
+    t = float(step)
+    g = _gradient(p, g, 0.0 if decoupled else weight_decay, maximize)
+    if decoupled and weight_decay:
+        p *= 1 - lr * weight_decay
+    mu, mu_next = (beta1 * (1.0 - 0.5 * 0.96 ** (s * momentum_decay)) for s in (t, t + 1))
+    mu_product *= mu
+    product = float(mu_product)
+    _lerp(m, g, 1 - beta1)
+    _decayed_square(v, g, beta2)
+    denominator = np.sqrt(v / (1 - beta2**t))
+    denominator += eps
+    p -= (lr * (1.0 - mu) / (1.0 - product)) * (g / denominator)
+    p -= (lr * mu_next / (1.0 - product * mu_next)) * (m / denominator)
+
+
+nadam_step = step_op("nadam_step", _nadam_out, one_by_one(_nadam, lambda **o: 6))
+
+
+# --- RAdam.  Source: Liu et al. 2019.
+
+
+def _radam_out(
+    *xs: Any, lr: float = 0.0, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0,
+    decoupled: bool = False, maximize: bool = False,
+) -> tuple[()]:  # fmt: skip
+    return ()
+
+
+def _radam(
+    p: Array, step: Array, m: Array, v: Array, g: Array, *, lr: float, beta1: float, beta2: float, eps: float,
+    weight_decay: float, decoupled: bool, maximize: bool,
+) -> None:  # fmt: skip
+    step += 1
+    t = float(step)
+    g = _gradient(p, g, 0.0 if decoupled else weight_decay, maximize)
+    if decoupled and weight_decay:
+        p *= 1 - lr * weight_decay
+    _lerp(m, g, 1 - beta1)
+    _decayed_square(v, g, beta2)
+    bias_correction2 = 1 - beta2**t
+    update = m / (1 - beta1**t)
+    rho_inf = 2 / (1 - beta2) - 1
+    rho = rho_inf - 2 * t * beta2**t / bias_correction2
+    if rho > 5.0:  # the variance of the adaptive rate is tractable
+        rectified = math.sqrt((rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho))
+        update *= lr * rectified
+        update *= math.sqrt(bias_correction2) / (np.sqrt(v) + eps)
+    else:
+        update *= lr
+    p -= update
+
+
+radam_step = step_op("radam_step", _radam_out, one_by_one(_radam, lambda **o: 5))
