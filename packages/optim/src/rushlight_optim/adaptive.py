@@ -110,7 +110,7 @@ class Adagrad(Optimizer):
 
 
 class Adadelta(Optimizer):
-    """p = p - lr g √(d + eps) / √(v + eps), v and d the running means of g² and of squared updates.  Source: Zeiler 2012.
+    """p = p - lr g √(d + eps) / √(v + eps), v and d running means of g² and of squared updates.  Source: Zeiler 2012.
 
     Args:
         params: Parameters or groups.

@@ -2,9 +2,9 @@
 
 Note [foreach, fused, capturable, differentiable]
     In PyTorch these choose between implementations.  Here there is one: a step is a single op over all parameters of a
-    group, one call into C where there is a compiler, and it can be traced as it is.  `foreach`, `fused` and `capturable`
-    are accepted, kept in the groups and change nothing; `differentiable=True` is refused, because a step overwrites
-    the parameters.
+    group, one call into C where there is a compiler, and it can be traced as it is.  `foreach`, `fused` and
+    `capturable` are accepted, kept in the groups and change nothing; `differentiable=True` is refused, because a step
+    overwrites the parameters.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 from rushlight_autograd import enable_grad
 from rushlight_tensor import Tensor
+from rushlight_tensor.names import typename
 from rushlight_tensor.ops.create import zeros_like
 from rushlight_tensor.state import RemovableHandle
 
@@ -72,7 +73,7 @@ class Optimizer:
         self._load_state_dict_post_hooks: OrderedDict[int, Any] = OrderedDict()
         if isinstance(params, Tensor):
             raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
-                            f"{_typename(params)}")  # fmt: skip
+                            f"{typename(params)}")  # fmt: skip
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         groups = list(params)
@@ -107,7 +108,7 @@ class Optimizer:
             params = [p for _, p in params]
         for p in params:
             if not isinstance(p, Tensor):
-                raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {_typename(p)}")
+                raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {typename(p)}")
             if not p.is_leaf and not self.defaults.get("differentiable"):
                 raise ValueError("can't optimize a non-leaf Tensor")
         group["params"] = params
@@ -304,8 +305,10 @@ def check_modes(foreach: bool | None, fused: bool | None, differentiable: bool) 
     if foreach and fused:
         raise RuntimeError("`fused` and `foreach` cannot be `True` together.")
     if differentiable:
-        raise RuntimeError("differentiable=True is not supported: a step overwrites the parameters; write the update as "
-                           "tensor operations to differentiate through it")  # fmt: skip
+        raise RuntimeError(
+            "differentiable=True is not supported: a step overwrites the parameters; write the update as tensor "
+            "operations to differentiate through it"
+        )
 
 
 def _register(table: OrderedDict[int, Any], hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
@@ -326,8 +329,3 @@ def _like(p: Tensor, name: str, value: Any) -> Any:
         return {k: _like(p, k, v) for k, v in value.items()}
     return value
 
-
-def _typename(value: Any) -> str:
-    if type(value) is Tensor:
-        return f"torch.{value.type().rpartition('.')[2]}"
-    return type(value).__name__ if type(value).__module__ == "builtins" else f"{type(value).__module__}.{type(value).__name__}"
