@@ -13,9 +13,8 @@ from typing import Any
 from rushlight_tensor import dispatch, ops
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.op import Op
+from rushlight_tensor.ops import create, index, linalg, shape
 from rushlight_tensor.ops import elementwise as e
-from rushlight_tensor.ops import index, shape
-from rushlight_tensor.ops import linalg
 from rushlight_tensor.ops import select as s
 from rushlight_tensor.tensor import Tensor
 
@@ -81,7 +80,7 @@ def bind() -> None:
         setattr(Tensor, f"__{name}__", _operator(op))
     for name, op in {"neg": e.neg, "abs": e.abs, "invert": s.bitwise_not}.items():
         setattr(Tensor, f"__{name}__", _method(op))
-    for name, fn in index.SYNTAX.items():
+    for name, fn in {**index.SYNTAX, **create.PROTOCOLS}.items():
         setattr(Tensor, name, fn)
     for name, fn in shape.PROPERTIES.items():
         setattr(Tensor, name, property(fn))

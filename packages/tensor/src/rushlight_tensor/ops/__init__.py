@@ -14,7 +14,7 @@ from typing import Any
 
 from rushlight_tensor.op import Op
 
-INPLACE = ("clamp", "square", "lerp", "addcmul", "addcdiv")
+INPLACE = ("clamp", "square", "lerp", "addcmul", "addcdiv", "tril", "triu")
 """Compositions that also exist in place (`clamp_`); elementwise records always do."""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import devices, dispatch, dtypes
+from rushlight_tensor import cuda, devices, dispatch, dtypes
 from rushlight_tensor.infer import sizes
 from rushlight_tensor.ops.cast import clone
 from rushlight_tensor.tensor import Tensor, wrap
@@ -28,7 +29,9 @@ def _array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     except ValueError as e:
         raise ValueError(_ragged(data)) from e
     if array.dtype.kind in "OUSMm":
-        raise TypeError(f"new(): invalid data type {_odd(data)!r}: a tensor holds numbers and bools; convert the data first")
+        raise TypeError(
+            f"new(): invalid data type {_odd(data)!r}: a tensor holds numbers and bools; convert the data first"
+        )
     if want is None:
         if array.size == 0 or (array.dtype.kind == "f" and not _has_arrays(data)):
             want = dtypes.get_default_dtype().np
@@ -74,7 +77,9 @@ def _ragged(data: Any, at: str = "") -> str:
     return "" if at else "the sequences are not of one length"
 
 
-def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False) -> Tensor:
+def tensor(
+    data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False
+) -> Tensor:
     """A tensor with a copy of `data`: Python floats become the default dtype, ints int64.
 
     Args:
@@ -84,10 +89,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         requires_grad: Record operations on it.
         pin_memory: Accepted for PyTorch's signature; host memory is pageable here.
     """
-    t = _fresh(_array_of(data, dtype), device)
-    if requires_grad:
-        t.requires_grad = True
-    return t
+    return _with_grad(_fresh(_array_of(data, dtype), device), requires_grad)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
@@ -113,19 +115,16 @@ def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
 
 
 def _fresh(array: Any, device: Any) -> Tensor:
-    """A tensor on a new array; a trace sees a copy of a constant, so that each replay has memory of its own to write to."""
+    """A tensor on a new array; a trace sees a copy of a constant, so that each replay writes to memory of its own."""
     t = wrap(devices.place(array, device))
-    return t if dispatch.INTERCEPT is None else clone(t)  # type: ignore[no-any-return]
+    return t if dispatch.INTERCEPT is None else clone(t)
 
 
 def _filled(shape: tuple[int, ...], value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
-    if any(n < 0 for n in shape):
-        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+    _checked(shape)
     t = _fresh(np.zeros(shape, d) if value == 0 else np.full(shape, value, d), device)
-    if requires_grad:
-        t.requires_grad = True
-    return t
+    return _with_grad(t, requires_grad)
 
 
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -151,9 +150,184 @@ def _dtype_of(value: Any) -> Any:
 
 def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros of the shape, dtype and device of `input`."""
-    return zeros(input._array.shape, dtype=dtype or input._array.dtype, device=device or devices.of(input._array), requires_grad=requires_grad)
+    return zeros(input._array.shape, **_as(input, dtype, device), requires_grad=requires_grad)
 
 
 def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones of the shape, dtype and device of `input`."""
-    return ones(input._array.shape, dtype=dtype or input._array.dtype, device=device or devices.of(input._array), requires_grad=requires_grad)
+    return ones(input._array.shape, **_as(input, dtype, device), requires_grad=requires_grad)
+
+
+def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor whose elements are whatever was in memory."""
+    shape = _checked(sizes(size))
+    d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
+    return _with_grad(_fresh(np.empty(shape, d), device), requires_grad)
+
+
+def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """`empty` with the shape, dtype and device of `input`."""
+    return empty(input._array.shape, **_as(input, dtype, device), requires_grad=requires_grad)
+
+
+def full_like(
+    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """`full` with the shape, dtype and device of `input`."""
+    return full(input._array.shape, fill_value, **_as(input, dtype, device), requires_grad=requires_grad)
+
+
+def _as(x: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
+    """dtype and device of `x`, unless others are asked for."""
+    return {"dtype": dtype or x._array.dtype, "device": device or devices.of(x._array)}
+
+
+def new_zeros(input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """`zeros` of the dtype and on the device of `input`."""
+    return zeros(*size, **_as(input, dtype, device), requires_grad=requires_grad)
+
+
+def new_ones(input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """`ones` of the dtype and on the device of `input`."""
+    return ones(*size, **_as(input, dtype, device), requires_grad=requires_grad)
+
+
+def new_empty(input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """`empty` of the dtype and on the device of `input`."""
+    return empty(*size, **_as(input, dtype, device), requires_grad=requires_grad)
+
+
+def new_full(
+    input: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """`full` of the dtype and on the device of `input`."""
+    return full(size, fill_value, **_as(input, dtype, device), requires_grad=requires_grad)
+
+
+def new_tensor(
+    input: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """`tensor(data)` of the dtype and on the device of `input`."""
+    return tensor(data, **_as(input, dtype, device), requires_grad=requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """The identity matrix (n, m), with ones on the diagonal."""
+    for name, value in (("n", n), ("m", n if m is None else m)):
+        if value < 0:
+            raise RuntimeError(f"{name} must be greater or equal to 0, got {value}")
+    d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
+    return _with_grad(_fresh(np.eye(n, m, dtype=d), device), requires_grad)
+
+
+# Sequences
+
+
+def arange(
+    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """`start`, `start + step`, … up to `end`, which is left out; `arange(end)` starts at 0.
+
+    Integers give int64, anything else the default dtype.
+    """
+    if end is None:
+        start, end = 0, start
+    start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (end - start) / step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    floats = any(isinstance(v, float) for v in (start, end, step))
+    d = dtypes.to_numpy(dtype) if dtype is not None else dtypes.get_default_dtype().np if floats else np.dtype(np.int64)
+    n = math.ceil((end - start) / step) if floats else len(range(start, end, step))
+    at = np.arange(n)
+    if d.kind in "iu":
+        values = int(start) + at * int(step)
+    else:  # as PyTorch's vector code: blocks of 8, whose first element is rounded
+        block = at - at % 8 if d == np.float32 else at
+        block[n - n % 8 :] = at[n - n % 8 :]
+        values = (start + step * block).astype(d).astype(np.float64) + (at - block) * step
+    return _with_grad(_fresh(values.astype(d), device), requires_grad)
+
+
+def linspace(
+    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """`steps` values in equal distances, from `start` to `end`, both included."""
+    return _with_grad(_fresh(_spaced(start, end, steps, dtype), device), requires_grad)
+
+
+def logspace(
+    start: Any,
+    end: Any,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`base` to the powers of `linspace(start, end, steps)`."""
+    powers = _spaced(start, end, steps, np.float64)
+    d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
+    return _with_grad(_fresh(np.power(float(base), powers).astype(d), device), requires_grad)
+
+
+def _spaced(start: Any, end: Any, steps: int, dtype: Any) -> np.ndarray[Any, Any]:
+    """From both ends to the middle, as PyTorch: the ends are exact, and the values symmetric."""
+    start, end = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end))
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
+    if steps <= 1:
+        return np.full(steps, start, d)
+    within = d if d.kind == "f" else np.dtype(np.float32)
+    first, last = within.type(start), within.type(end)
+    step = np.float64(within.type((last - first) / within.type(steps - 1)))
+    at = np.arange(steps)
+    values = np.where(at < steps // 2, first + step * at, last - step * (steps - 1 - at))
+    return values.astype(d)
+
+
+def _checked(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if any(n < 0 for n in shape):
+        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+    return shape
+
+
+def _with_grad(t: Tensor, requires_grad: bool) -> Tensor:
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
+# Exchange without a copy
+
+
+def from_dlpack(ext_tensor: Any) -> Tensor:
+    """A tensor on the memory of any object with `__dlpack__` (PyTorch, CuPy, JAX, …)."""
+    if ext_tensor.__dlpack_device__()[0] == 1:
+        return wrap(np.from_dlpack(ext_tensor))
+    return wrap(cuda.cupy().from_dlpack(ext_tensor))
+
+
+def _dlpack(self: Tensor, **options: Any) -> Any:
+    if self._requires_grad:
+        raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+    return self._array.__dlpack__(**options)
+
+
+def _cuda_array_interface(self: Tensor) -> Any:
+    if not cuda.is_cuda(self._array):
+        raise AttributeError("Can't get __cuda_array_interface__ on non-CUDA tensor; use .cuda() first")
+    if self._requires_grad:
+        raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad; use var.detach() first")
+    return self._array.__cuda_array_interface__
+
+
+PROTOCOLS = {
+    "__dlpack__": _dlpack,
+    "__dlpack_device__": lambda self: self._array.__dlpack_device__(),
+    "__cuda_array_interface__": property(_cuda_array_interface),
+}
+"""How other libraries look at a tensor."""

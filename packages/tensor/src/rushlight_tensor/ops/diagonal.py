@@ -97,7 +97,7 @@ def _triangle(x: Any, diagonal: int, lower: bool, name: str) -> Any:
     shape = x._array.shape
     if len(shape) < 2:
         raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
-    mask = np.tri(*shape[-2:], diagonal if lower else diagonal - 1, dtype=np.bool_)
+    mask: Any = np.tri(shape[-2], shape[-1], diagonal if lower else diagonal - 1, dtype=np.bool_)
     return where(wrap(cuda.like(x._array, mask if lower else ~mask)), x, 0)
 
 
@@ -143,7 +143,9 @@ def _unfold_kernel(x: Any, dimension: int, size: int, step: int) -> Any:
         return x.reshape(1)[:size]
     dim = dimension % x.ndim
     strides = (*x.strides[:dim], x.strides[dim] * step, *x.strides[dim + 1 :], x.strides[dim])
-    as_strided = np.lib.stride_tricks.as_strided if isinstance(x, np.ndarray) else cuda.cupy().lib.stride_tricks.as_strided
+    as_strided = (
+        np.lib.stride_tricks.as_strided if isinstance(x, np.ndarray) else cuda.cupy().lib.stride_tricks.as_strided
+    )
     return as_strided(x, shape, strides)
 
 

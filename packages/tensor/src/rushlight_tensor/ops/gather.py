@@ -6,8 +6,8 @@
     _flat_index                   several index tensors as one, into their flattened dimensions
 
 Note [Adding at positions]
-    NumPy's `add.at` takes 2 ns per element for one index array on flat memory and ten times that for everything else, so
-    positions are first made flat.  Elements that are hit several times add up in the order in which they come.
+    NumPy's `add.at` takes 2 ns per element for one index array on flat memory and ten times that for everything else,
+    so positions are first made flat.  Elements that are hit several times add up in the order in which they come.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from rushlight_tensor.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import cast
-from rushlight_tensor.ops.shape import _slice, expand, reshape
+from rushlight_tensor.ops.shape import expand, reshape
+from rushlight_tensor.ops.slicing import _slice
 from rushlight_tensor.tensor import Tensor, wrap
 
 
@@ -267,10 +268,13 @@ def _scatter_aval(x: Any, index: Any, y: Any, dim: int = 0) -> Aval:
     if not len(x.shape) == len(index.shape) == len(y.shape):
         raise RuntimeError("Index tensor must have the same number of dimensions as self tensor")
     d = axis(dim, len(x.shape))
-    if any(n > m and k != d for k, (n, m) in enumerate(zip(index.shape, x.shape, strict=True))) or index.shape != y.shape:
+    if (
+        any(n > m and k != d for k, (n, m) in enumerate(zip(index.shape, x.shape, strict=True)))
+        or index.shape != y.shape
+    ):
         raise RuntimeError(
-            f"Expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from dimension {d} and to "
-            f"be no larger size than src {list(y.shape)}"
+            f"Expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from dimension {d} "
+            f"and to be no larger size than src {list(y.shape)}"
         )
     return Aval(x.shape, x.dtype)
 
@@ -398,7 +402,9 @@ def scatter_add_(input: Any, dim: int, index: Any, src: Any) -> Any:
 # ------------------------------------------------------------------------------------------- scatter with reductions
 
 
-def _scatter_reduce_aval(x: Any, index: Any, y: Any, dim: int = 0, reduce: str = "prod", include_self: bool = True) -> Aval:
+def _scatter_reduce_aval(
+    x: Any, index: Any, y: Any, dim: int = 0, reduce: str = "prod", include_self: bool = True
+) -> Aval:
     return _scatter_aval(x, index, y, dim)
 
 
@@ -423,9 +429,7 @@ def _scatter_reduce_into(x: Any, index: Any, y: Any, dim: int, reduce: str, incl
     ufunc.at(x, at, y)
 
 
-def _scatter_reduce_x(
-    g: Any, x: Any, index: Any, y: Any, out: Any, dim: int, reduce: str, include_self: bool
-) -> Any:
+def _scatter_reduce_x(g: Any, x: Any, index: Any, y: Any, out: Any, dim: int, reduce: str, include_self: bool) -> Any:
     if reduce == "prod":
         ones = (x == 0).to(x._array.dtype) + x  # where x is 0, the product of the others
         gx = g * _scatter_reduce(ones, index, y, dim, reduce, include_self) / ones
@@ -434,9 +438,7 @@ def _scatter_reduce_x(
     return gx if include_self else _scatter_rule(gx, index, dim)
 
 
-def _scatter_reduce_y(
-    g: Any, x: Any, index: Any, y: Any, out: Any, dim: int, reduce: str, include_self: bool
-) -> Any:
+def _scatter_reduce_y(g: Any, x: Any, index: Any, y: Any, out: Any, dim: int, reduce: str, include_self: bool) -> Any:
     if reduce != "prod":
         hit = (y == _gather(out, index, dim)).to(g._array.dtype)
         return hit * _gather(_share(g, x, index, y, out, dim), index, dim)

@@ -1,10 +1,10 @@
 """Indexing: `x[…]` and `x[…] = …` in all their forms, and the functions that select, fill and write by index.
 
 Note [How an index is read]
-    An index is first cut into its basic part (ints, slices, None, Ellipsis), which makes a view, and the tensors that are
-    left.  These become one flat index into the dimensions that they stand for, flattened to one, so that reading is one
-    `_index_select` and writing one `_index_put`, whatever the index was.  As in PyTorch, the dimensions of the index
-    stand where the tensors stood, or first if there was something between them.
+    An index is first cut into its basic part (ints, slices, None, Ellipsis), which makes a view, and the tensors that
+    are left.  These become one flat index into the dimensions that they stand for, flattened to one, so that reading
+    is one `_index_select` and writing one `_index_put`, whatever the index was.  As in PyTorch, the dimensions of the
+    index stand where the tensors stood, or first if there was something between them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from rushlight_tensor.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import cast, clone, copy
-from rushlight_tensor.ops.gather import _flat_index, _index_put, _index_select, _gather
+from rushlight_tensor.ops.gather import _flat_index, _gather, _index_put, _index_select
 from rushlight_tensor.ops.select import where
-from rushlight_tensor.ops.shape import _ALL, _permute, _slice, _view, expand, reshape
+from rushlight_tensor.ops.shape import _permute, _view, expand, reshape
+from rushlight_tensor.ops.slicing import _ALL, _slice
 from rushlight_tensor.tensor import Tensor, wrap
 
 
@@ -107,7 +108,7 @@ def _entry(e: Any) -> Any:
             return bool(e._array) if kind == "b" else int(e._array)
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     if isinstance(e, str):
-        raise TypeError(f"new(): invalid data type 'str': a tensor is indexed by numbers, slices and tensors, not {e!r}")
+        raise TypeError(f"new(): invalid data type 'str': index by numbers, slices and tensors, not {e!r}")
     try:
         return operator.index(e)
     except TypeError:
@@ -159,7 +160,7 @@ def _check_mask(x: Tensor, mask: Tensor, dim: int, at: list[Any]) -> None:
 
 
 def _address(x: Tensor, tensors: list[tuple[int, Tensor]]) -> tuple[tuple[int, ...] | None, int, int, Tensor]:
-    """What the index tensors mean: (order to bring the dimensions of `x` into, first dimension, how many, flat index)."""
+    """What the index tensors mean: (order for the dimensions of `x`, the first of them, how many, flat index)."""
     tensors = [(d, i.to(x.device)) for d, i in tensors]
     if len(tensors) == 1:
         dim, index = tensors[0]
@@ -190,7 +191,7 @@ def _getitem(self: Tensor, index: Any) -> Tensor:
     at, tensors = _parse(self, index)
     x = _slice(self, at) if at or not tensors else self
     if not tensors:
-        return x  # type: ignore[no-any-return]
+        return x
     order, dim, count, flat = _address(x, tensors)
     if order is not None:
         x = _permute(x, order)
@@ -261,7 +262,7 @@ def _same_dtype(x: Tensor, value: Tensor) -> Tensor:
 
 
 def index_put_(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
-    """`input[indices] = values` for a tuple of index tensors; with `accumulate`, `+=` where repeated positions add up."""
+    """`input[indices] = values` for index tensors; with `accumulate`, `+=` where repeated positions add up."""
     for i, e in enumerate(indices):
         if not isinstance(e, Tensor):
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(e).__name__}")
@@ -456,7 +457,7 @@ def masked_scatter_(input: Any, mask: Any, source: Any) -> Any:
     at = np.nonzero(np.broadcast_to(_look(mask), input._array.shape))
     count = at[0].size
     if source._array.size < count:
-        raise RuntimeError(f"masked_scatter: expected self and source to have same size: mask asks for {count} elements")
+        raise RuntimeError(f"masked_scatter: source has too few elements, mask asks for {count}")
     return index_put_(input, [wrap(i) for i in at], _slice(reshape(source, -1), ((None, count, None),)))
 
 
@@ -472,11 +473,6 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
 def argwhere(input: Any) -> Any:
     """`nonzero` as an (n, ndim) tensor."""
     return nonzero(input)
-
-
-def count_nonzero(input: Any, dim: Any = None) -> Any:
-    """The number of elements that are not zero, over `dim` or all."""
-    return (input != 0).sum(dim)
 
 
 SYNTAX = {"__getitem__": _getitem, "__setitem__": _setitem}

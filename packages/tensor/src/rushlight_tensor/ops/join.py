@@ -12,9 +12,6 @@ from rushlight_tensor.op import AS_CPU, Op, joint
 from rushlight_tensor.ops.cast import clone
 from rushlight_tensor.ops.index import index_select
 from rushlight_tensor.ops.shape import (
-    _ALL,
-    _cut,
-    _slice,
     atleast_1d,
     atleast_2d,
     atleast_3d,
@@ -24,6 +21,7 @@ from rushlight_tensor.ops.shape import (
     transpose,
     unsqueeze,
 )
+from rushlight_tensor.ops.slicing import _ALL, _cut, _slice
 from rushlight_tensor.state import read
 from rushlight_tensor.tensor import Tensor, wrap
 
@@ -45,8 +43,8 @@ def _cat_aval(*xs: Any, dim: int = 0) -> Aval:
         for k, (n, m) in enumerate(zip(first, shape, strict=True)):
             if n != m and k != d:
                 raise RuntimeError(
-                    f"Sizes of tensors must match except in dimension {d}. Expected size {n} but got size {m} for tensor "
-                    f"number {i} in the list."
+                    f"Sizes of tensors must match except in dimension {d}. Expected size {n} but got size {m} for "
+                    f"tensor number {i} in the list."
                 )
     total = sum(shape[d] for _, shape in solid)
     return Aval((*first[:d], total, *first[d + 1 :]), promote.result_type(xs))
@@ -86,9 +84,11 @@ _cat = Op(
 
 
 def cat(tensors: Any, dim: int = 0) -> Any:
-    """The tensors one after the other along `dim`; all other sizes are equal.  1-d tensors without elements are left out."""
+    """The tensors one after the other along `dim`, other sizes equal; empty 1-d tensors are left out."""
     if isinstance(tensors, Tensor) or not isinstance(tensors, (list, tuple)):
-        raise TypeError(f"cat(): argument 'tensors' (position 1) must be tuple of Tensors, not {type(tensors).__name__}")
+        raise TypeError(
+            f"cat(): argument 'tensors' (position 1) must be tuple of Tensors, not {type(tensors).__name__}"
+        )
     if not tensors:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     for i, x in enumerate(tensors):
@@ -205,7 +205,9 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
     xs = tuple(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else tensors
     for x in xs:
         if x._array.ndim > 1:
-            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {list(x._array.shape)}")
+            raise RuntimeError(
+                f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {list(x._array.shape)}"
+            )
     if indexing not in ("ij", "xy"):
         raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     swap = indexing == "xy" and len(xs) > 1
@@ -247,7 +249,7 @@ def flipud(input: Any) -> Any:
 
 
 def roll(input: Any, shifts: Any, dims: Any = None) -> Any:
-    """The elements moved on by `shifts` along `dims`, those that fall off come in at the front; None rolls the flat tensor."""
+    """The elements moved on by `shifts` along `dims`, and round the end; without `dims` as one flat tensor."""
     steps = (shifts,) if isinstance(shifts, int) else tuple(shifts)
     if dims is None or dims == ():
         if len(steps) != 1:
