@@ -310,7 +310,7 @@ def operand(op: Any, i: int, x: Any) -> Any:
         return x
     if isinstance(x, np.generic):
         x = x.item()
-    if isinstance(x, _NUMBERS) and op.promote is not None:
+    if isinstance(x, _NUMBERS) and (op.promote is not None or op is COPY):
         return x
     if isinstance(x, ndarray):
         return wrap(x)
