@@ -1,0 +1,69 @@
+"""The contract costs no false alarm: what is allowed to differ, may."""
+
+import threading
+import time
+
+import numpy as np
+
+import rushlight_distributed as dist
+import rushlight_tensor as T
+from rushlight_distributed.guard import TICK_S
+
+if not dist.is_initialized():
+    dist.init_process_group("mpi")
+RANK, SIZE = dist.get_rank(), dist.get_world_size()
+
+
+def test_no_false_alarm_in_many_collectives():
+    choices = np.random.default_rng(0).integers(0, 5, 50_000)
+    xs = [T.zeros(n) for n in (1, 2, 3, 1000, 0)]
+    for choice in choices:
+        if choice == 3:
+            dist.broadcast(xs[choice], src=int(choice) % SIZE)  # ranks may run ahead of one another
+        else:
+            dist.all_reduce(xs[choice])
+    dist.barrier()
+
+
+def test_lines_may_differ():
+    x = T.zeros(2)
+    if RANK == 0:
+        dist.all_reduce(x)
+    else:
+        dist.all_reduce(x)
+    dist.barrier()
+
+
+def test_more_lines_than_the_board_remembers():
+    program = "\n".join(["dist.all_reduce(x)"] * 700)
+    exec(compile(program, "generated", "exec"), {"dist": dist, "x": T.zeros(1)})
+
+
+def test_long_waits_in_both_directions_are_no_deadlock():
+    x = T.zeros(1)
+    for late in range(2):
+        if late == RANK:
+            time.sleep(3 * TICK_S)
+        dist.all_reduce(x)
+    if RANK == 0:
+        time.sleep(6 * TICK_S)
+        dist.send(x, 1)
+    elif RANK == 1:
+        dist.recv(x, 0)
+    dist.barrier()
+
+
+def test_groups_wait_independently():
+    pair = dist.new_group([0, 1])
+    work = dist.all_reduce(T.zeros(4), async_op=True)
+    if RANK == 0:
+        time.sleep(8 * TICK_S)
+    if RANK < 2:
+        dist.barrier(pair)
+    work.wait()
+    dist.barrier()
+
+
+def test_only_the_watchdog_runs_beside_the_program():
+    names = [t.name for t in threading.enumerate()]
+    assert names.count("rushlight-watchdog") == 1

@@ -1,0 +1,204 @@
+"""DistributedDataParallel on n ranks computes what one process computes on the whole batch."""
+
+import numpy as np
+import pytest
+
+import rushlight_distributed as dist
+import rushlight_tensor as T
+from rushlight_distributed import DistributedDataParallel
+from rushlight_nn.modules.module import Module
+from rushlight_nn.parameter import Parameter
+
+if not dist.is_initialized():
+    dist.init_process_group("mpi")
+RANK, SIZE = dist.get_rank(), dist.get_world_size()
+BATCH = 4 * SIZE
+
+
+class Net(Module):
+    """A few layers of different sizes, a 0-d parameter, a frozen one, and a buffer that forward changes."""
+
+    def __init__(self, seed=0, dtype="float32"):
+        super().__init__()
+        random = np.random.default_rng(seed)
+
+        def parameter(*shape):
+            return Parameter(T.tensor(random.normal(size=shape) / 8).to(getattr(T, dtype)))
+
+        self.first, self.bias = parameter(64, 96), parameter(96)
+        self.second, self.scale = parameter(96, 10), parameter()
+        self.frozen = Parameter(T.ones(10).to(getattr(T, dtype)), requires_grad=False)
+        self.register_buffer("calls", T.tensor(seed))
+
+    def forward(self, x):
+        self.calls.add_(1)
+        return T.matmul(T.tanh(T.matmul(x, self.first) + self.bias), self.second) * self.scale * self.frozen
+
+
+def whole_batch(seed=1):
+    return T.tensor(np.random.default_rng(seed).normal(size=(BATCH, 64)).astype("float32"))
+
+
+def shard(x, rank=RANK, parts=SIZE):
+    return T.tensor(np.ascontiguousarray(np.split(x._array, parts)[rank]))
+
+
+def loss_of(y):
+    return (y * y).mean()
+
+
+def gradients(module):
+    return {name: p.grad._array.copy() for name, p in module.named_parameters() if p.grad is not None}
+
+
+def reference(x, **kwargs):
+    net = Net(**kwargs)
+    loss_of(net(x)).backward()
+    return gradients(net)
+
+
+def assert_close(found, expected, rtol=1e-5):
+    assert found.keys() == expected.keys()
+    for name, g in expected.items():
+        wide = g.astype("float64")
+        np.testing.assert_allclose(found[name].astype("float64"), wide, rtol=rtol, atol=rtol * np.abs(wide).max())
+
+
+@pytest.mark.parametrize("as_views", [False, True])
+@pytest.mark.parametrize("bucket_mb", [None, 0.001, 1000])
+def test_gradients_are_those_of_the_whole_batch(bucket_mb, as_views):
+    x, net = whole_batch(), Net()
+    ddp = DistributedDataParallel(net, bucket_cap_mb=bucket_mb, gradient_as_bucket_view=as_views)
+    for _ in range(3):
+        for p in net.parameters():
+            p.grad = None
+        loss_of(ddp(shard(x))).backward()
+        assert_close(gradients(net), reference(x))
+    if as_views:
+        bucket = ddp.reducer.buckets[0]
+        assert np.may_share_memory(net.scale.grad._array, bucket.buffer)
+
+
+def test_gradients_that_are_zeroed_in_place_serve_again():
+    x, net = whole_batch(), Net()
+    for as_views in (False, True):
+        ddp = DistributedDataParallel(net, gradient_as_bucket_view=as_views)
+        for _ in range(2):
+            for p in net.parameters():
+                if p.grad is not None:
+                    p.grad._array[...] = 0
+            loss_of(ddp(shard(x))).backward()
+            assert_close(gradients(net), reference(x))
+        for handle in ddp.reducer._handles:
+            handle.remove()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_accumulation_without_exchange_equals_the_big_batch(steps):
+    x, net = whole_batch(), Net()
+    ddp = DistributedDataParallel(net, broadcast_buffers=False)
+    mine = shard(x)
+    for k in range(steps - 1):
+        with ddp.no_sync():
+            (loss_of(ddp(shard(mine, k, steps))) * (1 / steps)).backward()
+    (loss_of(ddp(shard(mine, steps - 1, steps))) * (1 / steps)).backward()
+    assert_close(gradients(net), reference(x))
+
+
+def test_half_precision_is_averaged_in_float32():
+    net = Net(dtype="bfloat16")
+    ddp = DistributedDataParallel(net)
+    loss_of(ddp(shard(whole_batch()).to(T.bfloat16))).backward()
+    assert all(b.buffer.dtype == np.float32 for b in ddp.reducer.buckets)
+    assert str(net.first.grad._array.dtype) == "bfloat16"
+    assert_close(gradients(net), dict(reference(whole_batch()).items()), rtol=0.05)
+
+
+def test_ranks_start_as_rank_0_and_stay_equal():
+    net = Net(seed=RANK)  # every rank its own weights and buffer
+    ddp = DistributedDataParallel(net)
+    expected = Net(seed=0)
+    for (name, p), (_, e) in zip(net.named_parameters(), expected.named_parameters(), strict=True):
+        np.testing.assert_array_equal(p._array, e._array, err_msg=name)
+    assert net.calls.item() == 0
+    for step in range(5):
+        for p in net.parameters():
+            p.grad = None
+        loss_of(ddp(shard(whole_batch(step)))).backward()
+        for p in net.parameters():
+            if p.grad is not None:
+                p._array[...] -= 0.1 * p.grad._array
+    mine = b"".join(p._array.tobytes() for p in net.parameters())
+    everyone = [None] * SIZE
+    dist.all_gather_object(everyone, mine)
+    assert all(theirs == mine for theirs in everyone)
+
+
+def test_buffers_are_those_of_rank_0_in_training_only():
+    net = Net()
+    ddp = DistributedDataParallel(net)
+    net.calls.copy_(T.tensor(RANK + 5))
+    ddp(shard(whole_batch()))
+    assert net.calls.item() == 6
+    net.calls.copy_(T.tensor(RANK + 5))
+    ddp.eval()
+    if RANK == 0:  # evaluation on one rank alone must not wait for the others
+        ddp(shard(whole_batch()))
+    assert net.calls.item() == (6 if RANK == 0 else RANK + 5)
+    dist.barrier()
+
+
+class Branches(Module):
+    def __init__(self):
+        super().__init__()
+        self.always, self.sometimes, self.never = (Parameter(T.ones(3)) for _ in range(3))
+
+    def forward(self, use):
+        y = self.always * 2.0
+        return (y * self.sometimes if use else y).sum()
+
+
+def test_unused_parameters_are_named():
+    ddp = DistributedDataParallel(Branches())
+    with pytest.raises(RuntimeError, match=r"2 parameter\(s\) got no gradient in this .*: sometimes, never;"):
+        ddp(False).backward()
+    dist.barrier()
+
+
+def test_unused_parameters_are_allowed_when_asked_for():
+    net = Branches()
+    ddp = DistributedDataParallel(net, find_unused_parameters=True)
+    for _ in range(2):
+        for p in net.parameters():
+            p.grad = None
+        ddp(RANK == 0).backward()
+        np.testing.assert_allclose(net.always.grad._array, 2.0)
+        np.testing.assert_allclose(net.sometimes.grad._array, 2.0 / SIZE)
+        assert net.never.grad is None
+
+
+def test_modules_that_differ_are_refused():
+    net = Net()
+    if RANK == 1:
+        net.bias = Parameter(T.ones(5))
+    with pytest.raises(RuntimeError, match=r"rank 1 has bias of .*\[5\], rank 0 has bias of .*\[96\]"):
+        DistributedDataParallel(net)
+
+
+def test_looks_like_the_module_behind_a_prefix():
+    net = Net()
+    ddp = DistributedDataParallel(net)
+    assert ddp.module is net
+    assert list(ddp.state_dict()) == [f"module.{name}" for name in net.state_dict()]
+    with pytest.raises(RuntimeError, match="doesn't have any parameters that require a gradient"):
+        DistributedDataParallel(Module())
+
+
+def test_group_of_some_ranks():
+    pair = dist.new_group([0, 1])
+    if RANK < 2:
+        x, net = whole_batch(), Net()
+        ddp = DistributedDataParallel(net, process_group=pair)
+        loss_of(ddp(shard(x, RANK, 2))).backward()
+        assert_close(gradients(net), reference(x))
+    dist.barrier()
