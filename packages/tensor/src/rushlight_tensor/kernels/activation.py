@@ -1,7 +1,7 @@
 """Elementwise functions of large float32 arrays on all threads, and the activations with their gradients.
 
-The plain functions (`exp`, `tanh`, `sigmoid`, `silu`, `relu`, `add`, `sub`, `mul`, `div`) are NumPy's below `LARGE` elements, where it is
-as fast, and for every other dtype and layout.
+The plain functions (`exp`, `tanh`, `sigmoid`, `silu`, `relu`, `add`, `sub`, `mul`, `div`) are NumPy's below `LARGE`
+elements, where it is as fast, and for every other dtype and layout.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def gelu_backward(g: np.ndarray, x: np.ndarray, approximate: str = "none") -> np
 def erf(x: np.ndarray) -> np.ndarray:
     """The error function of every element.
 
-    NumPy has none: large arrays go through the C kernel of `gelu`'s polynomial, the others through math.erf, in double precision.
+    NumPy has none: large arrays go through the C kernel of `gelu`'s polynomial, the others through math.erf, in double
+    precision.
     """
     c = c_library("activation") if x.size >= 64 else None
     if c is not None and c.float32(x):

@@ -18,8 +18,8 @@ def attention(
 ) -> tuple[Array, Array]:
     """`softmax(q @ k.T * scale + mask) @ v`.
 
-    The heads may be views of one (B, T, H * D) array: nothing is copied, and the result then lies in memory as (B, T, H, E), so that the
-    merge of the heads that follows is free too.
+    The heads may be views of one (B, T, H * D) array: nothing is copied, and the result then lies in memory as (B, T,
+    H, E), so that the merge of the heads that follows is free too.
 
     Args:
         q: (B, H, T, D).
@@ -29,8 +29,8 @@ def attention(
         causal: Query i sees keys 0 to i only.
         scale: Default `1 / sqrt(D)`.
     Returns:
-        (B, H, T, E), and what `attention_backward` needs: each row's (max, 1 / sum) (B, H, T, 2), or the probabilities (B, H, T, S)
-        where NumPy did the work.
+        (B, H, T, E), and what `attention_backward` needs: each row's (max, 1 / sum) (B, H, T, 2), or the probabilities
+        (B, H, T, S) where NumPy did the work.
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     b, h, t, d = q.shape
@@ -67,9 +67,7 @@ def attention_backward(
     if not _fits(g):
         g = np.ascontiguousarray(g, np.float32)
     dq, dk, dv = (_empty_like(x, x.shape) for x in (q, k, v))
-    c.attention_backward(
-        g, q, k, v, saved, dq, dk, dv, b, h, t, s, d, e, causal, scale, _steps(g, q, k, v, dq, dk, dv)
-    )
+    c.attention_backward(g, q, k, v, saved, dq, dk, dv, b, h, t, s, d, e, causal, scale, _steps(g, q, k, v, dq, dk, dv))
     return dq, dk, dv
 
 
@@ -82,7 +80,7 @@ def _fits(*arrays: Array) -> bool:
 
 
 def _empty_like(x: Array, shape: tuple[int, ...]) -> Array:
-    """Fresh (B, H, T, D) memory in the order of `x`: heads inside rows, as after splitting (B, T, H * D), or rows inside heads."""
+    """Fresh (B, H, T, D) memory in the order of `x`: heads inside rows, as after a split, or rows inside heads."""
     b, h, t, d = shape
     if x.strides[1] < x.strides[2]:
         return np.empty((b, t, h, d), np.float32).transpose(0, 2, 1, 3)

@@ -1,21 +1,21 @@
-"""How Python calls compiled C: prototypes are read from the C text, and each gets a wrapper that takes NumPy arrays directly.
+"""How Python calls compiled C: every prototype of a C text gets a wrapper that takes NumPy arrays directly.
 
 Note [Calling C]
-    `arr.ctypes.data` costs 1 to 3 us and ctypes 60 ns per argument on top: for small tensors more than the work.  So every
-    compiled text is extended by one METH_FASTCALL wrapper per `EXPORT` function, about 100 ns for a whole call.  It reads the
-    array's address from the public head of NumPy's array object and checks type, dtype, byte order, contiguity and
-    writability first, so a wrong array is a TypeError and never reaches C.  The few CPython functions it needs belong to the stable
-    ABI and are declared by hand: Python's headers are not installed everywhere.  The GIL is released during the call.
+    `arr.ctypes.data` costs 1 to 3 us and ctypes 60 ns per argument on top: for small tensors more than the work.  So
+    every compiled text is extended by one METH_FASTCALL wrapper per `EXPORT` function, about 100 ns for a whole call.
+    It reads the array's address from the public head of NumPy's array object and checks type, dtype, byte order,
+    contiguity and writability first, so a wrong array is a TypeError and never reaches C.  The few CPython functions it
+    needs belong to the stable ABI and are declared by hand: Python's headers are not installed everywhere.  The GIL is
+    released during the call.
 
 Prototypes, one `EXPORT` each:
 
-    EXPORT void name(const float *restrict x, OPTIONAL const float *b, STRIDED float *y, const float *const *many, long n, double eps)
+    EXPORT void name(const float *restrict x, OPTIONAL const float *b, STRIDED float *y, const float *const *many, long
+    n, double eps)
 
-    `T *`         a C-contiguous array of that dtype (float, double, int64_t, int32_t, uint8_t, bool); without `const`, writable
-    `OPTIONAL`    may be None, and is NULL then
-    `STRIDED`     need not be contiguous: strides are passed as numbers of their own
-    `T *const *`  a list of such arrays
-    `long`, `int64_t`, `int`, `float`, `double`    numbers
+    `T *`         a C-contiguous array of that dtype (float, double, int64_t, int32_t, uint8_t, bool); without `const`,
+    writable `OPTIONAL`    may be None, and is NULL then `STRIDED`     need not be contiguous: strides are passed as
+    numbers of their own `T *const *`  a list of such arrays `long`, `int64_t`, `int`, `float`, `double`    numbers
     result        void, long, int64_t, or double
 """
 
@@ -31,7 +31,8 @@ import numpy as np
 
 from rushlight_tensor.kernels import cpu
 
-# What every compiled text shares at run time: thread count, addresses of cblas_sgemm and cblas_dgemm (0: none), id(np.ndarray).
+# What every compiled text shares at run time: thread count, addresses of cblas_sgemm and cblas_dgemm (0: none),
+# id(np.ndarray).
 STATE = np.array([cpu.default_threads(), 0, 0, id(np.ndarray)], np.int64)
 THREADS, SGEMM, DGEMM = 0, 1, 2
 
@@ -58,10 +59,10 @@ class _Argument:
 
 
 class Library:
-    """A loaded library: each of its `EXPORT` functions is an attribute, called with arrays, lists of arrays and numbers.
+    """A loaded library: its `EXPORT` functions are attributes, called with arrays, lists of arrays and numbers.
 
-    `float32(x, y, ...)` tells whether all its arguments are C-contiguous float32 arrays (or None): the usual condition for a
-    kernel, at the price of one call.
+    `float32(x, y, ...)` tells whether all its arguments are C-contiguous float32 arrays (or None): the usual condition
+    for a kernel, at the price of one call.
     """
 
     def __init__(self, shared: ctypes.CDLL) -> None:
@@ -129,6 +130,6 @@ def _argument(function: str, i: int, text: str) -> _Argument:
         flags = " | ".join(wanted) or "0"
         maker = "rl_array" if stars == 1 else "rl_array_list"
         declared = " ".join([*(["const"] if words[0] == "const" else []), base, "*" if stars == 1 else "*const *"])
-        return _Argument(declared, f'(void *){maker}(args[{i}], "{_ARRAY_CODES[base]}", {flags}, {where})', is_list=stars == 2)
-    raise ValueError(f"EXPORT {function}: cannot bind argument {i} of type {text!r}; use arrays, lists of arrays or numbers")
-
+        convert = f'(void *){maker}(args[{i}], "{_ARRAY_CODES[base]}", {flags}, {where})'
+        return _Argument(declared, convert, is_list=stars == 2)
+    raise ValueError(f"EXPORT {function}: cannot bind argument {i} of type {text!r}; use arrays, lists or numbers")

@@ -1,9 +1,10 @@
 """Matrix products through a private OpenBLAS on the kernels' own threads; NumPy's matmul for what is small or unusual.
 
 Note [Private BLAS]
-    The wheel `scipy-openblas64` is a copy of OpenBLAS of its own: NumPy's is not touched.  Its kernels are chosen when it is loaded,
-    by an environment variable that is set only for that moment.  On AMD processors with AVX-512 OpenBLAS would choose AVX2 kernels,
-    half as fast on Zen 5.  It is loaded with one thread: see Note [One pool] in `c/rushlight.h`.
+    The wheel `scipy-openblas64` is a copy of OpenBLAS of its own: NumPy's is not touched.  Its kernels are chosen when
+    it is loaded, by an environment variable that is set only for that moment.  On AMD processors with AVX-512 OpenBLAS
+    would choose AVX2 kernels, half as fast on Zen 5.  It is loaded with one thread: see Note [One pool] in
+    `c/rushlight.h`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import ctypes
 import functools
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,8 +50,8 @@ def load_private_blas() -> bool:
     except OSError:
         return False
     library.scipy_openblas_set_num_threads64_(1)  # should the user's OPENBLAS_NUM_THREADS have said more
-    STATE[SGEMM] = ctypes.cast(library.scipy_cblas_sgemm64_, ctypes.c_void_p).value
-    STATE[DGEMM] = ctypes.cast(library.scipy_cblas_dgemm64_, ctypes.c_void_p).value
+    for place, function in ((SGEMM, library.scipy_cblas_sgemm64_), (DGEMM, library.scipy_cblas_dgemm64_)):
+        STATE[place] = ctypes.cast(function, ctypes.c_void_p).value or 0
     return True
 
 
@@ -95,7 +97,7 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndar
 
 
 def _layout(x: np.ndarray, rows: int, columns: int, size: int) -> tuple[np.ndarray, bool, int]:
-    """How BLAS sees the last two dimensions: (array, lies transposed, leading dimension); a copy if neither way fits."""
+    """How BLAS sees the last two dimensions: (array, lies transposed, leading dimension); copied if it must be."""
     down, across = x.strides[-2:]
     if across == size and (down >= columns * size or rows == 1):
         return x, False, max(down // size, columns, 1) if rows > 1 else max(columns, 1)
@@ -104,7 +106,9 @@ def _layout(x: np.ndarray, rows: int, columns: int, size: int) -> tuple[np.ndarr
     return np.ascontiguousarray(x), False, max(columns, 1)
 
 
-def _batch_plan(a: np.ndarray, b: np.ndarray, out: np.ndarray, batch: tuple[int, ...], size: int) -> tuple | None:
+def _batch_plan(
+    a: np.ndarray, b: np.ndarray, out: np.ndarray, batch: tuple[int, ...], size: int
+) -> tuple[Any, ...] | None:
     """The C call for a batch whose strides fit two loops; None where they do not."""
     (m, k), n = a.shape[-2:], b.shape[-1]
     a, ta, lda = _layout(a, m, k, size)

@@ -1,15 +1,16 @@
 """C text to a loaded library: compiled once per machine at first use, cached on disk, or None where that is impossible.
 
-The user decides by environment variables: `RUSHLIGHT_CC=none` turns compiled kernels off, any other value names the compiler
-(else `$CC`, `cc`, `gcc`, `clang` are tried); `RUSHLIGHT_CACHE` names the cache folder.
+The user decides by environment variables: `RUSHLIGHT_CC=none` turns compiled kernels off, any other value names the
+compiler (else `$CC`, `cc`, `gcc`, `clang` are tried); `RUSHLIGHT_CACHE` names the cache folder.
 
 Note [Cache]
-    A file is named `<key>-<digest>.so`.  The key covers everything that decides the machine code: text, headers, compiler, flags
-    and processor.  The digest is that of the file's own bytes, so a truncated or damaged file is recognised before it is mapped
-    (mapping it would end the process with SIGBUS) and built again.  A build happens in a private folder inside the cache and is
-    renamed into place: a killed compiler leaves a folder that the next build removes, never a half-written library.  A lock file
-    lets many processes that start cold wait for one of them; where locks do not work they all compile, and the last rename wins.
-    A cache that cannot be written (read-only home, full disk, mounted noexec) is still read, then the next folder is tried.
+    A file is named `<key>-<digest>.so`.  The key covers everything that decides the machine code: text, headers,
+    compiler, flags and processor.  The digest is that of the file's own bytes, so a truncated or damaged file is
+    recognised before it is mapped (mapping it would end the process with SIGBUS) and built again.  A build happens in a
+    private folder inside the cache and is renamed into place: a killed compiler leaves a folder that the next build
+    removes, never a half-written library.  A lock file lets many processes that start cold wait for one of them; where
+    locks do not work they all compile, and the last rename wins. A cache that cannot be written (read-only home, full
+    disk, mounted noexec) is still read, then the next folder is tried.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from rushlight_tensor.kernels import binding, cpu
 SOURCES = Path(__file__).parent / "c"
 
 _FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-pipe", "-w")
-# No -ffast-math: NaN and infinity must behave.  These two only give up errno and floating-point traps, which nobody reads.
+# No -ffast-math: NaN and infinity must behave.  These two only give up errno and floating-point traps, which nobody
+# reads.
 _SAFE_MATH = ("-fno-math-errno", "-fno-trapping-math")
 # Peeling a loop until its array is aligned would make a sum's order, and so its bits, depend on the address.
 _GCC_ONLY = ("--param", "vect-max-peeling-for-alignment=0")
@@ -85,7 +87,8 @@ def find_compiler() -> Compiler | None:
             real = os.path.realpath(program)
             status = os.stat(real)
             return Compiler((program, *command[1:]), f"{real} {candidate} {status.st_size} {status.st_mtime_ns}")
-    _warn_once(f"no C compiler found (tried {', '.join(filter(None, candidates))}); install gcc or clang, or set RUSHLIGHT_CC")
+    tried = ", ".join(filter(None, candidates))
+    _warn_once(f"no C compiler found (tried {tried}); install gcc or clang, or set RUSHLIGHT_CC")
     return None
 
 
@@ -106,7 +109,8 @@ def c_library(name: str) -> binding.Library | None:
 def compile_c(text: str) -> binding.Library | None:
     """Compile C text whose `EXPORT` functions become callables on NumPy arrays; None where that is impossible.
 
-    The text may include the headers of `kernels/c/` (`rushlight.h`, `vmath.h`).  The same text is compiled and loaded once.
+    The text may include the headers of `kernels/c/` (`rushlight.h`, `vmath.h`).  The same text is compiled and loaded
+    once.
 
     Args:
         text: C source, with at least one `EXPORT` function (see `binding` for the prototypes it reads).
@@ -151,8 +155,7 @@ def _cached_or_built(key: str, source: str, compiler: Compiler) -> ctypes.CDLL |
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with _one_builder(folder / f"{key}.lock"):
-                shared = _find(folder, key) or _build(folder, key, source, compiler)
-            return shared
+                return _find(folder, key) or _build(folder, key, source, compiler)
         except (OSError, CompileError) as error:
             troubles.append(f"{folder}: {error}")
             if isinstance(error, CompileError):
@@ -204,8 +207,9 @@ def _build(folder: Path, key: str, source: str, compiler: Compiler) -> ctypes.CD
 def _load(path: Path) -> ctypes.CDLL:
     """Load a library; the first one brings OpenMP, which reads its environment at that moment.
 
-    By default an idle OpenMP thread spins for milliseconds and takes the core from whatever runs between two kernels (on 2 cores,
-    8 ms instead of 0.2 when another library has threads too).  About 0.1 ms is enough from one kernel to the next.
+    By default an idle OpenMP thread spins for milliseconds and takes the core from whatever runs between two kernels
+    (on 2 cores, 8 ms instead of 0.2 when another library has threads too).  About 0.1 ms is enough from one kernel to
+    the next.
     """
     with scoped_environment({"GOMP_SPINCOUNT": "20000"}):
         return ctypes.CDLL(str(path))
@@ -250,7 +254,7 @@ def _remove_abandoned_builds(folder: Path) -> None:
 
 @contextmanager
 def _one_builder(path: Path) -> Iterator[None]:
-    """Wait while another process builds the same library.  Never required for correctness, so it gives up on any trouble."""
+    """Wait while another process builds the same library; correctness needs no lock, so any trouble ends the wait."""
     with open(path, "w") as file:
         deadline = time.monotonic() + _WAIT_FOR_OTHER_BUILD_S
         while time.monotonic() < deadline:
@@ -271,4 +275,4 @@ def _warn_once(why: str) -> None:
     global _warned
     if not _warned:
         _warned = True
-        warnings.warn(f"rushlight runs without compiled kernels, slower: {why}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"rushlight runs without compiled kernels, slower: {why}", UserWarning, stacklevel=3)

@@ -12,7 +12,7 @@ _CPUINFO_FIELDS = ("vendor_id", "cpu family", "model", "flags", "CPU implementer
 
 @functools.cache
 def description() -> tuple[str, ...]:
-    """Vendor, family, model and feature flags of the first core; only the architecture's name where Linux does not tell."""
+    """Vendor, family, model and flags of the first core; only the architecture's name where Linux does not tell."""
     fields = {}
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
@@ -38,8 +38,8 @@ def has(*flags: str) -> bool:
 def default_threads() -> int:
     """How many threads kernels use unless told: `OMP_NUM_THREADS`, else the cores this process may use.
 
-    Where MPI ranks share one set of cores (no binding, or binding to a whole socket), the cores are divided among the ranks of
-    this host; ranks that a launcher gave cores of their own keep them all.
+    Where MPI ranks share one set of cores (no binding, or binding to a whole socket), the cores are divided among the
+    ranks of this host; ranks that a launcher gave cores of their own keep them all.
     """
     wish = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     if wish.isdigit() and int(wish) > 0:

@@ -79,7 +79,9 @@ def cross_entropy_backward(
     if c is None or not c.float32(g, x, stats, weight) or target.dtype != np.int64:
         return _gradient_numpy(g, x, target, stats, weight, ignore_index, label_smoothing)
     dx = np.empty(x.shape, np.float32)
-    c.cross_entropy_backward(g, x, np.ascontiguousarray(target), weight, stats, dx, rows, n, ignore_index, label_smoothing)
+    c.cross_entropy_backward(
+        g, x, np.ascontiguousarray(target), weight, stats, dx, rows, n, ignore_index, label_smoothing
+    )
     return dx
 
 

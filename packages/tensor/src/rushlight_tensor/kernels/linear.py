@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rushlight_tensor.kernels.blas import blas_library, gemm
+from rushlight_tensor.kernels.compile import c_library
 
 
 def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
@@ -48,15 +49,23 @@ def linear_backward(
         flat = g.reshape(-1, n)
         dx = gemm(flat, w).reshape(x.shape) if needs[0] else None
         dw = gemm(flat.T, x.reshape(-1, k)) if needs[1] else None
-        return dx, dw, flat.sum(0) if needs[2] else None
+        return dx, dw, column_sums(g) if needs[2] else None
     m = g.size // n if n else 0
     dx = np.empty(x.shape, np.float32) if needs[0] else None
     dw = np.empty((n, k), np.float32) if needs[1] else None
-    db = np.empty(n, np.float32) if needs[2] else None
     if dx is not None:
         c.linear_grad_input(g, w, dx, m, n, k)
     if dw is not None:
         c.linear_grad_weight(g, x, dw, m, n, k)
-    if db is not None:
-        c.column_sums(g, db, m, n)
-    return dx, dw, db
+    return dx, dw, column_sums(g) if needs[2] else None
+
+
+def column_sums(g: np.ndarray) -> np.ndarray:
+    """Sum over all axes but the last: the gradient of a bias; g (..., N), result (N,)."""
+    n = g.shape[-1]
+    c = c_library("blas")
+    if c is None or not c.float32(g):
+        return g.reshape(-1, n).sum(0)
+    sums = np.empty(n, np.float32)
+    c.column_sums(g, sums, g.size // n if n else 0, n)
+    return sums

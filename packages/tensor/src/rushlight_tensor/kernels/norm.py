@@ -23,7 +23,11 @@ def layer_norm(x: Array, w: Array | None, b: Array | None, eps: float = 1e-5) ->
     c = c_library("norm")
     if c is None or not c.float32(x, w, b) or (b is not None and w is None):
         return _layer_norm_numpy(x, w, b, eps)
-    y, mean, rstd = np.empty(x.shape, np.float32), np.empty(x.shape[:-1], np.float32), np.empty(x.shape[:-1], np.float32)
+    y, mean, rstd = (
+        np.empty(x.shape, np.float32),
+        np.empty(x.shape[:-1], np.float32),
+        np.empty(x.shape[:-1], np.float32),
+    )
     c.layer_norm(x, w, b, y, mean, rstd, mean.size, x.shape[-1], eps)
     return y, mean, rstd
 

@@ -1,13 +1,14 @@
 """Optimizer steps in place over lists of arrays, and the gradient norm: one call for all parameters.
 
-Every function takes lists of arrays that belong together by position (parameter, gradient, state).  Contiguous float32 arrays go to C
-in one call; the others are done one by one in NumPy, by the same formulas.
+Every function takes lists of arrays that belong together by position (parameter, gradient, state).  Contiguous float32
+arrays go to C in one call; the others are done one by one in NumPy, by the same formulas.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from rushlight_tensor.kernels.binding import Library
 from rushlight_tensor.kernels.compile import c_library
 
 Arrays = list[np.ndarray]
+T = TypeVar("T")
 
 
 def adam_step(
@@ -145,7 +147,7 @@ def _split(*lists: Arrays) -> tuple[Library | None, Sequence[int], Sequence[int]
     return c if fast else None, fast, [i for i in everything if i not in set(fast)]
 
 
-def _pick(items: list, positions: Sequence[int]) -> list:
+def _pick(items: list[T], positions: Sequence[int]) -> list[T]:
     return items if isinstance(positions, range) else [items[i] for i in positions]
 
 

@@ -2,17 +2,17 @@
 #include "vmath.h"
 
 /*
- * Elements are worked through in blocks of a fixed size: whether an element falls into vector code or into a scalar remainder, where the
- * compiler may round differently, depends on its index only.
+ * Elements are worked through in blocks of a fixed size: whether an element falls into vector code or into a scalar
+ * remainder, where the compiler may round differently, depends on its index only.
  */
-#define MAP(...)                                                                                                                   \
-    {                                                                                                                              \
-        enum { BLOCK = 4096 };                                                                                                     \
-        PARALLEL_FOR(n)                                                                                                            \
-        for (long from = 0; from < n; from += BLOCK) {                                                                             \
-            long to = from + BLOCK < n ? from + BLOCK : n;                                                                         \
-            SIMD for (long i = from; i < to; i++) { __VA_ARGS__; }                                                                 \
-        }                                                                                                                          \
+#define MAP(...)                                                                                                     \
+    {                                                                                                                \
+        enum { BLOCK = 4096 };                                                                                       \
+        PARALLEL_FOR(n)                                                                                              \
+        for (long from = 0; from < n; from += BLOCK) {                                                               \
+            long to = from + BLOCK < n ? from + BLOCK : n;                                                           \
+            SIMD for (long i = from; i < to; i++) { __VA_ARGS__; }                                                   \
+        }                                                                                                            \
     }
 
 EXPORT void exp_f32(const float *x, float *y, long n) MAP(y[i] = vexp(x[i]))

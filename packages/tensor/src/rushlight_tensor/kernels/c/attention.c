@@ -3,10 +3,10 @@
 
 /*
  * Note [Attention by blocks]
- *     A task is one head.  Its queries are taken in blocks of QUERIES rows: scores of a block against all keys that it may see, softmax,
- *     product with the values.  For the backward pass only the logarithm of each row's sum (and its maximum) is kept, and the
- *     probabilities are computed again (Dao et al., 2022, on a CPU's terms).  With `causal`, query i sees keys 0..i, so a block needs the
- *     keys up to its last row only, and half of the work falls away.
+ *     A task is one head.  Its queries are taken in blocks of QUERIES rows: scores of a block against all keys that it
+ *     may see, softmax, product with the values.  For the backward pass only the logarithm of each row's sum (and its
+ *     maximum) is kept, and the probabilities are computed again (Dao et al., 2022, on a CPU's terms).  With `causal`,
+ *     query i sees keys 0..i, so a block needs the keys up to its last row only, and half of the work falls away.
  */
 enum { QUERIES = 64 };
 
@@ -32,8 +32,11 @@ static void softmax_block(float *p, float *stats, long rows, long keys, long fir
     }
 }
 
-EXPORT void attention(STRIDED const float *q, STRIDED const float *k, STRIDED const float *v, STRIDED float *out, float *stats, long batch, long heads, long queries, long keys, long depth, long value_depth, long causal, double scale, const int64_t *steps) {
-    strides sq = {steps[0], steps[1], steps[2]}, sk = {steps[3], steps[4], steps[5]}, sv = {steps[6], steps[7], steps[8]};
+EXPORT void attention(STRIDED const float *q, STRIDED const float *k, STRIDED const float *v, STRIDED float *out,
+    float *stats, long batch, long heads, long queries, long keys, long depth, long value_depth, long causal,
+    double scale, const int64_t *steps) {
+    strides sq = {steps[0], steps[1], steps[2]}, sk = {steps[3], steps[4], steps[5]}, sv = {steps[6], steps[7],
+        steps[8]};
     strides so = {steps[9], steps[10], steps[11]};
     long work = batch * heads * queries * keys * depth;
     _Pragma("omp parallel num_threads(rl_threads()) if (work > 16384)")
@@ -56,7 +59,8 @@ EXPORT void attention(STRIDED const float *q, STRIDED const float *k, STRIDED co
 }
 
 /* ds = p (dp - sum(p dp)) scale, with dp = g v^T; p comes from the scores and the row's saved (max, 1 / sum). */
-static void score_gradient(float *p, float *dp, const float *stats, long rows, long keys, long first, bool causal, float scale) {
+static void score_gradient(float *p, float *dp, const float *stats, long rows, long keys, long first, bool causal,
+    float scale) {
     for (long i = 0; i < rows; i++) {
         float *row = p + i * keys, *d = dp + i * keys, m = stats[2 * i], inverse = stats[2 * i + 1], sum = 0;
         long seen = causal ? smaller(first + i + 1, keys) : keys;
@@ -77,7 +81,10 @@ static void clear(float *x, long row_step, long rows, long n) {
     for (long r = 0; r < rows; r++) memset(x + r * row_step, 0, n * sizeof *x);
 }
 
-EXPORT void attention_backward(STRIDED const float *g, STRIDED const float *q, STRIDED const float *k, STRIDED const float *v, const float *stats, STRIDED float *dq, STRIDED float *dk, STRIDED float *dv, long batch, long heads, long queries, long keys, long depth, long value_depth, long causal, double scale, const int64_t *steps) {
+EXPORT void attention_backward(STRIDED const float *g, STRIDED const float *q, STRIDED const float *k,
+    STRIDED const float *v, const float *stats, STRIDED float *dq, STRIDED float *dk, STRIDED float *dv, long batch,
+    long heads, long queries, long keys, long depth, long value_depth, long causal, double scale,
+    const int64_t *steps) {
     strides s[7]; /* g, q, k, v, dq, dk, dv */
     for (int i = 0; i < 7; i++) s[i] = (strides){steps[3 * i], steps[3 * i + 1], steps[3 * i + 2]};
     long work = batch * heads * queries * keys * depth;
@@ -87,7 +94,8 @@ EXPORT void attention_backward(STRIDED const float *g, STRIDED const float *q, S
         _Pragma("omp for schedule(dynamic, 1)")
         for (long task = 0; task < batch * heads; task++) {
             long b = task / heads, h = task % heads;
-            const float *gh = at(g, s[0], b, h), *qh = at(q, s[1], b, h), *kh = at(k, s[2], b, h), *vh = at(v, s[3], b, h);
+            const float *gh = at(g, s[0], b, h), *qh = at(q, s[1], b, h), *kh = at(k, s[2], b, h), *vh = at(v, s[3],
+                b, h);
             float *dqh = out_at(dq, s[4], b, h), *dkh = out_at(dk, s[5], b, h), *dvh = out_at(dv, s[6], b, h);
             if (causal || !queries) { /* keys beyond the first block are first reached by a later one */
                 clear(dkh, s[5].row, keys, depth);

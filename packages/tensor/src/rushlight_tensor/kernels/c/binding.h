@@ -20,7 +20,10 @@ extern void Py_IncRef(rl_object *);
 extern void *PyEval_SaveThread(void);
 extern void PyEval_RestoreThread(void *);
 
-/* The public heads of NumPy's array and descriptor objects; RL_HEAD is the size of a bare Python object, its type comes last. */
+/*
+ * The public heads of NumPy's array and descriptor objects; RL_HEAD is the size of a bare Python object, its type comes
+ * last.
+ */
 typedef struct { char *data; int nd; intptr_t *dims, *strides; rl_object *base, *descr; int flags; } rl_ndarray;
 typedef struct { rl_object *typeobj; char kind, type, byteorder; } rl_descr;
 #define RL_BODY(type, object) ((const type *)((const char *)(object) + RL_HEAD))
@@ -46,7 +49,8 @@ static void *rl_array(rl_object *object, const char *codes, int wanted, const ch
     if (object == &_Py_NoneStruct && wanted & RL_OPTIONAL) return 0;
     if (rl_is_array(object, codes, wanted)) return RL_BODY(rl_ndarray, object)->data;
     PyErr_Format(PyExc_TypeError, "%s: argument %d: need a%s%s array of type code '%s', got %R", name, i,
-                 wanted & RL_WRITTEN ? " writable" : "", wanted & RL_STRIDED ? " strided" : " C-contiguous", codes, object);
+                 wanted & RL_WRITTEN ? " writable" : "", wanted & RL_STRIDED ? " strided" : " C-contiguous", codes,
+                     object);
     return 0;
 }
 

@@ -3,9 +3,10 @@
 
 /*
  * Note [Pieces]
- *     A product is cut along its longer side into pieces of whole 16-row units, one per thread, but never so small that a piece
- *     falls under 10^6 multiplications: below that OpenBLAS takes other kernels, with other rounding, and the result would depend on
- *     the number of threads.  Above it the bits are the same however a product is cut (tests/kernels/test_blas.py).
+ *     A product is cut along its longer side into pieces of whole 16-row units, one per thread, but never so small that
+ *     a piece falls under 10^6 multiplications: below that OpenBLAS takes other kernels, with other rounding, and the
+ *     result would depend on the number of threads.  Above it the bits are the same however a product is cut
+ *     (tests/kernels/test_blas.py).
  */
 enum { UNIT = 16 };
 #define PIECE_WORK 1000000.
@@ -26,41 +27,49 @@ static void piece_bounds(long length, long pieces, long i, long *from, long *to)
 }
 
 /*
- * A batch of products with two batch dimensions, each with its own stride; `ta` and `tb` say that an operand lies transposed.
- * `bias` (n numbers) is added to every row while its piece is still in the cache.
+ * A batch of products with two batch dimensions, each with its own stride; `ta` and `tb` say that an operand lies
+ * transposed. `bias` (n numbers) is added to every row while its piece is still in the cache.
  */
-#define BATCHED_GEMM(T, NAME, GEMM)                                                                                                \
-    static void NAME(const T *a, const T *b, const T *bias, T *c, bool ta, bool tb, long m, long n, long k, long lda, long ldb,    \
-                     long ldc, long outer, long inner, const long *sa, const long *sb, const long *sc) {                           \
-        long pieces = outer * inner >= 4 * rl_threads() ? 1 : pieces_of(m, n, k), tasks = outer * inner * pieces;                  \
-        if (m == 0 || n == 0) return;                                                                                              \
-        _Pragma("omp parallel for schedule(dynamic, 1) num_threads(rl_threads()) if (tasks > 1 && (double)m * n * k * outer * inner > 3e5)") \
-        for (long task = 0; task < tasks; task++) {                                                                                \
-            long item = task / pieces, from, to, o = item / inner, i = item % inner;                                               \
-            const T *pa = a + o * sa[0] + i * sa[1], *pb = b + o * sb[0] + i * sb[1];                                              \
-            T *pc = c + o * sc[0] + i * sc[1];                                                                                     \
-            piece_bounds(m > n ? m : n, pieces, task % pieces, &from, &to);                                                        \
-            bool by_rows = m > n;                                                                                                  \
-            long rows = by_rows ? to - from : m, columns = by_rows ? n : to - from;                                                \
-            if (by_rows) { pa += ta ? from : from * lda; pc += from * ldc; }                                                       \
-            else { pb += tb ? from * ldb : from; pc += from; }                                                                     \
-            GEMM(ta, tb, rows, columns, k, pa, lda, pb, ldb, 0, pc, ldc);                                                          \
-            if (!bias) continue;                                                                                                   \
-            const T *piece_bias = bias + (by_rows ? 0 : from);                                                                     \
-            for (long r = 0; r < rows; r++)                                                                                        \
-                SIMD for (long j = 0; j < columns; j++) pc[r * ldc + j] += piece_bias[j];                                          \
-        }                                                                                                                          \
+#define BATCHED_GEMM(T, NAME, GEMM)                                                                                   \
+    static void NAME(const T *a, const T *b, const T *bias, T *c, bool ta, bool tb, long m, long n, long k, long lda, \
+                     long ldb, long ldc, long outer, long inner, const long *sa, const long *sb, const long *sc) {    \
+        bool many = outer * inner >= 4 * rl_threads();                                                                \
+        long pieces = many ? 1 : pieces_of(m, n, k), tasks = outer * inner * pieces;                                  \
+        bool shared = tasks > 1 && (double)m * n * k * outer * inner > 3e5;                                           \
+        if (m == 0 || n == 0) return;                                                                                 \
+        _Pragma("omp parallel for schedule(dynamic, 1) num_threads(rl_threads()) if (shared)")                        \
+        for (long task = 0; task < tasks; task++) {                                                                   \
+            long item = task / pieces, from, to, o = item / inner, i = item % inner;                                  \
+            const T *pa = a + o * sa[0] + i * sa[1], *pb = b + o * sb[0] + i * sb[1];                                 \
+            T *pc = c + o * sc[0] + i * sc[1];                                                                        \
+            piece_bounds(m > n ? m : n, pieces, task % pieces, &from, &to);                                           \
+            bool by_rows = m > n;                                                                                     \
+            long rows = by_rows ? to - from : m, columns = by_rows ? n : to - from;                                   \
+            if (by_rows) { pa += ta ? from : from * lda; pc += from * ldc; }                                          \
+            else { pb += tb ? from * ldb : from; pc += from; }                                                        \
+            GEMM(ta, tb, rows, columns, k, pa, lda, pb, ldb, 0, pc, ldc);                                             \
+            if (!bias) continue;                                                                                      \
+            const T *piece_bias = bias + (by_rows ? 0 : from);                                                        \
+            for (long r = 0; r < rows; r++)                                                                           \
+                SIMD for (long j = 0; j < columns; j++) pc[r * ldc + j] += piece_bias[j];                             \
+        }                                                                                                             \
     }
 
 BATCHED_GEMM(float, batched_f32, sgemm)
 BATCHED_GEMM(double, batched_f64, dgemm)
 
-EXPORT void gemm_f32(STRIDED const float *a, STRIDED const float *b, STRIDED float *c, long ta, long tb, long m, long n, long k, long lda, long ldb, long ldc, long outer, long inner, long sa0, long sa1, long sb0, long sb1, long sc0, long sc1) {
-    batched_f32(a, b, 0, c, ta, tb, m, n, k, lda, ldb, ldc, outer, inner, (long[]){sa0, sa1}, (long[]){sb0, sb1}, (long[]){sc0, sc1});
+EXPORT void gemm_f32(STRIDED const float *a, STRIDED const float *b, STRIDED float *c, long ta, long tb, long m,
+    long n, long k, long lda, long ldb, long ldc, long outer, long inner, long sa0, long sa1, long sb0, long sb1,
+    long sc0, long sc1) {
+    batched_f32(a, b, 0, c, ta, tb, m, n, k, lda, ldb, ldc, outer, inner, (long[]){sa0, sa1}, (long[]){sb0, sb1},
+        (long[]){sc0, sc1});
 }
 
-EXPORT void gemm_f64(STRIDED const double *a, STRIDED const double *b, STRIDED double *c, long ta, long tb, long m, long n, long k, long lda, long ldb, long ldc, long outer, long inner, long sa0, long sa1, long sb0, long sb1, long sc0, long sc1) {
-    batched_f64(a, b, 0, c, ta, tb, m, n, k, lda, ldb, ldc, outer, inner, (long[]){sa0, sa1}, (long[]){sb0, sb1}, (long[]){sc0, sc1});
+EXPORT void gemm_f64(STRIDED const double *a, STRIDED const double *b, STRIDED double *c, long ta, long tb, long m,
+    long n, long k, long lda, long ldb, long ldc, long outer, long inner, long sa0, long sa1, long sb0, long sb1,
+    long sc0, long sc1) {
+    batched_f64(a, b, 0, c, ta, tb, m, n, k, lda, ldb, ldc, outer, inner, (long[]){sa0, sa1}, (long[]){sb0, sb1},
+        (long[]){sc0, sc1});
 }
 
 static const long NO_BATCH[2];

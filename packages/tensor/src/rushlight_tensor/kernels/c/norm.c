@@ -16,7 +16,8 @@ static void add_blocks(const float *partial, long blocks, long stride, float *ou
 }
 
 /* y = (x - mean) * rstd * w + b, row by row; w and b may be missing. */
-EXPORT void layer_norm(const float *x, OPTIONAL const float *w, OPTIONAL const float *b, float *y, float *mean, float *rstd, long rows, long n, double eps) {
+EXPORT void layer_norm(const float *x, OPTIONAL const float *w, OPTIONAL const float *b, float *y, float *mean,
+    float *rstd, long rows, long n, double eps) {
     PARALLEL_FOR(rows * n)
     for (long r = 0; r < rows; r++) {
         const float *xr = x + r * n;
@@ -34,7 +35,8 @@ EXPORT void layer_norm(const float *x, OPTIONAL const float *w, OPTIONAL const f
 }
 
 /* dw and db (may be missing, as w) are sums over the rows; dx needs two sums over each row. */
-EXPORT void layer_norm_backward(const float *g, const float *x, OPTIONAL const float *w, const float *mean, const float *rstd, OPTIONAL float *dx, OPTIONAL float *dw, OPTIONAL float *db, long rows, long n) {
+EXPORT void layer_norm_backward(const float *g, const float *x, OPTIONAL const float *w, const float *mean,
+    const float *rstd, OPTIONAL float *dx, OPTIONAL float *dw, OPTIONAL float *db, long rows, long n) {
     long per_block = block_rows(rows), blocks = (rows + per_block - 1) / per_block;
     float *partial = dw || db ? calloc(blocks * 2 * n, sizeof *partial) : 0;
     PARALLEL_FOR(rows * n)
@@ -75,7 +77,8 @@ EXPORT void rms_norm(const float *x, OPTIONAL const float *w, float *y, float *r
     }
 }
 
-EXPORT void rms_norm_backward(const float *g, const float *x, OPTIONAL const float *w, const float *rstd, OPTIONAL float *dx, OPTIONAL float *dw, long rows, long n) {
+EXPORT void rms_norm_backward(const float *g, const float *x, OPTIONAL const float *w, const float *rstd,
+    OPTIONAL float *dx, OPTIONAL float *dw, long rows, long n) {
     long per_block = block_rows(rows), blocks = (rows + per_block - 1) / per_block;
     float *partial = dw ? calloc(blocks * n, sizeof *partial) : 0;
     PARALLEL_FOR(rows * n)

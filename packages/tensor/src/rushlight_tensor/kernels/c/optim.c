@@ -2,8 +2,8 @@
 #include "rushlight.h"
 
 /*
- * A list of arrays is cut into chunks of at most CHUNK elements.  The chunks are what threads share, and in the norm each chunk is one
- * partial sum, so the result does not depend on the number of threads.
+ * A list of arrays is cut into chunks of at most CHUNK elements.  The chunks are what threads share, and in the norm
+ * each chunk is one partial sum, so the result does not depend on the number of threads.
  */
 enum { CHUNK = 16384 };
 
@@ -37,10 +37,13 @@ static chunk *cut(const int64_t *sizes, long arrays, long *count, long *total) {
     }
 
 /*
- * Adam (Kingma and Ba, 2015) and, with `decoupled`, AdamW (Loshchilov and Hutter, 2019), element by element in the order of PyTorch's
- * single-tensor code.  `step_size` and `root_correction` hold one number per array: lr / (1 - beta1^t) and sqrt(1 - beta2^t).
+ * Adam (Kingma and Ba, 2015) and, with `decoupled`, AdamW (Loshchilov and Hutter, 2019), element by element in the
+ * order of PyTorch's single-tensor code.  `step_size` and `root_correction` hold one number per array: lr / (1 -
+ * beta1^t) and sqrt(1 - beta2^t).
  */
-EXPORT void adam(float *const *params, const float *const *grads, float *const *means, float *const *squares, const int64_t *sizes, const double *step_sizes, const double *root_corrections, long arrays, double lr, double beta1, double beta2, double eps, double weight_decay, long decoupled, long maximize)
+EXPORT void adam(float *const *params, const float *const *grads, float *const *means, float *const *squares,
+    const int64_t *sizes, const double *step_sizes, const double *root_corrections, long arrays, double lr,
+    double beta1, double beta2, double eps, double weight_decay, long decoupled, long maximize)
 EACH_CHUNK(
     float *p = params[array] + from; float *m = means[array] + from; float *v = squares[array] + from;
     const float *g = grads[array] + from;
@@ -56,8 +59,13 @@ EACH_CHUNK(
         p[i] = pi - step * (mi / (sqrtf(vi) / root + tiny));
     })
 
-/* SGD with momentum (Sutskever et al., 2013); `buffers` is an empty list without momentum, `first` makes the buffers from the gradients. */
-EXPORT void sgd(float *const *params, const float *const *grads, float *const *buffers, const int64_t *sizes, long arrays, double lr, double momentum, double dampening, double weight_decay, long nesterov, long first, long maximize)
+/*
+ * SGD with momentum (Sutskever et al., 2013); `buffers` is an empty list without momentum, `first` makes the buffers
+ * from the gradients.
+ */
+EXPORT void sgd(float *const *params, const float *const *grads, float *const *buffers, const int64_t *sizes,
+    long arrays, double lr, double momentum, double dampening, double weight_decay, long nesterov, long first,
+    long maximize)
 EACH_CHUNK(
     float *p = params[array] + from; float *m = momentum != 0 ? buffers[array] + from : 0;
     const float *g = grads[array] + from;

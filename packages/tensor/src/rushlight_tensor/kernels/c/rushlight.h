@@ -20,32 +20,34 @@ INLINE int rl_threads(void) { return (int)rl_state[0]; }
 
 /*
  * Note [One pool]
- *     Loops are split over OpenMP's threads only, and BLAS runs on one thread inside them: two pools whose idle threads spin
- *     slow each other down by 10x and more.
+ *     Loops are split over OpenMP's threads only, and BLAS runs on one thread inside them: two pools whose idle threads
+ *     spin slow each other down by 10x and more.
  *
  * Note [Same bits]
- *     Work is cut by shape, never by the number of threads or by an address, and partial sums are added in a fixed order.
- *     So a kernel's result depends on its input alone: on 1, 2 or 64 threads, at any alignment.
+ *     Work is cut by shape, never by the number of threads or by an address, and partial sums are added in a fixed
+ *     order. So a kernel's result depends on its input alone: on 1, 2 or 64 threads, at any alignment.
  */
 #define RL_PRAGMA(text) _Pragma(#text)
 /* A loop over independent rows; `work` is the total number of elements, small loops stay on the calling thread. */
 #define PARALLEL_FOR(work) RL_PRAGMA(omp parallel for schedule(static) num_threads(rl_threads()) if ((work) > 16384))
-/* A loop over blocks of unequal cost. */
-#define PARALLEL_BLOCKS(work) RL_PRAGMA(omp parallel for schedule(dynamic, 1) num_threads(rl_threads()) if ((work) > 16384))
 /* A sum in the order that vector registers give; NaN and infinity pass through it unharmed. */
 #define SIMD_SUM(...) RL_PRAGMA(omp simd reduction(+ : __VA_ARGS__))
 #define SIMD_MAX(...) RL_PRAGMA(omp simd reduction(max : __VA_ARGS__))
 #define SIMD RL_PRAGMA(omp simd)
 
-typedef void (*rl_sgemm)(int, int, int, int64_t, int64_t, int64_t, float, const float *, int64_t, const float *, int64_t, float, float *, int64_t);
-typedef void (*rl_dgemm)(int, int, int, int64_t, int64_t, int64_t, double, const double *, int64_t, const double *, int64_t, double, double *, int64_t);
+typedef void (*rl_sgemm)(int, int, int, int64_t, int64_t, int64_t, float, const float *, int64_t, const float *,
+    int64_t, float, float *, int64_t);
+typedef void (*rl_dgemm)(int, int, int, int64_t, int64_t, int64_t, double, const double *, int64_t, const double *,
+    int64_t, double, double *, int64_t);
 
 /* C = op(A) op(B) + beta C on the calling thread, row-major; `ta`, `tb` say that an operand is stored transposed. */
-INLINE void sgemm(bool ta, bool tb, long m, long n, long k, const float *a, long lda, const float *b, long ldb, float beta, float *c, long ldc) {
+INLINE void sgemm(bool ta, bool tb, long m, long n, long k, const float *a, long lda, const float *b, long ldb,
+    float beta, float *c, long ldc) {
     ((rl_sgemm)rl_state[1])(101, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1.f, a, lda, b, ldb, beta, c, ldc);
 }
 
-INLINE void dgemm(bool ta, bool tb, long m, long n, long k, const double *a, long lda, const double *b, long ldb, double beta, double *c, long ldc) {
+INLINE void dgemm(bool ta, bool tb, long m, long n, long k, const double *a, long lda, const double *b, long ldb,
+    double beta, double *c, long ldc) {
     ((rl_dgemm)rl_state[2])(101, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1., a, lda, b, ldb, beta, c, ldc);
 }
 

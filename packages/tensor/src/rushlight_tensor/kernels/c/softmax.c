@@ -56,12 +56,14 @@ EXPORT void log_softmax_backward(const float *g, const float *y, float *dx, long
 }
 
 /*
- * Loss of each row against its class; 0 where the class is `ignore`.  `stats` keeps (max, log of the sum) of each row for the gradient:
- * as two numbers, because their sum would round away what the softmax needs when the logits are large.
+ * Loss of each row against its class; 0 where the class is `ignore`.  `stats` keeps (max, log of the sum) of each row
+ * for the gradient: as two numbers, because their sum would round away what the softmax needs when the logits are
+ * large.
  *     loss = (1 - smoothing) w[t] (lse - x[t]) + smoothing / n * sum_j w[j] (lse - x[j])
  * Returns the first row whose class does not exist, or -1.
  */
-EXPORT long cross_entropy(const float *x, const int64_t *target, OPTIONAL const float *w, float *loss, float *stats, long rows, long n, long ignore, double smoothing) {
+EXPORT long cross_entropy(const float *x, const int64_t *target, OPTIONAL const float *w, float *loss, float *stats,
+    long rows, long n, long ignore, double smoothing) {
     long wrong = rows;
     for (long r = 0; r < rows && wrong == rows; r++)
         if (target[r] != ignore && (target[r] < 0 || target[r] >= n)) wrong = r;
@@ -86,8 +88,12 @@ EXPORT long cross_entropy(const float *x, const int64_t *target, OPTIONAL const 
     return -1;
 }
 
-/* dx = g_r [ (softmax(x)_j) (sum of the class weights in the loss) - (class weights in the loss)_j ]; `g` has one number per row. */
-EXPORT void cross_entropy_backward(const float *g, const float *x, const int64_t *target, OPTIONAL const float *w, const float *stats, float *dx, long rows, long n, long ignore, double smoothing) {
+/*
+ * dx = g_r [ (softmax(x)_j) (sum of the class weights in the loss) - (class weights in the loss)_j ]; `g` has one
+ * number per row.
+ */
+EXPORT void cross_entropy_backward(const float *g, const float *x, const int64_t *target, OPTIONAL const float *w,
+    const float *stats, float *dx, long rows, long n, long ignore, double smoothing) {
     float each = (float)(smoothing / n), hit = (float)(1 - smoothing), smooth_total = (float)smoothing;
     if (w) {
         smooth_total = 0;
@@ -99,7 +105,8 @@ EXPORT void cross_entropy_backward(const float *g, const float *x, const int64_t
         float *out = dx + r * n, gr = g[r];
         long t = target[r];
         if (t == ignore) { memset(out, 0, n * sizeof *out); continue; }
-        float on_target = hit * (w ? w[t] : 1.f), total = (on_target + smooth_total) * gr, m = stats[2 * r], log_sum = stats[2 * r + 1];
+        float on_target = hit * (w ? w[t] : 1.f), total = (on_target + smooth_total) * gr, m = stats[2 * r],
+            log_sum = stats[2 * r + 1];
         SIMD for (long j = 0; j < n; j++) out[j] = vexp((xr[j] - m) - log_sum) * total;
         if (smoothing > 0) {
             if (w) { SIMD for (long j = 0; j < n; j++) out[j] -= gr * each * w[j]; }

@@ -2,8 +2,8 @@
  * Elementary functions without branches or calls, so that a loop over them becomes vector code.
  *
  * Errors, against the correctly rounded result (tests/kernels/test_activation.py): vexp 2 ulp, also where the result is
- * subnormal; vtanh 2 ulp; vsigmoid 3 ulp; verf and vnormal_cdf 2e-7 absolute.  NaN gives NaN, infinities their limits.  Polynomials: minimax fits on the
- * intervals named below.
+ * subnormal; vtanh 2 ulp; vsigmoid 3 ulp; verf and vnormal_cdf 2e-7 absolute.  NaN gives NaN, infinities their limits.
+ * Polynomials: minimax fits on the intervals named below.
  */
 #ifndef VMATH_H
 #define VMATH_H

@@ -1,0 +1,359 @@
+/*
+ * Two-dimensional convolution on NHWC float32: forward, input gradient, weight gradient.
+ *
+ * Note [Direct convolution]
+ *     A tile of pixels times a block of output channels is held in registers while all taps and input channels stream
+ *     by, so no patch matrix is ever written.  Weights are packed so that the block's channels lie side by side.  The
+ *     input rows of a task are copied once into a padded buffer, which removes every border case from the inner loop.
+ *     The weight gradient has the pixels as its long dimension and is left to BLAS, over patches of a few hundred
+ *     pixels at a time; so is the input gradient of a strided convolution.
+ */
+#include "rushlight.h"
+
+#if defined(__AVX512F__)
+enum { LANES = 16, PIXELS = 14 }; /* 28 accumulators, 2 weights and 1 input in 32 registers */
+#elif defined(__AVX__)
+enum { LANES = 8, PIXELS = 6 };
+#else
+enum { LANES = 4, PIXELS = 6 };
+#endif
+enum { CHANNELS = 2 * LANES, TASK_FLOATS = 65536, PATCH_FLOATS = 131072, MIN_PIXELS = 256, MAX_PARTIALS = 16,
+    SMALL_IMAGE = 64 };
+
+typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
+typedef float loose __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+
+/* In the order of conv.py's `_geometry`. */
+typedef struct {
+    int64_t n, h, w, c, oh, ow, k, kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups;
+} geometry;
+
+/* One tile: MR pixels, NV vectors of output channels; `columns` of them exist. */
+#define TILE(MR, NV)                                                                                                   \
+    static __attribute__((noinline)) void tile_##MR##_##NV(const float *const *x, const long *taps, long tap_count,    \
+                                                           long c, const float *w, const float *bias, float *y,        \
+                                                           long y_step, long columns) {                                \
+        vec sum[MR][NV];                                                                                               \
+        _Pragma("GCC unroll 16") for (int i = 0; i < MR; i++)                                                          \
+            _Pragma("GCC unroll 2") for (int v = 0; v < NV; v++) sum[i][v] = (vec){0};                                 \
+        for (long t = 0; t < tap_count; t++) {                                                                         \
+            const float *p[MR];                                                                                        \
+            _Pragma("GCC unroll 16") for (int i = 0; i < MR; i++) p[i] = x[i] + taps[t];                               \
+            for (long j = 0; j < c; j++, w += NV * LANES) {                                                            \
+                vec b[NV];                                                                                             \
+                _Pragma("GCC unroll 2") for (int v = 0; v < NV; v++) b[v] = *(const loose *)(w + v * LANES);           \
+                _Pragma("GCC unroll 16") for (int i = 0; i < MR; i++) {                                                \
+                    float a = p[i][j];                                                                                 \
+                    _Pragma("GCC unroll 2") for (int v = 0; v < NV; v++) sum[i][v] += a * b[v];                        \
+                }                                                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+        float line[NV * LANES];                                                                                        \
+        _Pragma("GCC unroll 16") for (int i = 0; i < MR; i++) {                                                        \
+            _Pragma("GCC unroll 2") for (int v = 0; v < NV; v++) *(loose *)(line + v * LANES) = sum[i][v];             \
+            for (long j = 0; j < columns; j++) y[i * y_step + j] = bias ? line[j] + bias[j] : line[j];                 \
+        }                                                                                                              \
+    }
+#define TILES(MR) TILE(MR, 1) TILE(MR, 2)
+typedef void (*tile)(const float *const *, const long *, long, long, const float *, const float *, float *, long, long);
+TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
+#if defined(__AVX512F__)
+TILES(8) TILES(11) TILES(14)
+static const tile NARROW[] = {0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1, tile_6_1, tile_8_1,
+    tile_8_1, tile_8_1, tile_11_1, tile_11_1, tile_11_1, tile_14_1};
+static const tile WIDE[] = {0, tile_1_2, tile_2_2, tile_3_2, tile_4_2, tile_5_2, tile_6_2, tile_6_2, tile_8_2,
+    tile_8_2, tile_8_2, tile_11_2, tile_11_2, tile_11_2, tile_14_2};
+static const long TILE_PIXELS[] = {0, 1, 2, 3, 4, 5, 6, 6, 8, 8, 8, 11, 11, 11, 14};
+#else
+static const tile NARROW[] = {0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1};
+static const tile WIDE[] = {0, tile_1_2, tile_2_2, tile_3_2, tile_4_2, tile_5_2, tile_6_2};
+static const long TILE_PIXELS[] = {0, 1, 2, 3, 4, 5, 6};
+#endif
+
+INLINE long smaller(long a, long b) { return a < b ? a : b; }
+INLINE long blocks_of(long channels) { return (channels + CHANNELS - 1) / CHANNELS; }
+/* The last block is packed half as wide when it holds no more than that. */
+INLINE long block_width(long channels, long block) { return channels - block * CHANNELS <= LANES ? LANES : CHANNELS; }
+
+/*
+ * Weights (K, C / groups, KH, KW) to [group][block][tap][input channel][CHANNELS], zeros where no output channel is.
+ * `backward` packs for the input gradient: inputs and outputs change places and the taps are reversed.
+ */
+static float *pack_weights(const float *w, const geometry *s, bool backward) {
+    long cg = s->c / s->groups, kg = s->k / s->groups, taps = s->kh * s->kw;
+    long in = backward ? kg : cg, out = backward ? cg : kg, blocks = blocks_of(out);
+    long in_step = backward ? cg * taps : taps, out_step = backward ? taps : cg * taps;
+    float *packed = aligned_alloc(64, (s->groups * blocks * taps * in * CHANNELS + 16) * sizeof(float));
+    PARALLEL_FOR(s->groups * blocks * taps * in * CHANNELS)
+    for (long task = 0; task < s->groups * blocks * taps; task++) {
+        long tap = task % taps, block = task / taps % blocks, group = task / taps / blocks;
+        long width = block_width(out, block), valid = smaller(width, out - block * CHANNELS);
+        const float *from = w + group * kg * cg * taps + block * CHANNELS * out_step + (backward ? taps - 1 - tap : tap);
+        float *to = packed + ((group * blocks + block) * taps * CHANNELS) * in + tap * in * width;
+        for (long i = 0; i < in; i++)
+            for (long j = 0; j < width; j++) to[i * width + j] = j < valid ? from[i * in_step + j * out_step] : 0;
+    }
+    return packed;
+}
+
+/* Rows `top`.. of an image, `rows` of them and `width` pixels from `left` on; zeros outside of the image. */
+static void copy_padded(const float *image, float *to, long h, long w, long c, long top, long left, long rows,
+    long width) {
+    long from = left < 0 ? -left : 0, until = smaller(width, w - left);
+    for (long r = 0; r < rows; r++, to += width * c) {
+        if (top + r < 0 || top + r >= h || until <= from) { memset(to, 0, width * c * sizeof *to); continue; }
+        memset(to, 0, from * c * sizeof *to);
+        memcpy(to + from * c, image + ((top + r) * w + left + from) * c, (until - from) * c * sizeof *to);
+        memset(to + until * c, 0, (width - until) * c * sizeof *to);
+    }
+}
+
+/* How many output rows a task takes, so that its input rows stay in the second-level cache. */
+static long task_rows(const geometry *s, long budget) {
+    long row_floats = ((s->ow - 1) * s->stride_w + (s->kw - 1) * s->dilation_w + 1) * s->c;
+    long rows = (budget / row_floats - (s->kh - 1) * s->dilation_h - 1) / s->stride_h + 1;
+    return rows < 1 ? 1 : smaller(rows, s->oh);
+}
+
+/* All tiles of one task and one group: `pixels` output pixels in a row of memory. */
+static void convolve_pixels(const float *x, const long *offsets, long pixels, const long *taps, long tap_count,
+    long in, const float *packed, const float *bias, float *y, long out, long y_step) {
+    for (long block = 0; block < blocks_of(out); block++) {
+        long width = block_width(out, block), columns = smaller(width, out - block * CHANNELS);
+        const float *w = packed + block * tap_count * in * CHANNELS, *b = bias ? bias + block * CHANNELS : 0;
+        const tile *tiles = width == LANES ? NARROW : WIDE;
+        for (long p = 0, step; p < pixels; p += step) {
+            const float *at[PIXELS];
+            long left = pixels - p; /* two even tiles at the end rather than a full one and a rest */
+            step = TILE_PIXELS[left >= 2 * PIXELS || left <= PIXELS ? smaller(PIXELS, left) : (left + 1) / 2];
+            for (long i = 0; i < step; i++) at[i] = x + offsets[p + i];
+            tiles[step](at, taps, tap_count, in, w, b, y + p * y_step + block * CHANNELS, y_step, columns);
+        }
+    }
+}
+
+static void convolve(const float *x, const float *packed, const float *bias, float *y, const geometry *s) {
+    long rows_per_task = task_rows(s, TASK_FLOATS), tasks_per_image = (s->oh + rows_per_task - 1) / rows_per_task;
+    long in = s->c / s->groups, out = s->k / s->groups, tap_count = s->kh * s->kw;
+    long width = (s->ow - 1) * s->stride_w + (s->kw - 1) * s->dilation_w + 1, row = width * s->c;
+    long in_rows = (rows_per_task - 1) * s->stride_h + (s->kh - 1) * s->dilation_h + 1;
+    /* Several small images make one task, so that weights from the cache serve more pixels. */
+    long together = tasks_per_image > 1 ? 1 : smaller(s->n, 1 + SMALL_IMAGE / (s->oh * s->ow));
+    long taps[tap_count], work = s->n * s->oh * s->ow * s->k * in * tap_count, pixels = rows_per_task * s->ow;
+    for (long t = 0; t < tap_count; t++) taps[t] = t / s->kw * s->dilation_h * row + t % s->kw * s->dilation_w * s->c;
+    _Pragma("omp parallel num_threads(rl_threads()) if (work > 200000)")
+    {
+        float *padded = malloc((together * in_rows * row + 1) * sizeof *padded);
+        long *offsets = malloc((together * pixels + 1) * sizeof *offsets);
+        for (long p = 0; p < together * pixels; p++)
+            offsets[p] = p / pixels * in_rows * row + p % pixels / s->ow * s->stride_h * row + p % s->ow * s->stride_w * s->c;
+        _Pragma("omp for schedule(dynamic, 1)")
+        for (long task = 0; task < (s->n + together - 1) / together * tasks_per_image; task++) {
+            long image = task / tasks_per_image * together, top = task % tasks_per_image * rows_per_task;
+            long images = smaller(together, s->n - image), rows = smaller(rows_per_task, s->oh - top);
+            long rows_in = (rows - 1) * s->stride_h + (s->kh - 1) * s->dilation_h + 1;
+            for (long i = 0; i < images; i++)
+                copy_padded(x + (image + i) * s->h * s->w * s->c, padded + i * in_rows * row, s->h, s->w, s->c,
+                            top * s->stride_h - s->pad_h, -s->pad_w, rows_in, width);
+            for (long g = 0; g < s->groups; g++)
+                convolve_pixels(padded + g * in, offsets, images * rows * s->ow, taps, tap_count, in,
+                                packed + g * blocks_of(out) * tap_count * in * CHANNELS, bias ? bias + g * out : 0,
+                                y + ((image * s->oh + top) * s->ow) * s->k + g * out, out, s->k);
+        }
+        free(padded);
+        free(offsets);
+    }
+}
+
+EXPORT void conv2d(const float *x, const float *w, OPTIONAL const float *bias, float *y, const int64_t *shape) {
+    const geometry *s = (const geometry *)shape;
+    float *packed = pack_weights(w, s, false);
+    convolve(x, packed, bias, y, s);
+    free(packed);
+}
+
+/* Stride 1: the gradient is a convolution of g with the reversed weights, whose inputs and outputs change places. */
+static void input_gradient_unit_stride(const float *g, const float *w, float *dx, const geometry *s) {
+    geometry back = *s;
+    back.h = s->oh, back.w = s->ow, back.c = s->k, back.oh = s->h, back.ow = s->w, back.k = s->c;
+    back.pad_h = (s->kh - 1) * s->dilation_h - s->pad_h;
+    back.pad_w = (s->kw - 1) * s->dilation_w - s->pad_w;
+    float *packed = pack_weights(w, s, true);
+    convolve(g, packed, 0, dx, &back);
+    free(packed);
+}
+
+/*
+ * Any stride: products of g with the weights are patches; each is added where it was taken from.  One task is one
+ * image.
+ */
+static void input_gradient_strided(const float *g, const float *w, float *dx, const geometry *s) {
+    long in = s->c / s->groups, out = s->k / s->groups, taps = s->kh * s->kw, patch = taps * in;
+    float *matrix = malloc((s->k * patch + 1) * sizeof *matrix); /* (K, taps, input channels) */
+    for (long i = 0; i < s->k; i++)
+        for (long j = 0; j < in; j++)
+            for (long t = 0; t < taps; t++) matrix[(i * taps + t) * in + j] = w[(i * in + j) * taps + t];
+    _Pragma("omp parallel num_threads(rl_threads())")
+    {
+        float *patches = malloc((s->ow * patch + 1) * sizeof *patches);
+        _Pragma("omp for schedule(dynamic, 1)")
+        for (long image = 0; image < s->n; image++) {
+            float *d = dx + image * s->h * s->w * s->c;
+            memset(d, 0, s->h * s->w * s->c * sizeof *d);
+            for (long task = 0; task < s->groups * s->oh; task++) {
+                long group = task / s->oh, oy = task % s->oh;
+                const float *gr = g + ((image * s->oh + oy) * s->ow) * s->k + group * out;
+                sgemm(false, false, s->ow, patch, out, gr, s->k, matrix + group * out * patch, patch, 0, patches,
+                    patch);
+                for (long ox = 0; ox < s->ow; ox++)
+                    for (long t = 0; t < taps; t++) {
+                        long iy = oy * s->stride_h - s->pad_h + t / s->kw * s->dilation_h;
+                        long ix = ox * s->stride_w - s->pad_w + t % s->kw * s->dilation_w;
+                        if (iy < 0 || iy >= s->h || ix < 0 || ix >= s->w) continue;
+                        float *to = d + (iy * s->w + ix) * s->c + group * in;
+                        const float *from = patches + ox * patch + t * in;
+                        SIMD for (long j = 0; j < in; j++) to[j] += from[j];
+                    }
+            }
+        }
+        free(patches);
+    }
+    free(matrix);
+}
+
+EXPORT void conv2d_grad_input(const float *g, const float *w, float *dx, const int64_t *shape) {
+    const geometry *s = (const geometry *)shape;
+    if (s->stride_h == 1 && s->stride_w == 1) input_gradient_unit_stride(g, w, dx, s);
+    else input_gradient_strided(g, w, dx, s);
+}
+
+/*
+ * `count` rows of taps from row `ky` on, of all output pixels in `rows` rows, one group: (rows * OW, count * KW * in).
+ */
+static void copy_patches(const float *padded, float *to, const geometry *s, long rows, long width, long in, long ky,
+    long count) {
+    for (long p = 0; p < rows * s->ow; p++)
+        for (long y = ky; y < ky + count; y++) {
+            const float *row = padded + ((p / s->ow * s->stride_h + y * s->dilation_h) * width + p % s->ow * s->stride_w) * s->c;
+            if (in == s->c && s->dilation_w == 1) {
+                for (long i = 0; i < s->kw * in; i++) to[i] = row[i];
+                to += s->kw * in;
+            } else
+                for (long kx = 0; kx < s->kw; kx++, to += in) memcpy(to, row + kx * s->dilation_w * s->c,
+                    in * sizeof *to);
+        }
+}
+
+/*
+ * sums (patch, out) += patches (pixels, patch)^T g (pixels, out); BLAS is slow where the patch is tiny and the pixels
+ * many.
+ */
+static void add_products(const float *patches, long patch, const float *g, long out, long g_step, long pixels,
+    float *sums, float *scratch) {
+    if (patch > 2 * PIXELS) {
+        sgemm(true, false, patch, out, pixels, patches, patch, g, g_step, 1, sums, out);
+        return;
+    }
+    float *turned = scratch, *packed = turned + patch * pixels, *product = packed + pixels * blocks_of(out) * CHANNELS;
+    long offsets[2 * PIXELS], no_tap = 0;
+    for (long i = 0; i < patch; i++) {
+        offsets[i] = i * pixels;
+        for (long p = 0; p < pixels; p++) turned[i * pixels + p] = patches[p * patch + i];
+    }
+    for (long block = 0; block < blocks_of(out); block++) {
+        long columns = block_width(out, block), valid = smaller(columns, out - block * CHANNELS);
+        float *to = packed + block * pixels * CHANNELS;
+        for (long p = 0; p < pixels; p++)
+            for (long j = 0; j < columns;
+                j++) to[p * columns + j] = j < valid ? g[p * g_step + block * CHANNELS + j] : 0;
+    }
+    convolve_pixels(turned, offsets, patch, &no_tap, 1, pixels, packed, 0, product, out, out);
+    SIMD for (long i = 0; i < patch * out; i++) sums[i] += product[i];
+}
+
+/*
+ * Sum of the partial gradients [part][band][group][tap][input][output] into (K, C / groups, KH, KW), in the order of
+ * the parts.
+ */
+static void add_partials(const float *partials, long parts, long bands, float *dw, const geometry *s) {
+    long in = s->c / s->groups, out = s->k / s->groups, taps = s->kh * s->kw / bands, size = s->k * in * taps * bands;
+    PARALLEL_FOR(size * parts)
+    for (long row = 0; row < size / out; row++) {
+        long j = row % in, tap = row / in % taps, group = row / in / taps % s->groups,
+            band = row / in / taps / s->groups;
+        for (long i = 0; i < out; i++) {
+            float sum = 0;
+            for (long p = 0; p < parts; p++) sum += partials[p * size + row * out + i];
+            dw[((group * out + i) * in + j) * taps * bands + band * taps + tap] = sum;
+        }
+    }
+}
+
+/*
+ * A task is one band of taps (a row of them, or all where they are few) over one part of the images.  How many parts
+ * there are depends on the shape only: enough pixels in each for an efficient product, and all partial sums under 64
+ * MiB.
+ */
+EXPORT void conv2d_grad_weight(const float *g, const float *x, float *dw, const int64_t *shape) {
+    const geometry *s = (const geometry *)shape;
+    long in = s->c / s->groups, out = s->k / s->groups, bands = s->kh * s->kw * in > 2 * PIXELS ? s->kh : 1,
+        band_rows = s->kh / bands;
+    long patch = band_rows * s->kw * in, slice = s->groups * patch * out, size = bands * slice;
+    long width = (s->ow - 1) * s->stride_w + (s->kw - 1) * s->dilation_w + 1, row_patches = s->ow * patch * s->groups;
+    long by_cache = PATCH_FLOATS / (patch * s->groups), wanted = by_cache > MIN_PIXELS ? by_cache : MIN_PIXELS;
+    long capacity_rows = (wanted + s->ow - 1) / s->ow, step_rows = smaller(capacity_rows, task_rows(s, TASK_FLOATS));
+    long capacity = capacity_rows * s->ow, in_rows = (step_rows - 1) * s->stride_h + (s->kh - 1) * s->dilation_h + 1;
+    long by_pixels = s->n * s->oh * s->ow / MIN_PIXELS + 1, by_memory = (1 << 24) / size + 1;
+    long parts = smaller(smaller(s->n, MAX_PARTIALS), smaller(by_pixels, by_memory));
+    float *partials = calloc(parts * size, sizeof *partials);
+    _Pragma("omp parallel num_threads(rl_threads()) if (s->n * s->oh * s->ow * size > 200000)")
+    {
+        float *padded = malloc((in_rows * width * s->c + 1) * sizeof *padded);
+        float *patches = malloc((capacity_rows * row_patches + 1) * sizeof *patches);
+        float *scratch = malloc((capacity * (2 * PIXELS + blocks_of(out) * CHANNELS) + 2 * PIXELS * out + 1) * sizeof *scratch);
+        _Pragma("omp for schedule(dynamic, 1)")
+        for (long task = 0; task < parts * bands; task++) {
+            long band = task % bands, part = task / bands, filled = 0, first = s->n * part / parts,
+                last = s->n * (part + 1) / parts;
+            long end = last * s->oh; /* output rows are numbered through all images */
+            for (long row = first * s->oh, rows; row < end; row += rows) {
+                long top = row % s->oh;
+                rows = smaller(smaller(step_rows, s->oh - top), capacity_rows - filled);
+                copy_padded(x + row / s->oh * s->h * s->w * s->c, padded, s->h, s->w, s->c,
+                    top * s->stride_h - s->pad_h, -s->pad_w,
+                            (rows - 1) * s->stride_h + (s->kh - 1) * s->dilation_h + 1, width);
+                for (long group = 0; group < s->groups; group++)
+                    copy_patches(padded + group * in, patches + (group * capacity + filled * s->ow) * patch, s, rows,
+                        width, in, band * band_rows, band_rows);
+                filled += rows;
+                if (filled < capacity_rows && row + rows < end) continue;
+                for (long group = 0; group < s->groups; group++)
+                    add_products(patches + group * capacity * patch, patch,
+                        g + (row + rows - filled) * s->ow * s->k + group * out,
+                                 out, s->k, filled * s->ow,
+                                     partials + part * size + band * slice + group * patch * out, scratch);
+                filled = 0;
+            }
+        }
+        free(padded);
+        free(patches);
+        free(scratch);
+    }
+    add_partials(partials, parts, bands, dw, s);
+    free(partials);
+}
+
+/* (N, C, P) to (N, P, C), in blocks that fit the first-level cache. */
+EXPORT void swap_channels(const float *x, float *y, long n, long c, long p) {
+    enum { BLOCK = 32 };
+    PARALLEL_FOR(n * c * p)
+    for (long task = 0; task < n * ((p + BLOCK - 1) / BLOCK); task++) {
+        long image = task / ((p + BLOCK - 1) / BLOCK), from = task % ((p + BLOCK - 1) / BLOCK) * BLOCK,
+            to = smaller(p, from + BLOCK);
+        const float *src = x + image * c * p;
+        float *dst = y + image * c * p;
+        for (long block = 0; block < c; block += BLOCK)
+            for (long i = from; i < to; i++)
+                for (long j = block; j < smaller(c, block + BLOCK); j++) dst[i * c + j] = src[j * p + i];
+    }
+}

@@ -1,0 +1,137 @@
+"""Attention and optimizer kernels: float32 against the NumPy text in double precision."""
+
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from rushlight_tensor.kernels.attention import attention, attention_backward
+from rushlight_tensor.kernels.optim import adam_step, scale, sgd_step, sum_of_squares
+from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
+
+rng = np.random.default_rng(2)
+
+
+def heads(b, h, t, d, split):
+    """(B, H, T, D), optionally as the view that splitting (B, T, H * D) gives."""
+    shape = (b, t, h, d) if split else (b, h, t, d)
+    x = rng.standard_normal(shape).astype(np.float32)
+    return x.transpose(0, 2, 1, 3) if split else x
+
+
+SIZES = [
+    (2, 3, 64, 64, 16, 16),
+    (1, 2, 130, 130, 8, 8),
+    (2, 1, 70, 100, 16, 24),
+    (2, 1, 100, 30, 16, 24),
+    (1, 1, 1, 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("split", [False, True])
+def test_attention_and_its_gradients(size, causal, split):
+    b, h, t, s, d, e = size
+    q, k, v, g = heads(b, h, t, d, split), heads(b, h, s, d, split), heads(b, h, s, e, split), heads(b, h, t, e, split)
+    out, saved = attention(q, k, v, causal=causal)
+    double = [x.astype(np.float64) for x in (q, k, v)]
+    expected, expected_saved = attention(*double, causal=causal)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+    assert out.dtype == np.float32
+    gradients = attention_backward(g, q, k, v, saved, causal)
+    for got, wanted in zip(
+        gradients, attention_backward(g.astype(float), *double, expected_saved, causal), strict=True
+    ):
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["bool", "added"])
+def test_attention_with_a_mask(kind):
+    q, k, v = heads(2, 3, 5, 4, True), heads(2, 3, 6, 4, True), heads(2, 3, 6, 4, True)
+    seen = rng.random((5, 6)) < 0.7
+    seen[:, 0] = True
+    mask = seen if kind == "bool" else np.where(seen, 0, -np.inf).astype(np.float32)
+    scores = np.where(seen, q @ k.swapaxes(-1, -2) / 2, -np.inf)
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    out, saved = attention(q, k, v, mask)
+    np.testing.assert_allclose(out, p @ v, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        attention_backward(out, q, k, v, saved)[2], p.swapaxes(-1, -2) @ out, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_merging_the_heads_of_a_split_array_copies_nothing():
+    q = heads(2, 4, 32, 8, True)
+    out, _ = attention(q, q, q)
+    merged = out.transpose(0, 2, 1, 3).reshape(2, 32, 32)
+    assert np.shares_memory(merged, out) or not merged.base.flags.owndata or out.flags.c_contiguous
+
+
+SHAPES = [(3,), (70, 50), (1, 1), (0,), (200, 200)]
+
+
+def arrays(dtype=np.float32):
+    generator = np.random.default_rng(3)
+    return [generator.standard_normal(shape).astype(dtype) for shape in SHAPES]
+
+
+def adam_state(dtype):
+    p, g = arrays(dtype), [x * 2 for x in arrays(dtype)]
+    return p, g, [np.zeros_like(x) for x in p], [np.zeros_like(x) for x in p]
+
+
+@pytest.mark.parametrize("decoupled", [True, False])
+@pytest.mark.parametrize("maximize", [True, False])
+def test_adam(decoupled, maximize):
+    options = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "maximize": maximize}
+    options["decoupled"] = decoupled
+    single, double = adam_state(np.float32), adam_state(np.float64)
+    for step in range(1, 4):
+        steps = [step, step + 1, step, step, step]
+        for state in (single, double):
+            adam_step(*state, steps, **options)
+    for got, wanted in zip(chain(*single), chain(*double), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_adam_takes_mixed_layouts_and_dtypes_in_one_list():
+    p = [np.ones((4, 6), np.float32), np.ones((6, 4), np.float32).T, np.ones((4, 6))]
+    g = [np.full_like(x, 0.5) for x in p]
+    means, squares = ([np.zeros_like(x) for x in p] for _ in range(2))
+    adam_step(p, g, means, squares, [1, 1, 1], lr=0.1, beta1=0.9, beta2=0.999, eps=0, weight_decay=0, decoupled=True)
+    for x in p:
+        np.testing.assert_allclose(x, 0.9, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {"momentum": 0.5, "dampening": 0.5, "maximize": True}],
+)
+def test_sgd(options):
+    results = []
+    for dtype in (np.float32, np.float64):
+        p, g = arrays(dtype), [x * 2 for x in arrays(dtype)]
+        buffers = [np.full_like(x, np.nan) for x in p] if options else []
+        for step in range(3):
+            sgd_step(p, g, buffers, lr=0.1, weight_decay=0.01, first=step == 0, **options)
+        results.append(p + buffers)
+    for got, wanted in zip(*results, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_norm_and_scale_on_any_number_of_threads():
+    xs, before, results = arrays(), get_num_threads(), set()
+    try:
+        for threads in (1, 2, 3):
+            set_num_threads(threads)
+            results.add(sum_of_squares(xs))
+    finally:
+        set_num_threads(before)
+    assert len(results) == 1
+    assert results.pop() == pytest.approx(sum(float((x.astype(float) ** 2).sum()) for x in xs), rel=1e-6)
+    scale(xs, 0.5)
+    for got, original in zip(xs, arrays(), strict=True):
+        np.testing.assert_array_equal(got, original * np.float32(0.5))
+    assert sum_of_squares([]) == 0

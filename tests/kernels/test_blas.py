@@ -1,0 +1,97 @@
+"""Matrix products: every layout against np.matmul in double precision, and the same bits on any number of threads."""
+
+import numpy as np
+import pytest
+
+from rushlight_tensor.kernels.blas import gemm
+from rushlight_tensor.kernels.linear import linear, linear_backward
+from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
+
+rng = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return rng.standard_normal(shape)
+
+
+OPERANDS = {
+    "small": (normal(5, 7), normal(7, 3)),
+    "large": (normal(100, 90), normal(90, 50)),
+    "transposed": (normal(90, 100).T, normal(50, 90).T),
+    "every second row and column": (normal(200, 180)[::2, ::2], normal(90, 50)),
+    "reversed": (normal(100, 90)[::-1], normal(90, 50)[:, ::-1]),
+    "batch times matrix": (normal(6, 100, 70), normal(70, 50)),
+    "batch": (normal(6, 100, 70), normal(6, 70, 50)),
+    "matrix times batch": (normal(100, 70), normal(6, 70, 50)),
+    "two batch dimensions": (normal(3, 4, 64, 32), normal(3, 4, 64, 32).swapaxes(-1, -2)),
+    "heads of one array": (normal(3, 64, 4, 32).swapaxes(1, 2), normal(3, 64, 4, 32).transpose(0, 2, 3, 1)),
+    "three batch dimensions": (normal(2, 3, 4, 40, 30), normal(2, 3, 4, 30, 40)),
+    "broadcast batch": (normal(3, 1, 40, 90), normal(8, 90, 40)),
+    "broadcast rows": (np.broadcast_to(normal(1, 300), (300, 300)), normal(300, 20)),
+    "one row": (normal(1, 900), normal(900, 300)),
+    "one column": (normal(900, 300), normal(300, 1)),
+    "no rows": (normal(0, 5), normal(5, 3)),
+    "nothing to sum": (normal(5, 0), normal(0, 3)),
+    "vectors": (normal(1000), normal(1000)),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("name", OPERANDS)
+def test_product_is_that_of_matmul(name, dtype):
+    a, b = ((x * 10).round().astype(dtype) if dtype == np.int64 else x.astype(dtype) for x in OPERANDS[name])
+    a, b = (np.lib.stride_tricks.as_strided(copy, x.shape, copy.strides) for x, copy in ((a, a), (b, b)))
+    product = gemm(a, b)
+    assert product.dtype == dtype
+    tolerance = 1e-3 if dtype == np.float32 else 1e-9
+    np.testing.assert_allclose(product, np.matmul(a.astype(float), b.astype(float)), rtol=tolerance, atol=tolerance)
+
+
+def test_product_into_given_memory():
+    a, b = normal(80, 90).astype(np.float32), normal(90, 70).astype(np.float32)
+    out = np.zeros((80, 70), np.float32)
+    assert gemm(a, b, out=out) is out
+    np.testing.assert_array_equal(out, gemm(a, b))
+    wide = np.zeros((80, 140), np.float32)[:, ::2]
+    np.testing.assert_allclose(gemm(a, b, out=wide), out, rtol=1e-5, atol=1e-5)
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="mismatch"):
+        gemm(np.zeros((100, 90)), np.zeros((80, 100)))
+
+
+@pytest.mark.parametrize("shape", [(768, 384, 128), (768, 65, 128), (64, 784, 784), (129, 257, 1000), (17, 4000, 100)])
+def test_bits_do_not_depend_on_the_number_of_threads(shape):
+    m, n, k = shape
+    a, b, bias = normal(m, k).astype(np.float32), normal(n, k).astype(np.float32), np.ones(n, np.float32)
+    before, results = get_num_threads(), set()
+    try:
+        for threads in (1, 2, 3, 5):
+            set_num_threads(threads)
+            arrays = gemm(a, b.T), gemm(np.asfortranarray(a), b.T), linear(a, b, bias), *linear_backward(a @ b.T, a, b)
+            results.add(tuple(x.tobytes() for x in arrays))
+    finally:
+        set_num_threads(before)
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (200, 70, 90), (0, 4, 5), (1, 300, 200)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_linear_and_its_gradients(shape, dtype):
+    m, n, k = shape
+    x, w, b, g = (array.astype(dtype) for array in (normal(2, m, k), normal(n, k), normal(n), normal(2, m, n)))
+    tolerance = {"rtol": 1e-4, "atol": 1e-3} if dtype == np.float32 else {"rtol": 1e-10}
+    np.testing.assert_allclose(linear(x, w, b), x @ w.T + b, **tolerance)
+    np.testing.assert_allclose(linear(x, w), x @ w.T, **tolerance)
+    dx, dw, db = linear_backward(g, x, w)
+    np.testing.assert_allclose(dx, g @ w, **tolerance)
+    np.testing.assert_allclose(dw, g.reshape(-1, n).T @ x.reshape(-1, k), **tolerance)
+    np.testing.assert_allclose(db, g.reshape(-1, n).sum(0), **tolerance)
+    assert linear_backward(g, x, w, (False, False, False)) == (None, None, None)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "2"])
+def test_thread_count_must_be_a_positive_integer(count):
+    with pytest.raises(RuntimeError, match="expects a positive integer"):
+        set_num_threads(count)

@@ -1,0 +1,145 @@
+"""Convolution, pooling and batch norm: float32 against the NumPy text in double precision, in both memory orders."""
+
+import numpy as np
+import pytest
+
+from rushlight_tensor.kernels import batch_norm, pool
+from rushlight_tensor.kernels.conv import conv2d, conv2d_backward, conv2d_input_gradient
+from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
+
+rng = np.random.default_rng(4)
+
+
+def image(n, c, h, w, last=False):
+    x = rng.standard_normal((n, h, w, c)).astype(np.float32).transpose(0, 3, 1, 2)
+    return x if last else np.ascontiguousarray(x)
+
+
+def agree(single, double, tolerance=1e-5):
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, double, rtol=tolerance, atol=tolerance * max(1.0, np.abs(double).max(initial=0)))
+
+
+CONVOLUTIONS = {  # n, c, h, w, k, (kh, kw), stride, padding, dilation, groups
+    "3x3": (2, 3, 8, 8, 5, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    "strided, channels beyond one block": (2, 16, 9, 7, 33, (3, 3), (2, 2), (1, 1), (1, 1), 1),
+    "dilated, uneven": (3, 8, 12, 11, 24, (3, 2), (1, 2), (0, 1), (2, 1), 1),
+    "groups": (2, 12, 10, 10, 18, (3, 3), (1, 1), (1, 1), (1, 1), 3),
+    "depthwise, strided": (2, 12, 10, 10, 12, (3, 3), (2, 1), (1, 1), (1, 1), 12),
+    "one input channel": (4, 1, 28, 28, 32, (3, 3), (1, 1), (0, 0), (1, 1), 1),
+    "1x1": (3, 64, 5, 5, 100, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    "1x1, strided": (2, 10, 6, 6, 7, (1, 1), (2, 2), (0, 0), (1, 1), 1),
+    "rows in several tasks": (1, 3, 40, 300, 16, (7, 7), (2, 2), (3, 3), (1, 1), 1),
+    "more padding than kernel": (2, 4, 6, 6, 3, (3, 3), (1, 1), (4, 4), (1, 1), 1),
+    "kernel as large as the image": (5, 4, 6, 6, 3, (6, 6), (1, 1), (0, 0), (1, 1), 1),
+    "no images": (0, 4, 6, 6, 3, (3, 3), (1, 1), (0, 0), (1, 1), 1),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize("last", [False, True])
+def test_convolution_and_its_gradients(name, last):
+    n, c, h, w, k, kernel, *how, groups = CONVOLUTIONS[name]
+    x, weight, b = image(n, c, h, w, last), image(k, c // groups, *kernel), rng.standard_normal(k).astype(np.float32)
+    double = [a.astype(np.float64) for a in (x, weight, b)]
+    y, expected = conv2d(x, weight, b, *how, groups), conv2d(*double, *how, groups)
+    agree(y, expected)
+    g = image(*y.shape, last)
+    gradients = conv2d_backward(g, x, weight, *how, groups)
+    for got, wanted in zip(gradients, conv2d_backward(g.astype(float), *double[:2], *how, groups), strict=True):
+        agree(got, wanted)
+    agree(conv2d_input_gradient(g, weight, x.shape, *how, groups), gradients[0])
+
+
+def test_convolution_gradient_is_its_derivative():
+    x, w, how = rng.standard_normal((1, 2, 4, 5)), rng.standard_normal((3, 2, 2, 3)), ((2, 1), (1, 0), (1, 2), 1)
+    g = rng.standard_normal(conv2d(x, w, None, *how).shape)
+    dx, dw, db = conv2d_backward(g, x, w, *how)
+    direction_x, direction_w = rng.standard_normal(x.shape), rng.standard_normal(w.shape)
+    up = (conv2d(x + 1e-6 * direction_x, w, None, *how) * g).sum() - (conv2d(x, w, None, *how) * g).sum()
+    assert up / 1e-6 == pytest.approx((dx * direction_x).sum(), rel=1e-4)
+    assert (conv2d(x, direction_w, None, *how) * g).sum() == pytest.approx((dw * direction_w).sum())
+    np.testing.assert_allclose(db, g.sum((0, 2, 3)))
+
+
+def test_chain_of_convolutions_stays_in_channels_last_memory():
+    y = conv2d(image(2, 3, 8, 8), image(4, 3, 3, 3))
+    assert y.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert pool.max_pool2d(y, (2, 2), (2, 2))[0].transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def test_convolution_bits_do_not_depend_on_threads():
+    x, w = image(6, 20, 13, 13), image(40, 20, 3, 3)
+    before, results = get_num_threads(), set()
+    try:
+        for threads in (1, 2, 3):
+            set_num_threads(threads)
+            y = conv2d(x, w)
+            mean, var = batch_norm.moments(y)
+            results.add(tuple(a.tobytes() for a in (y, *conv2d_backward(y, x, w), mean, var)))
+    finally:
+        set_num_threads(before)
+    assert len(results) == 1
+
+
+POOLS = {  # h, w, kernel, stride, padding, dilation, ceil_mode
+    "2x2": (8, 8, (2, 2), (2, 2), (0, 0), (1, 1), False),
+    "uneven, ceil": (9, 11, (3, 2), (2, 3), (1, 1), (1, 1), True),
+    "overlapping, dilated": (12, 7, (3, 3), (1, 1), (1, 1), (2, 2), False),
+    "last window starts in the padding": (5, 5, (2, 2), (2, 2), (1, 1), (1, 1), True),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+@pytest.mark.parametrize("c", [1, 19])
+def test_max_pool_with_ties(name, c):
+    h, w, *how = POOLS[name]
+    x = np.round(image(3, c, h, w) * 2)  # many equal elements: the first one wins
+    y, index = pool.max_pool2d(x, *how)
+    expected, expected_index = pool.max_pool2d(x.astype(float), *how)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(index, expected_index)
+    np.testing.assert_array_equal(
+        np.take_along_axis(x.reshape(3, c, -1), index.reshape(3, c, -1), 2), y.reshape(3, c, -1)
+    )
+    g = image(*y.shape)
+    agree(pool.max_pool2d_backward(g, index, x.shape), pool.max_pool2d_backward(g.astype(float), index, x.shape))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nan_wins_in_max_pool(dtype):
+    x = np.ones((1, 1, 2, 2), dtype)
+    x[0, 0, 0, 1] = np.nan
+    assert np.isnan(pool.max_pool2d(x, (2, 2), (2, 2))[0]).all()
+
+
+@pytest.mark.parametrize("name", [name for name, how in POOLS.items() if how[5] == (1, 1)])
+@pytest.mark.parametrize("counting", [(True, None), (False, None), (True, 5)])
+def test_average_pool(name, counting):
+    h, w, kernel, stride, padding, _, ceil_mode = POOLS[name]
+    x, how = image(3, 7, h, w), (kernel, stride, padding, ceil_mode, *counting)
+    y = pool.avg_pool2d(x, *how)
+    agree(y, pool.avg_pool2d(x.astype(float), *how))
+    g = image(*y.shape)
+    dx = pool.avg_pool2d_backward(g, x.shape, *how)
+    agree(dx, pool.avg_pool2d_backward(g.astype(float), x.shape, *how))
+    assert (g * y).sum() == pytest.approx((dx * x).sum(), rel=1e-3)  # a linear map and its transpose
+
+
+@pytest.mark.parametrize("shape", [(50, 7), (4, 16, 9, 9), (1000, 64)])
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm(shape, training):
+    x, g = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
+    x = x * 3 + 10
+    w, b = (rng.standard_normal(shape[1]).astype(np.float32) for _ in range(2))
+    results = []
+    for dtype in (np.float32, np.float64):
+        xd, gd, wd, bd = (a.astype(dtype) for a in (x, g, w, b))
+        mean, var = batch_norm.moments(xd)
+        rstd = 1 / np.sqrt(var + dtype(1e-5))
+        results.append(
+            [mean, var, batch_norm.normalize(xd, mean, rstd, wd, bd), batch_norm.normalize(xd, mean, rstd, None, None),
+             *batch_norm.batch_norm_backward(gd, xd, mean, rstd, wd, training)]
+        )  # fmt: skip
+    for got, wanted in zip(*results, strict=True):
+        agree(got, wanted, 1e-4)
