@@ -76,7 +76,9 @@ def run(title: str, rows: list[Row], rounds: int = 15) -> list[dict[str, Any]]:
         records.append(record)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{title}.json"
-    path.write_text(json.dumps({"title": title, "rounds": given.rounds, "machine": machine(), "rows": records}, indent=1) + "\n")
+    path.write_text(
+        json.dumps({"title": title, "rounds": given.rounds, "machine": machine(), "rows": records}, indent=1) + "\n"
+    )
     print(f"  written to {os.path.relpath(path)}")
     return records
 
@@ -86,7 +88,9 @@ def machine() -> dict[str, Any]:
     info = {"python": platform.python_version(), "cores": len(os.sched_getaffinity(0)), "processor": platform.machine()}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        info["processor"] = next((s.split(":")[1].strip() for s in cpuinfo.read_text().splitlines() if "model name" in s), "")
+        info["processor"] = next(
+            (s.split(":")[1].strip() for s in cpuinfo.read_text().splitlines() if "model name" in s), ""
+        )
     return info
 
 

@@ -7,9 +7,10 @@ forward and backward.
 from __future__ import annotations
 
 import numpy as np
-import rushlight
 import torch
 from harness import Row, run
+
+import rushlight
 
 FOUR = np.ones(4, np.float32)
 
@@ -32,11 +33,36 @@ def main() -> None:
     rows = [
         Row("add", {"numpy": lambda: FOUR + FOUR, "torch": lambda: t + t, "rushlight": lambda: r + r}, 5000, (*w, 1.2)),
         Row("mul", {"numpy": lambda: FOUR * FOUR, "torch": lambda: t * t, "rushlight": lambda: r * r}, 5000, (*w, 1.2)),
-        Row("exp", {"numpy": lambda: np.exp(FOUR), "torch": lambda: t.exp(), "rushlight": lambda: r.exp()}, 5000, (*w, 1.2)),
-        Row("mul by a number", {"numpy": lambda: FOUR * 2.0, "torch": lambda: t * 2.0, "rushlight": lambda: r * 2.0}, 5000, (*w, 1.2)),
-        Row("add, grad", {"numpy": lambda: FOUR + FOUR, "torch": lambda: tg + tg, "rushlight": lambda: rg + rg}, 5000, (*w, 1.2)),
-        Row("mul, grad", {"numpy": lambda: FOUR * FOUR, "torch": lambda: tg * tg, "rushlight": lambda: rg * rg}, 5000, (*w, 1.2)),
-        Row("exp, grad", {"numpy": lambda: np.exp(FOUR), "torch": lambda: tg.exp(), "rushlight": lambda: rg.exp()}, 5000, (*w, 1.2)),
+        Row(
+            "exp",
+            {"numpy": lambda: np.exp(FOUR), "torch": lambda: t.exp(), "rushlight": lambda: r.exp()},
+            5000,
+            (*w, 1.2),
+        ),
+        Row(
+            "mul by a number",
+            {"numpy": lambda: FOUR * 2.0, "torch": lambda: t * 2.0, "rushlight": lambda: r * 2.0},
+            5000,
+            (*w, 1.2),
+        ),
+        Row(
+            "add, grad",
+            {"numpy": lambda: FOUR + FOUR, "torch": lambda: tg + tg, "rushlight": lambda: rg + rg},
+            5000,
+            (*w, 1.2),
+        ),
+        Row(
+            "mul, grad",
+            {"numpy": lambda: FOUR * FOUR, "torch": lambda: tg * tg, "rushlight": lambda: rg * rg},
+            5000,
+            (*w, 1.2),
+        ),
+        Row(
+            "exp, grad",
+            {"numpy": lambda: np.exp(FOUR), "torch": lambda: tg.exp(), "rushlight": lambda: rg.exp()},
+            5000,
+            (*w, 1.2),
+        ),
         Row("100 mul, forward + backward", {"torch": lambda: chain(tg), "rushlight": lambda: chain(rg)}, 50, (*w, 1.5)),
     ]
     for record in run("overhead", rows):
@@ -44,7 +70,9 @@ def main() -> None:
         if "numpy" in seconds:
             over = (seconds["rushlight"] - seconds["numpy"]) * 1e6
             bar = 1.2 if "grad" in record["name"] else 0.7
-            print(f"  {record['name']:<34} over NumPy {over:.2f} us (bar {bar} us){'' if over <= bar else '  below the bar'}")
+            print(
+                f"  {record['name']:<34} over NumPy {over:.2f} us (bar {bar} us){'' if over <= bar else '  below the bar'}"
+            )
 
 
 if __name__ == "__main__":

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+
 import rushlight_tensor as T
 from rushlight_autograd import grad, no_grad
 from rushlight_jit import TraceError, compile
 from rushlight_tensor.kernels.compile import find_compiler
 
-WITH_COMPILER = pytest.mark.skipif(find_compiler() is None, reason="needs a C compiler, RUSHLIGHT_CC=none or none found")
+WITH_COMPILER = pytest.mark.skipif(
+    find_compiler() is None, reason="needs a C compiler, RUSHLIGHT_CC=none or none found"
+)
 
 
 def chain(x, y):
@@ -25,7 +28,16 @@ def tensors(*shapes, requires_grad=False, seed=0):
 
 @pytest.mark.parametrize(
     "shapes",
-    [((3, 5), (3, 5)), ((3, 5), (5,)), ((3, 5), ()), ((3, 5), (3, 1)), ((4, 3, 5), (1, 1, 5)), ((2, 3), (4, 2, 3)), ((0, 5), (0, 5)), ((), ())],
+    [
+        ((3, 5), (3, 5)),
+        ((3, 5), (5,)),
+        ((3, 5), ()),
+        ((3, 5), (3, 1)),
+        ((4, 3, 5), (1, 1, 5)),
+        ((2, 3), (4, 2, 3)),
+        ((0, 5), (0, 5)),
+        ((), ()),
+    ],
 )
 def test_chain_agrees_with_eager_for_every_kind_of_broadcast(shapes):
     x, y = tensors(*shapes)

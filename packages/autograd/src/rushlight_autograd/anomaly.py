@@ -7,6 +7,7 @@ import weakref
 from typing import Any
 
 import numpy as np
+
 from rushlight_tensor import cuda, dispatch, inplace
 from rushlight_tensor.graph import Node, Slot
 
@@ -63,7 +64,7 @@ def current() -> _Recorder | None:
     return dispatch.INTERCEPT if isinstance(dispatch.INTERCEPT, _Recorder) else None
 
 
-class detect_anomaly:  # noqa: N801 - PyTorch's name
+class detect_anomaly:
     """Inside, an error or NaN in a backward pass names the forward line it came from.  Slow: for debugging.
 
     Args:
@@ -80,7 +81,7 @@ class detect_anomaly:  # noqa: N801 - PyTorch's name
         dispatch.set_intercept(self._before)
 
 
-class set_detect_anomaly:  # noqa: N801
+class set_detect_anomaly:
     """Turn anomaly mode on or off, until the end of the block when used with `with`."""
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:

@@ -39,7 +39,9 @@ def backward(
     leaves = _sequence(inputs)
     if not leaves:
         raise RuntimeError("'inputs' argument to backward() cannot be empty.")
-    for leaf, g in zip(leaves, engine.run(roots, grads, retain_graph=keep, create_graph=create_graph, inputs=leaves), strict=True):
+    for leaf, g in zip(
+        leaves, engine.run(roots, grads, retain_graph=keep, create_graph=create_graph, inputs=leaves), strict=True
+    ):
         if g is not None:
             leaf.grad = g if leaf.grad is None else leaf.grad + g
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from rushlight_autograd import engine
+from rushlight_autograd.mode import enable_grad
 from rushlight_tensor.dispatch import MODE, edge
 from rushlight_tensor.graph import CustomNode, Slot
 from rushlight_tensor.ops.cast import detach
 from rushlight_tensor.random import default_generator
 from rushlight_tensor.tensor import Tensor, wrap
-
-from rushlight_autograd import engine
-from rushlight_autograd.mode import enable_grad
 
 
 class _Segment(CustomNode):
@@ -40,7 +39,11 @@ class _Segment(CustomNode):
         finally:
             if now is not None:
                 default_generator.set_state(now)
-        pairs = [(o, t) for o, t in zip(outs, gs, strict=True) if t is not None and isinstance(o, Tensor) and o._requires_grad]
+        pairs = [
+            (o, t)
+            for o, t in zip(outs, gs, strict=True)
+            if t is not None and isinstance(o, Tensor) and o._requires_grad
+        ]
         engine.run([o for o, _ in pairs], [t for _, t in pairs], retain_graph=False, create_graph=False)
         return tuple(a.grad if isinstance(a, Tensor) and need else None for a, need in zip(args, needs, strict=True))
 
@@ -60,7 +63,9 @@ def _run(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[A
     return inside, out if isinstance(out, tuple) else (out,)
 
 
-def checkpoint(fn: Any, *args: Any, use_reentrant: bool | None = None, preserve_rng_state: bool = True, **kwargs: Any) -> Any:
+def checkpoint(
+    fn: Any, *args: Any, use_reentrant: bool | None = None, preserve_rng_state: bool = True, **kwargs: Any
+) -> Any:
     """`fn(*args)` without keeping what its gradient needs: the backward pass runs `fn` again.
 
     Args:

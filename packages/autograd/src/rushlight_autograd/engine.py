@@ -22,14 +22,13 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_autograd import anomaly
 from rushlight_tensor import dispatch
 from rushlight_tensor.dispatch import MODE, edge
 from rushlight_tensor.graph import Node, Slot, pull
 from rushlight_tensor.ops.cast import cast, clone
 from rushlight_tensor.ops.reduce import sum_to_size
 from rushlight_tensor.tensor import Tensor, wrap
-
-from rushlight_autograd import anomaly
 
 
 class _Pass(threading.local):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
+from rushlight_autograd.mode import no_grad
 from rushlight_tensor import cuda, dispatch
 from rushlight_tensor.dispatch import MODE, edge
 from rushlight_tensor.graph import CustomNode, Slot, stale_text, version
 from rushlight_tensor.inplace import touch
 from rushlight_tensor.ops.cast import detach
 from rushlight_tensor.tensor import Tensor, wrap
-
-from rushlight_autograd.mode import no_grad
 
 
 class FunctionCtx:
@@ -69,7 +69,10 @@ class FunctionNode(CustomNode):
             if isinstance(item, _Output):
                 t = wrap(item.array)
                 if MODE.grad:
-                    t._node, t._requires_grad = (self if self.outputs == 1 else Slot(self, item.index, item.array.shape)), True
+                    t._node, t._requires_grad = (
+                        (self if self.outputs == 1 else Slot(self, item.index, item.array.shape)),
+                        True,
+                    )
                 out.append(t)
             else:
                 if v is not None and version(item) != v:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from rushlight_tensor.ops.cast import clone, detach
-from rushlight_tensor.tensor import Tensor, wrap
 
 from rushlight_autograd.api import grad
 from rushlight_autograd.mode import enable_grad
+from rushlight_tensor.ops.cast import clone, detach
+from rushlight_tensor.tensor import Tensor, wrap
 
 
 def _leaves(inputs: Any) -> tuple[Tensor, ...]:

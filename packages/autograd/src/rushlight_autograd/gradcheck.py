@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from rushlight_tensor.tensor import Tensor, wrap
 
 from rushlight_autograd.api import grad
 from rushlight_autograd.mode import enable_grad, no_grad
+from rushlight_tensor.tensor import Tensor, wrap
 
 
 class GradcheckError(RuntimeError):

@@ -15,17 +15,17 @@ from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
-from rushlight_tensor import dispatch, state
-from rushlight_tensor.graph import CustomNode, Slot
-from rushlight_tensor.inplace import touch
-from rushlight_tensor.promote import category
-from rushlight_tensor.tensor import Tensor, wrap
 
 from rushlight_jit.ir import Graph, Value
 from rushlight_jit.passes import memory_of, optimize, written
 from rushlight_jit.plan import Plan
 from rushlight_jit.structure import flatten, unflatten
 from rushlight_jit.tracer import TraceError, Tracer, tracing
+from rushlight_tensor import dispatch, state
+from rushlight_tensor.graph import CustomNode, Slot
+from rushlight_tensor.inplace import touch
+from rushlight_tensor.promote import category
+from rushlight_tensor.tensor import Tensor, wrap
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -45,16 +45,22 @@ class Compiled:
         tensors: list[Tensor] = []
         structure = flatten((args, kwargs), tensors)
         grad = dispatch.MODE.grad
-        kinds = tuple([(t._array.shape, t._array.dtype, grad and t._requires_grad, t._array.flags.c_contiguous) for t in tensors])
+        kinds = tuple(
+            [(t._array.shape, t._array.dtype, grad and t._requires_grad, t._array.flags.c_contiguous) for t in tensors]
+        )
         key = (structure, kinds, grad, _surroundings(self._fn))
         try:
             trace = self._traces.get(key)
         except TypeError as e:
-            raise TypeError(f"compile: an argument of {self._name()} cannot be compared with that of a later call: {e}") from e
+            raise TypeError(
+                f"compile: an argument of {self._name()} cannot be compared with that of a later call: {e}"
+            ) from e
         if trace is None:
             trace = self._traces[key] = self._last = _Trace(self._fn, structure, tensors, grad)
             made, trace.made = trace.made, []
-            return trace.results(tensors, made)  # tracing has run the function: once is enough for what it writes or draws
+            return trace.results(
+                tensors, made
+            )  # tracing has run the function: once is enough for what it writes or draws
         self._last = trace
         return trace(tensors)
 
@@ -156,7 +162,12 @@ class _Trace:
     ) -> None:  # fmt: skip
         """Cut the joint graph in two: what the second half needs of the first is kept between the passes."""
         first, second = Graph(), Graph()
-        first.inputs, first.captured, first.instrs, first.outputs = inputs, graph.captured, graph.instrs[:length], outputs
+        first.inputs, first.captured, first.instrs, first.outputs = (
+            inputs,
+            graph.captured,
+            graph.instrs[:length],
+            outputs,
+        )
         self.backward: Plan | None = None
         kept: list[Value] = []
         if seeds:
@@ -188,7 +199,9 @@ class _Trace:
         results = [wrap(a) for a in made[: self.count]]
         if self.backward is not None:
             targets = [*[tensors[i] for i in self.wanted], *self.leaves]
-            node = _CompiledNode(tuple([dispatch.edge(t) for t in targets]), tuple([self.shapes[i] for i in self.roots]))
+            node = _CompiledNode(
+                tuple([dispatch.edge(t) for t in targets]), tuple([self.shapes[i] for i in self.roots])
+            )
             node.trace, node.saved, node.versions = self, tuple(made[self.count :]), ()
             for slot, i in enumerate(self.roots):
                 results[i]._node, results[i]._requires_grad = Slot(node, slot, self.shapes[i]), True
@@ -214,7 +227,12 @@ class _CompiledNode(CustomNode):
         begin = plan.graph.inputs[: len(g)]
         seeds = [np.zeros(v.shape, v.dtype) if t is None else t._array for v, t in zip(begin, g, strict=True)]
         made = plan.run([*seeds, *self.saved])
-        return tuple([None if p is None or not need else wrap(made[p]) for p, need in zip(self.trace.gradient_places, needs, strict=True)])
+        return tuple(
+            [
+                None if p is None or not need else wrap(made[p])
+                for p, need in zip(self.trace.gradient_places, needs, strict=True)
+            ]
+        )
 
 
 def _stand_in(t: Tensor, grad: bool) -> Tensor:

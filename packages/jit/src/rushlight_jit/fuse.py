@@ -12,9 +12,9 @@ import re
 from typing import Any
 
 import numpy as np
-from rushlight_tensor.kernels.compile import compile_c
 
 from rushlight_jit.ir import Graph, Instr, Value
+from rushlight_tensor.kernels.compile import compile_c
 
 FLOAT32 = np.dtype(np.float32)
 BOOL = np.dtype(np.bool_)

@@ -1,9 +1,9 @@
 """The graph of a traced function: values, instructions, and a form that people can read.
 
-    graph(%x: float32[4, 3], %w: float32[3, 2]) {
-      %0: float32[4, 2] = matmul(%x, %w)    # model.py:12
-      return %0
-    }
+graph(%x: float32[4, 3], %w: float32[3, 2]) {
+  %0: float32[4, 2] = matmul(%x, %w)    # model.py:12
+  return %0
+}
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from rushlight_tensor.op import Op
 
 
@@ -39,9 +40,22 @@ class Instr:
     __slots__ = ("attrs", "inputs", "op", "outputs", "where", "writes")
 
     def __init__(
-        self, op: Op, inputs: tuple[Any, ...], attrs: dict[str, Any], outputs: tuple[Value, ...], writes: str, where: str
+        self,
+        op: Op,
+        inputs: tuple[Any, ...],
+        attrs: dict[str, Any],
+        outputs: tuple[Value, ...],
+        writes: str,
+        where: str,
     ) -> None:
-        self.op, self.inputs, self.attrs, self.outputs, self.writes, self.where = op, inputs, attrs, outputs, writes, where
+        self.op, self.inputs, self.attrs, self.outputs, self.writes, self.where = (
+            op,
+            inputs,
+            attrs,
+            outputs,
+            writes,
+            where,
+        )
 
     def values(self) -> list[Value]:
         """The inputs that are values (the others are numbers or None)."""

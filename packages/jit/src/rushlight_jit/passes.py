@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rushlight_tensor.random import Generator
-
 from rushlight_jit.ir import Graph, Instr, Value
+from rushlight_tensor.random import Generator
 
 
 def memory_of(graph: Graph) -> dict[Value, Value]:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from rushlight_tensor import dispatch, inplace
-from rushlight_tensor.tensor import Tensor
 
 from rushlight_jit.fuse import Kernel, groups
 from rushlight_jit.ir import Graph, Instr, Value
+from rushlight_tensor import dispatch, inplace
+from rushlight_tensor.tensor import Tensor
 
 Env = list[Any]
 Step = Callable[[Env], None]

@@ -1,6 +1,6 @@
 """`jit.trace`: a model as a graph and its weights, in a file that needs no source code of the model to run.
 
-The file is a zip archive: `graph.json` (operations of the registry by name) and `weights.safetensors`.  Loading runs no code.
+The file is a zip archive: `graph.json` (operations of the registry by name) and `weights.pt`.  Loading runs no code.
 """
 
 from __future__ import annotations
@@ -9,19 +9,21 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rushlight_tensor import dispatch, dtypes, files
-from rushlight_tensor.op import REGISTRY
-from rushlight_tensor.random import Generator
-from rushlight_tensor.tensor import Tensor, wrap
 
 from rushlight_jit.ir import Graph, Instr, Value
 from rushlight_jit.passes import is_random, optimize
 from rushlight_jit.plan import Plan
 from rushlight_jit.structure import flatten, unflatten
 from rushlight_jit.tracer import Tracer, tracing
+from rushlight_tensor import dispatch, dtypes, files
+from rushlight_tensor.files.atomic import atomic_write
+from rushlight_tensor.op import REGISTRY
+from rushlight_tensor.random import Generator
+from rushlight_tensor.tensor import Tensor, wrap
 
 _FORMAT = 1
 
@@ -138,11 +140,16 @@ def _compare(module: TracedModule, tensors: list[Tensor], outs: list[Tensor]) ->
 def save(module: TracedModule, f: Any) -> None:
     """Write a traced module to a path (atomically) or a binary file."""
     graph = module.graph
-    number = {v: i for i, v in enumerate((*graph.inputs, *graph.captured, *[o for i in graph.instrs for o in i.outputs]))}
+    number = {
+        v: i for i, v in enumerate((*graph.inputs, *graph.captured, *[o for i in graph.instrs for o in i.outputs]))
+    }
     document = {
         "format": _FORMAT,
         "inputs": [_value_out(v) for v in graph.inputs],
-        "held": [{**_value_out(v), "requires_grad": t._requires_grad} for v, t in zip(graph.captured, module._held.values(), strict=True)],
+        "held": [
+            {**_value_out(v), "requires_grad": t._requires_grad}
+            for v, t in zip(graph.captured, module._held.values(), strict=True)
+        ],
         "instructions": [
             {
                 "op": i.op.name,
@@ -157,25 +164,32 @@ def save(module: TracedModule, f: Any) -> None:
         "outputs": [number[v] for v in graph.outputs],
         "structure": _structure_out(module._structure),
     }
-    out = io.BytesIO()
+    weights, out = io.BytesIO(), io.BytesIO()
+    files.save({name: wrap(t._array) for name, t in module._held.items()}, weights)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("graph.json", json.dumps(document, indent=1))
-        archive.writestr("weights.safetensors", files.safetensors.save({k: t for k, t in module._held.items()}))
-    files.write_bytes(f, out.getvalue())
+        archive.writestr("weights.pt", weights.getvalue())
+    if hasattr(f, "write"):
+        f.write(out.getvalue())
+        return
+    with atomic_write(f) as file:
+        file.write(out.getvalue())
 
 
 def load(f: Any) -> TracedModule:
     """Read a traced module.  Raises FileError where the file is not one, is damaged, or needs an unknown operation."""
-    data = f.read() if hasattr(f, "read") else open(f, "rb").read()  # noqa: SIM115
+    data = f.read() if hasattr(f, "read") else Path(f).read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             document = json.loads(archive.read("graph.json"))
-            weights = files.safetensors.load(archive.read("weights.safetensors"))
+            weights = files.load(io.BytesIO(archive.read("weights.pt")))
         if document["format"] != _FORMAT:
-            raise FileError(f"jit.load: format {document['format']} is not {_FORMAT}: written by another version; save it again")
+            raise FileError(
+                f"jit.load: format {document['format']} is not {_FORMAT}: written by another version; save it again"
+            )
         graph, held = _graph_in(document, weights)
         return TracedModule(graph, held, _structure_in(document["structure"]))
-    except (zipfile.BadZipFile, KeyError, ValueError, IndexError, TypeError) as e:
+    except (zipfile.BadZipFile, files.FileFormatError, KeyError, ValueError, IndexError, TypeError) as e:
         raise FileError(f"jit.load: not a saved trace, or a damaged one ({e!r}); save it again with jit.save") from e
 
 
@@ -193,8 +207,12 @@ def _graph_in(document: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Gra
     for entry in document["instructions"]:
         op = REGISTRY.get(entry["op"])
         if op is None:
-            raise FileError(f"jit.load: this file uses the operation {entry['op']!r}, which this installation does not have")
-        inputs = tuple([values[x["value"]] if isinstance(x, dict) and "value" in x else _plain_in(x) for x in entry["inputs"]])
+            raise FileError(
+                f"jit.load: this file uses the operation {entry['op']!r}, which this installation does not have"
+            )
+        inputs = tuple(
+            [values[x["value"]] if isinstance(x, dict) and "value" in x else _plain_in(x) for x in entry["inputs"]]
+        )
         outputs = tuple([_value_in(o) for o in entry["outputs"]])
         values.extend(outputs)
         attrs = {k: _plain_in(v) for k, v in entry["attrs"].items()}
@@ -229,7 +247,9 @@ def _plain_out(x: Any) -> Any:
         return {"generator": "default"}
     if isinstance(x, np.generic):
         return _plain_out(x.item())
-    raise RuntimeError(f"jit.save: an operation has an attribute of type {type(x).__name__}, which the file format does not hold")
+    raise RuntimeError(
+        f"jit.save: an operation has an attribute of type {type(x).__name__}, which the file format does not hold"
+    )
 
 
 def _plain_in(x: Any) -> Any:

@@ -16,11 +16,11 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+
+from rushlight_jit.ir import Graph, Instr, Value
 from rushlight_tensor import dispatch, inplace
 from rushlight_tensor.op import Op
 from rushlight_tensor.tensor import Tensor
-
-from rushlight_jit.ir import Graph, Instr, Value
 
 
 class TraceError(RuntimeError):

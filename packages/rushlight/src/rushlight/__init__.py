@@ -9,6 +9,7 @@ from __future__ import annotations
 import math as _math
 
 import rushlight_tensor as _tensor
+from rushlight import _modules
 from rushlight_autograd import detect_anomaly as _detect_anomaly
 from rushlight_autograd import enable_grad as enable_grad
 from rushlight_autograd import inference_mode as inference_mode
@@ -18,8 +19,6 @@ from rushlight_autograd import is_inference_mode_enabled as is_inference_mode_en
 from rushlight_autograd import no_grad as no_grad
 from rushlight_autograd import set_grad_enabled as set_grad_enabled
 from rushlight_jit import compile as compile
-
-from rushlight import _modules
 
 __version__ = "0.1.0"
 

@@ -21,7 +21,7 @@ ALIASES = {
     "nn": "rushlight_nn",
     "nn.functional": "rushlight_nn.functional",
     "nn.init": "rushlight_nn.init",
-    "nn.parallel": "rushlight_distributed.parallel",
+    "nn.parallel": "rushlight_distributed.ddp",
     "nn.utils": "rushlight_nn.utils",
     "nn.utils.rnn": "rushlight_nn.utils.rnn",
     "optim": "rushlight_optim",

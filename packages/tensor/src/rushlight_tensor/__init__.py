@@ -11,6 +11,10 @@ from rushlight_tensor.dtypes import finfo as finfo
 from rushlight_tensor.dtypes import get_default_dtype as get_default_dtype
 from rushlight_tensor.dtypes import iinfo as iinfo
 from rushlight_tensor.dtypes import set_default_dtype as set_default_dtype
+from rushlight_tensor.files import load as load
+from rushlight_tensor.files import save as save
+from rushlight_tensor.kernels.threads import get_num_threads as get_num_threads
+from rushlight_tensor.kernels.threads import set_num_threads as set_num_threads
 from rushlight_tensor.op import REGISTRY as REGISTRY
 from rushlight_tensor.op import Op as Op
 from rushlight_tensor.random import Generator as Generator

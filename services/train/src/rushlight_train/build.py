@@ -1,0 +1,89 @@
+"""From a config to objects: model, data, optimizer, schedule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+import rushlight_models
+import rushlight_optim
+from rushlight_data import Dataset, Digits, StdlibText
+from rushlight_nn import Module
+from rushlight_nn import functional as F
+from rushlight_optim.lr_scheduler import LambdaLR
+from rushlight_tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data, and what it means to be right about them.
+
+    Args:
+        train, test: The two parts.
+        units: What a sample holds of the thing that speed is told in ("images", "characters").
+        units_per_sample: How many of them.
+    """
+
+    name: str
+    train: Dataset[Any]
+    test: Dataset[Any]
+    units: str
+    units_per_sample: int
+    sizes: dict[str, Any]
+
+
+def task(data: DictConfig) -> Task:
+    """The data set of a config, and the model sizes that it decides."""
+    if data.name == "digits":
+        sizes = {"MLP": {"in_features": 64, "out_features": 10}, "CNN": {"image_size": 8, "classes": 10}}
+        sizes["ResNet18"] = {"in_channels": 1, "classes": 10}
+        return Task("digits", Digits(train=True), Digits(train=False), "images", 1, sizes)
+    train, test = (StdlibText(train=part, block_size=data.block_size) for part in (True, False))
+    vocabulary = {"vocab_size": train.vocab_size}
+    sizes = {"GPT": {**vocabulary, "block_size": data.block_size}, "LSTMLanguageModel": vocabulary}
+    return Task("stdlib_text", train, test, "characters", data.block_size, sizes)
+
+
+def _arguments(cfg: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(k): v for k, v in plain.items() if k != "name"}
+
+
+def model(cfg: DictConfig, sizes: dict[str, Any]) -> Module:
+    """The network of a config, with the sizes that the data decide."""
+    made: Module = getattr(rushlight_models, cfg.name)(**_arguments(cfg), **sizes[cfg.name])
+    return made
+
+
+def optimizer(cfg: DictConfig, network: Module) -> rushlight_optim.Optimizer:
+    """The optimizer of a config."""
+    made: rushlight_optim.Optimizer = getattr(rushlight_optim, cfg.name)(network.parameters(), **_arguments(cfg))
+    return made
+
+
+def schedule(cfg: DictConfig, opt: rushlight_optim.Optimizer, steps: int) -> LambdaLR:
+    """The learning rate over `steps` steps, as a factor: linear warm-up, then constant or a half cosine."""
+    warmup = round(cfg.warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if cfg.name == "constant":
+            return 1.0
+        done = min((step - warmup) / max(steps - warmup, 1), 1.0)
+        return float(cfg.final + (1 - cfg.final) * 0.5 * (1 + math.cos(math.pi * done)))
+
+    return LambdaLR(opt, factor)
+
+
+def loss_and_hits(network: Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Sum of the cross-entropies of a batch, the number of right predictions (a tensor), and how many there were."""
+    out = network(x)
+    logits = out[0] if isinstance(out, tuple) else out
+    logits, targets = logits.reshape(-1, logits.shape[-1]), y.reshape(-1)
+    loss = F.cross_entropy(logits, targets, reduction="sum")
+    return loss, (logits.detach().argmax(dim=1) == targets).sum(), targets.shape[0]

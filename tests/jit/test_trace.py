@@ -1,0 +1,115 @@
+"""`jit.trace`: the model's numbers without the model's code, in a file that runs nothing."""
+
+import io
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+import rushlight as torch
+from rushlight import jit, nn
+from rushlight_jit import FileError, TraceError
+
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def test_trace_gives_what_the_model_gives_also_for_other_inputs():
+    model = small()
+    traced = jit.trace(model, torch.randn(3, 4))
+    x = torch.randn(3, 4)
+    np.testing.assert_allclose(traced(x).detach().numpy(), model(x).detach().numpy(), rtol=1e-6)
+
+
+def test_graph_is_readable_and_names_the_parameters():
+    text = str(jit.trace(small(), torch.randn(3, 4)).graph)
+    assert "%0.weight: float32[8, 4]" in text and "linear" in text and "return" in text
+
+
+def test_saved_trace_runs_in_a_process_without_the_models_code(tmp_path):
+    (tmp_path / "secret_model.py").write_text(
+        textwrap.dedent(
+            """
+            from rushlight import nn
+
+            class Secret(nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+                    self.norm = nn.LayerNorm(8)
+
+                def forward(self, x):
+                    h = self.norm(self.a(x)).tanh()
+                    return {"logits": self.b(h)[:, ::2], "hidden": (h, 1.5)}
+            """
+        )
+    )
+    make = """
+        import rushlight as torch
+        from secret_model import Secret
+        torch.manual_seed(1)
+        model, x = Secret(), torch.randn(3, 4)
+        torch.jit.save(torch.jit.trace(model, x), "model.rl")
+        torch.save({"x": x, "logits": model(x)["logits"].detach()}, "wanted.pt")
+    """
+    use = """
+        import sys
+        import rushlight as torch
+        traced, wanted = torch.jit.load("model.rl"), torch.load("wanted.pt")
+        out = traced(wanted["x"])
+        assert torch.allclose(out["logits"], wanted["logits"]), (out, wanted)
+        assert out["hidden"][0].shape == (3, 8) and out["hidden"][1] == 1.5
+        assert "secret_model" not in sys.modules
+        print("same")
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(make)], cwd=tmp_path, check=True)
+    (tmp_path / "secret_model.py").unlink()
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(use)], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "same\n"
+
+
+def test_traced_module_can_be_trained():
+    model = small()
+    traced = jit.trace(model, torch.randn(3, 4))
+    x = torch.randn(3, 4)
+    traced(x).sum().backward()
+    got = [p.grad.numpy().copy() for p in traced.parameters()]
+    model.zero_grad()
+    model(x).sum().backward()
+    for g, p in zip(got, model.parameters(), strict=True):
+        np.testing.assert_allclose(g, p.grad.numpy(), rtol=1e-5)
+
+
+def test_other_shape_or_dtype_is_refused_with_both():
+    traced = jit.trace(small(), torch.randn(3, 4))
+    with pytest.raises(RuntimeError, match=r"shape \[5, 4\].*traced with \[3, 4\]"):
+        traced(torch.randn(5, 4))
+
+
+def test_control_flow_on_values_is_an_error():
+    with pytest.raises(TraceError, match=r"test_trace\.py:\d+"):
+        jit.trace(lambda x: x if x.sum() > 0 else -x, torch.randn(3))
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "not a zip", "unknown op"])
+def test_damaged_file_is_refused(tmp_path, damage):
+    path = tmp_path / "model.rl"
+    jit.trace(small(), torch.randn(3, 4)).save(path)
+    data = path.read_bytes()
+    if damage == "truncate":
+        data = data[: len(data) // 2]
+    elif damage == "flip":
+        at = data.index(b'"op"')
+        data = data[:at] + b"#" + data[at + 1 :]
+    elif damage == "unknown op":
+        data = data.replace(b"linear", b"lineaX")
+    else:
+        data = b"nothing"
+    with pytest.raises(FileError):
+        jit.load(io.BytesIO(data))
