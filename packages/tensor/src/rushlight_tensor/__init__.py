@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rushlight_tensor import cuda as cuda
 from rushlight_tensor import dtypes as dtypes
-from rushlight_tensor import methods, ops, state
+from rushlight_tensor import methods, ops, printing, state
 from rushlight_tensor import random as random
 from rushlight_tensor.devices import device as device
 from rushlight_tensor.dtypes import finfo as finfo
@@ -15,8 +15,11 @@ from rushlight_tensor.files import load as load
 from rushlight_tensor.files import save as save
 from rushlight_tensor.kernels.threads import get_num_threads as get_num_threads
 from rushlight_tensor.kernels.threads import set_num_threads as set_num_threads
+from rushlight_tensor.files import load as load
+from rushlight_tensor.files import save as save
 from rushlight_tensor.op import REGISTRY as REGISTRY
 from rushlight_tensor.op import Op as Op
+from rushlight_tensor.printing import set_printoptions as set_printoptions
 from rushlight_tensor.random import Generator as Generator
 from rushlight_tensor.random import default_generator as default_generator
 from rushlight_tensor.random import get_rng_state as get_rng_state
@@ -29,5 +32,6 @@ from rushlight_tensor.tensor import Tensor as Tensor
 
 state.bind()
 methods.bind()
+printing.bind()
 globals().update(ops.public())
 globals().update({d.name: d for d in dtypes.ALL})
