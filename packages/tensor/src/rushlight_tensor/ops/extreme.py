@@ -253,8 +253,3 @@ def any(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
 def all(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Whether every element over `dim` (None: of all) is not zero."""
     return _all(input, dim=_dims(dim), keepdim=keepdim)
-
-
-def count_nonzero(input: Any, dim: Any = None) -> Any:
-    """The number of elements that are not zero, int64."""
-    return sum(input != 0, dim)
