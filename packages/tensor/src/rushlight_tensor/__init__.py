@@ -15,8 +15,6 @@ from rushlight_tensor.files import load as load
 from rushlight_tensor.files import save as save
 from rushlight_tensor.kernels.threads import get_num_threads as get_num_threads
 from rushlight_tensor.kernels.threads import set_num_threads as set_num_threads
-from rushlight_tensor.files import load as load
-from rushlight_tensor.files import save as save
 from rushlight_tensor.op import REGISTRY as REGISTRY
 from rushlight_tensor.op import Op as Op
 from rushlight_tensor.printing import set_printoptions as set_printoptions
