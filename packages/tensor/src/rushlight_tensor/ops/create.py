@@ -16,7 +16,7 @@ from rushlight_tensor.tensor import Tensor, wrap
 def _array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     """A new NumPy array from numbers, nested sequences, arrays and tensors, with PyTorch's default dtypes.
 
-    Raises ValueError for ragged sequences and TypeError for what is not a number.
+    Raises ValueError for ragged sequences, and ValueError, TypeError or RuntimeError for what is not a number.
     """
     if isinstance(data, Tensor):
         data = data._array if isinstance(data._array, np.ndarray) else data._array.get()
@@ -29,9 +29,7 @@ def _array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     except ValueError as e:
         raise ValueError(_ragged(data)) from e
     if array.dtype.kind in "OUSMm":
-        raise TypeError(
-            f"new(): invalid data type {_odd(data)!r}: a tensor holds numbers and bools; convert the data first"
-        )
+        raise _refusal(data)
     if want is None:
         if array.size == 0 or (array.dtype.kind == "f" and not _has_arrays(data)):
             want = dtypes.get_default_dtype().np
@@ -54,10 +52,17 @@ def _has_arrays(data: Any) -> bool:
     return isinstance(data, (Tensor, np.ndarray, np.generic))
 
 
-def _odd(data: Any) -> str:
-    while isinstance(data, (list, tuple)) and data:
-        data = next((d for d in data if not isinstance(d, (int, float))), data[0])
-    return type(data).__name__
+def _refusal(data: Any) -> Exception:
+    """The error, of PyTorch's type, for data that is no number."""
+    odd = data
+    while isinstance(odd, (list, tuple)) and odd:
+        odd = next((d for d in odd if not isinstance(d, (int, float))), odd[0])
+    name, why = type(odd).__name__, "a tensor holds numbers and bools; convert the data first"
+    if isinstance(data, str):
+        return TypeError(f"new(): invalid data type {name!r}: {why}")
+    if isinstance(odd, str):
+        return ValueError(f"too many dimensions {name!r}: {why}")
+    return RuntimeError(f"Could not infer dtype of {name}: {why}")
 
 
 def _ragged(data: Any, at: str = "") -> str:
@@ -291,7 +296,7 @@ def _spaced(start: Any, end: Any, steps: int, dtype: Any) -> np.ndarray[Any, Any
 
 def _checked(shape: tuple[int, ...]) -> tuple[int, ...]:
     if any(n < 0 for n in shape):
-        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+        raise RuntimeError(f"Dimension size must be non-negative: cannot create a tensor with sizes {list(shape)}")
     return shape
 
 
