@@ -68,6 +68,10 @@ def _reduce_tensor(tensor: Tensor) -> Any:
     return _tensor, (tensor._array, tensor.requires_grad)
 
 
+def _refuse_file(file: io.TextIOWrapper) -> Any:
+    raise TypeError(f"cannot pickle the open file {file.name!r}")  # cloudpickle would send all that is in it
+
+
 _REDUCERS: dict[type, Any] = {np.ndarray: _reduce_array, Tensor: _reduce_tensor}
 
 
@@ -76,7 +80,9 @@ class _Pickler(pickle.Pickler):
 
 
 class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    dispatch_table: ClassVar[Any] = ChainMap(_REDUCERS, cloudpickle.Pickler.dispatch_table)
+    dispatch_table: ClassVar[Any] = ChainMap(
+        {**_REDUCERS, io.TextIOWrapper: _refuse_file}, cloudpickle.Pickler.dispatch_table
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

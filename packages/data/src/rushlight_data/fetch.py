@@ -26,7 +26,7 @@ def make_fetch(
         return lambda index: collate_fn(dataset[index])
     whole = batch_method(dataset) if collate_fn is default_collate else None
     if whole is not None:
-        return whole  # type: ignore[no-any-return]
+        return whole
     many = getattr(dataset, "__getitems__", None)
     if callable(many):
         return lambda indices: collate_fn(many(indices))

@@ -26,6 +26,7 @@ def serve(fd: int) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, leave_to_trainer)  # a preempted job must not lose its workers before it has ended
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     channel = Channel(socket.socket(fileno=fd))
     with contextlib.suppress(Closed):
         while True:
@@ -59,5 +60,5 @@ def _be_worker(fds: list[int], number: int) -> None:
     page: Any = np.frombuffer(mmap.mmap(page_fd, PAGE_BYTES), dtype=np.int64)
     os.close(page_fd)
     channel = Channel(socket.socket(fileno=sock_fd))
-    place = Place(number, channel, page, crash_log_fd, rest[0] if rest else -1, by_value=True)
+    place = Place(number, channel, page, crash_log_fd, rest[0] if rest else -1, set(), by_value=True)
     work(place, lambda: receive_plan(channel))

@@ -35,7 +35,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,21 +156,35 @@ def _fork(plan: Plan, number: int, siblings: list[Worker]) -> Worker:
     trainer_pidfd = _pidfd(os.getpid())
     sys.stdout.flush()  # what is buffered would be written by both processes
     sys.stderr.flush()
-    with warnings.catch_warnings():
+    with signals_held_back() as mask, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)  # 3.12: there are threads
         pid = os.fork()
-    if pid == 0:
-        try:
-            ours.close()
-            for sibling in siblings:
-                sibling.channel.sock.close()  # no Worker.close, which hangs up for the training process too
-            work(Place(number, Channel(theirs), page, crash_log_fd, trainer_pidfd, by_value=False), lambda: plan)
-        finally:
-            os._exit(1)
+        if pid == 0:
+            try:
+                ours.close()
+                for sibling in siblings:
+                    sibling.channel.sock.close()  # no Worker.close, which hangs up for the training process too
+                channel = Channel(theirs)
+                work(Place(number, channel, page, crash_log_fd, trainer_pidfd, mask, by_value=False), lambda: plan)
+            finally:
+                os._exit(1)
     theirs.close()
     if trainer_pidfd >= 0:
         os.close(trainer_pidfd)
     return Worker(number, pid, Channel(ours), page, crash_log_fd, _pidfd(pid), lambda: _wait_for_child(pid))
+
+
+@contextlib.contextmanager
+def signals_held_back() -> Iterator[set[Any]]:
+    """No signal reaches this process, nor a child started meanwhile until it wants to; gives the mask of before.
+
+    A worker would run the training process's handlers, such as the one that writes a checkpoint, until it has its own.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield mask
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _wait_for_child(pid: int) -> int | None:
@@ -196,7 +210,7 @@ def _start_from_server(plan: Plan, reason: str, workers: list[Worker]) -> None:
     except Exception as error:
         raise RuntimeError(
             f"DataLoader cannot send its dataset to worker processes: {error}. The dataset, collate_fn and "
-            f"worker_init_fn must be picklable because {reason}, so that workers start from a clean process; open files "
+            f"worker_init_fn must be picklable because {reason}, so workers start from a clean process; open files "
             "and connections in worker_init_fn or at the first __getitem__, or use num_workers=0"
         ) from error
     total = sum(buffer.nbytes for buffer in buffers)
@@ -250,9 +264,11 @@ class _Server:
         # Should the dataset import mpi4py, it must not become an MPI process; and a worker has one thread.
         environment |= {"MPI4PY_RC_INITIALIZE": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self.pid = os.getpid()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code], stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment
-        )
+        command = [sys.executable, "-c", code]
+        with signals_held_back():
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment
+            )
         theirs.close()
         self.channel = Channel(ours)
         atexit.register(self.stop)

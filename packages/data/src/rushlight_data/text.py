@@ -20,10 +20,11 @@ from rushlight_tensor.tensor import Tensor
 _NAMES = """
     argparse ast base64 bdb bisect calendar cmd code codeop configparser contextlib copy csv dataclasses difflib dis
     doctest enum fileinput fnmatch fractions ftplib functools getopt gettext glob gzip hashlib heapq hmac imaplib
-    inspect ipaddress linecache locale lzma mailbox mimetypes modulefinder netrc numbers optparse pdb pickle pickletools
-    pkgutil platform plistlib poplib pprint profile pstats pyclbr queue quopri random reprlib sched selectors shelve
-    shlex shutil smtplib socket socketserver ssl statistics string stringprep subprocess symtable tabnanny tarfile tempfile textwrap
-    threading timeit tokenize trace traceback tracemalloc types typing uuid warnings wave weakref webbrowser zipapp
+    inspect ipaddress linecache locale lzma mailbox mimetypes modulefinder netrc numbers optparse pdb pickle
+    pickletools pkgutil platform plistlib poplib pprint profile pstats pyclbr queue quopri random reprlib sched
+    selectors shelve shlex shutil smtplib socket socketserver ssl statistics string stringprep subprocess symtable
+    tabnanny tarfile tempfile textwrap threading timeit tokenize trace traceback tracemalloc types typing uuid
+    warnings wave weakref webbrowser zipapp
 """
 MODULES = tuple(_NAMES.split())
 HELD_OUT = MODULES[5::10]  # whole modules, so that no validation text was seen in training

@@ -66,6 +66,7 @@ class Place:
     page: np.ndarray
     crash_log_fd: int  # for the traceback of a crash such as a segmentation fault
     trainer_pidfd: int  # of the training process; -1 where the system has no such thing
+    signal_mask: set[Any]  # to be set when signals can be taken
     by_value: bool  # this process has another `__main__` than the training process
 
 
@@ -115,6 +116,7 @@ def _settle(place: Place) -> None:
         if callable(signal.getsignal(number)):
             signal.signal(number, leave_to_trainer)
     signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, place.signal_mask)
     faulthandler.enable(place.crash_log_fd, all_threads=False)
     gc.freeze()  # a collection would write to every inherited object, and so copy the parent's memory page by page
     if place.trainer_pidfd >= 0:
