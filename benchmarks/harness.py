@@ -74,13 +74,17 @@ def run(title: str, rows: list[Row], rounds: int = 15) -> list[dict[str, Any]]:
             text += f"  {slow}/{fast} {record['ratio']:.2f}x (bar {wanted:g}x){verdict}"
         print(f"  {row.name:<34} {text}", flush=True)
         records.append(record)
+    write(title, given.rounds, records)
+    return records
+
+
+def write(title: str, rounds: int, records: list[dict[str, Any]]) -> None:
+    """Write `results/<title>.json`."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{title}.json"
-    path.write_text(
-        json.dumps({"title": title, "rounds": given.rounds, "machine": machine(), "rows": records}, indent=1) + "\n"
-    )
+    document = {"title": title, "rounds": rounds, "machine": machine(), "rows": records}
+    path.write_text(json.dumps(document, indent=1) + "\n")
     print(f"  written to {os.path.relpath(path)}")
-    return records
 
 
 def machine() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from harness import Row, run
+from benchmarks.harness import Row, run
 
 import rushlight
 

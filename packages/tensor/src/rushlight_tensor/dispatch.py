@@ -23,7 +23,7 @@ import numpy as np
 from rushlight_tensor import cuda
 from rushlight_tensor.graph import INPUT, OUT, Node, Slot, save
 from rushlight_tensor.infer import Aval
-from rushlight_tensor.promote import category
+from rushlight_tensor.promote import category, same
 from rushlight_tensor.tensor import Tensor, View, wrap
 
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"rushlight_")  # See Note [The straight line]
@@ -90,68 +90,66 @@ def fast_path(op: Any) -> Callable[..., Tensor] | None:
 
 def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
     cpu = op.cpu
-    keeps_dtype = op.vjp is not None  # comparisons give bool and have no gradient
+    may_widen = op.promote is not same and op.vjp is not None  # true_divide makes float64 of two ints
     both = op.saves == ((INPUT, 0), (INPUT, 1))
-    none = op.saves == ()
+    nothing = op.saves == ()
     differentiable = op.vjp is not None
 
-    def fast(a: Any, b: Any) -> Tensor:  # See Note [The straight line]
-        if isinstance(b, Tensor) and isinstance(a, Tensor):
+    def fast(a: Tensor, b: Any) -> Tensor:  # See Note [The straight line]
+        if type(b) is Tensor or isinstance(b, Tensor):
             x = a._array
             y = b._array
             if x.dtype is not y.dtype or INTERCEPT is not None or type(x) is not ndarray:
                 return call(op, (a, b), {})
+            grad = differentiable and (a._requires_grad or b._requires_grad) and MODE.grad
         elif type(b) is float or type(b) is int:
-            if not isinstance(a, Tensor) or a._array.dtype.kind != "f" or INTERCEPT is not None:
-                return call(op, (a, b), {})
             x = a._array
-            if type(x) is not ndarray:
-                return call(op, (a, b), {})
             y = b
+            if x.dtype.kind != "f" or INTERCEPT is not None or type(x) is not ndarray:
+                return call(op, (a, b), {})
+            grad = differentiable and a._requires_grad and MODE.grad
         else:
             return call(op, (a, b), {})
         try:
             z = cpu(x, y)
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, TypeError, OverflowError):  # shapes, devices: `call` explains
             return call(op, (a, b), {})
         if type(z) is not ndarray:
-            if not isinstance(z, np.generic):
-                return call(op, (a, b), {})
-            z = np.asarray(z)
-        if keeps_dtype and z.dtype is not x.dtype:
+            z = np.asarray(z)  # NumPy gives a scalar for 0-d operands
+        if may_widen and z.dtype is not x.dtype:
             return call(op, (a, b), {})
         t = _new(Tensor)
         t._array = z
         t.grad = t._view = t._hooks = None
         t._version = 0
-        if differentiable and (a._requires_grad or (y is not b and b._requires_grad)) and MODE.grad:
-            n = _new(Node)
-            n.op = op
-            n.attrs = _NO_ATTRS
-            n.hooks = None
-            n.stale = False
-            n.shape = z.shape
-            if both:
-                va = a._version if a._view is None else sync(a)
-                if y is b:
-                    n.saved = (a, b)
-                    n.versions = (va, None)
-                    n.edges = (a._node or a, None)
-                else:
-                    n.saved = (a, b)
-                    n.versions = (va, b._version if b._view is None else sync(b))
-                    n.edges = (a._node or (a if a._requires_grad else None), b._node or (b if b._requires_grad else None))
-            else:
-                if not none:
-                    save(n, (a, b), (z,))
-                else:
-                    n.saved = n.versions = ()
-                n.edges = (edge(a), None if y is b else edge(b))
-            t._node = n
-            t._requires_grad = True
-        else:
+        if not grad:
             t._node = None
             t._requires_grad = False
+            return t
+        n = _new(Node)
+        n.op = op
+        n.attrs = _NO_ATTRS
+        n.hooks = None
+        n.shape = z.shape
+        if y is b:
+            n.edges = (a._node or a, None)
+        else:
+            n.edges = (a._node or (a if a._requires_grad else None), b._node or (b if b._requires_grad else None))
+        if both:
+            n.saved = (a, b)
+            n.versions = (
+                a._version if a._view is None else sync(a),
+                None if y is b else b._version if b._view is None else sync(b),
+            )
+        elif nothing:
+            n.saved = n.versions = ()
+        else:
+            n.stale = False
+            save(n, (a, b), (z,))
+        if a._view is not None or (y is not b and b._view is not None):
+            n.edges = (edge(a), edge(b))
+        t._node = n
+        t._requires_grad = True
         return t
 
     return fast

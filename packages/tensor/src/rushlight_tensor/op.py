@@ -154,7 +154,7 @@ class Op:
         REGISTRY[name] = self
 
     def __call__(self, *args: Any, **attrs: Any) -> Any:
-        if self.fast is not None and not attrs:
+        if self.fast is not None and not attrs and len(args) == self.arity and isinstance(args[0], Tensor):
             return self.fast(*args)
         xs, attrs = self.bind(args, attrs)
         return dispatch.call(self, xs, attrs)

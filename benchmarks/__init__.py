@@ -1,0 +1,1 @@
+"""Benchmarks against PyTorch, gloo and memcpy; `python -m benchmarks` runs them all."""

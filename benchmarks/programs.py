@@ -1,0 +1,108 @@
+"""The training steps that are compared: one text each, run under rushlight and under PyTorch.
+
+A program takes the framework (`rushlight` or `torch`) and returns a function that does one step.  Models come from
+`rushlight_models`; for PyTorch the same files are loaded with their imports changed (`twin`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import rushlight
+import torch
+
+Step = Callable[[], Any]
+
+
+def twin(framework: ModuleType, name: str) -> ModuleType:
+    """`rushlight_models.<name>`, or the same text on PyTorch."""
+    if framework is rushlight:
+        return importlib.import_module(f"rushlight_models.{name}")
+    full = f"torch_twin_{name}"
+    if full not in sys.modules:
+        spec = importlib.util.find_spec(f"rushlight_models.{name}")
+        assert spec is not None and spec.origin is not None
+        with open(spec.origin) as f:
+            text = re.sub(r"\brushlight_nn\b", "torch.nn", f.read())
+        module = ModuleType(full)
+        sys.modules[full] = module
+        exec(compile(re.sub(r"\brushlight_tensor\b", "torch", text), spec.origin, "exec"), module.__dict__)
+    return sys.modules[full]
+
+
+def tiny_mlp(framework: Any) -> Step:
+    """64-64-10, batch 32, cross-entropy, Adam."""
+    framework.manual_seed(0)
+    nn = framework.nn
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    optimizer = framework.optim.Adam(model.parameters(), lr=1e-3)
+    rng = np.random.default_rng(0)
+    x = framework.from_numpy(rng.standard_normal((32, 64)).astype(np.float32))
+    y = framework.from_numpy(rng.integers(0, 10, 32))
+    loss_fn = nn.CrossEntropyLoss()
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def digits_cnn(framework: Any) -> Step:
+    """The main job's network on 8×8 digits, batch 64, Adam."""
+    framework.manual_seed(0)
+    model = twin(framework, "cnn").CNN()
+    optimizer = framework.optim.Adam(model.parameters(), lr=1e-3)
+    rng = np.random.default_rng(0)
+    x = framework.from_numpy(rng.random((64, 1, 8, 8), np.float32))
+    y = framework.from_numpy(rng.integers(0, 10, 64))
+    loss_fn = framework.nn.CrossEntropyLoss()
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def nano_gpt(framework: Any) -> Step:
+    """4 layers, d 128, 4 heads, T 64, batch 12, vocabulary 65, AdamW, gradients clipped to norm 1."""
+    framework.manual_seed(0)
+    gpt = twin(framework, "gpt")
+    model = gpt.GPT(gpt.GPTConfig(vocab_size=65, block_size=64, n_layer=4, n_head=4, n_embd=128))
+    optimizer = framework.optim.AdamW(model.parameters(), lr=1e-3)
+    rng = np.random.default_rng(0)
+    x = framework.from_numpy(rng.integers(0, 65, (12, 64)))
+    y = framework.from_numpy(rng.integers(0, 65, (12, 64)))
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        _, loss = model(x, y)
+        loss.backward()
+        framework.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def both(program: Callable[[Any], Step]) -> dict[str, Step]:
+    """The program under both frameworks.  Raises AssertionError when their losses are not the same in the first steps."""
+    steps = {"torch": program(torch), "rushlight": program(rushlight)}
+    for i in range(3):
+        losses = {name: step().item() for name, step in steps.items()}
+        assert abs(losses["torch"] - losses["rushlight"]) < 1e-4, f"step {i}: {losses}"
+    return steps
