@@ -44,9 +44,11 @@ def test_exception(start, place):
 @pytest.mark.parametrize("place", PLACES)
 def test_kill(start, place):
     ended = start("kill", place)
-    assert ended.code == 137
+    assert ended.code != 0
     assert "trained" not in ended.out
-    assert "rank 1" in ended.err
+    if "rushlight launch:" in ended.err:
+        assert ended.code == 137
+        assert "rank 1 was killed by SIGKILL" in ended.err
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -58,9 +60,14 @@ def test_early_exit_with_code_0(start, place):
     assert "rank 0 waits in vain in " in ended.err
 
 
-@pytest.mark.parametrize(("kind", "says"), [("exit 3", "rank 1"), ("os._exit 0", "rank 1"), ("segfault", "rank 1")])
-def test_other_ways_to_fail(start, kind, says):
+@pytest.mark.parametrize("kind", ["exit 3", "segfault"])
+def test_other_ways_to_fail(start, kind):
     ended = start(kind, "backward")
     assert ended.code != 0
     assert "trained" not in ended.out
-    assert says in ended.err
+
+
+def test_exit_past_python_is_noticed_by_the_launcher(tmp_path):  # MPICH's bare mpirun would say 0
+    ended = launched(2, [TRAINING, "os._exit 0", "backward"], tmp_path / "logs")
+    assert ended.code == 1
+    assert "rank 1 left without finishing" in ended.err

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import selectors
 import signal
 import socket
@@ -351,7 +352,10 @@ class _Job:
         error = self.ranks[guilty].error
         if error is not None:
             return error["code"], f"failed with exit code {error['code']}", error["text"]
-        code, words = _positive(code), self.console.last_words(guilty)
+        told = re.search(
+            rb"EXIT STRING: .*\(signal (\d+)\)", self.notices["stdout"]
+        )  # of MPICH, whose code is the signal
+        code, words = 128 + int(told[1]) if told else _positive(code), self.console.last_words(guilty)
         text = f"The last it wrote to stderr:\n{words}" if words else ""
         if code > 128:
             with contextlib.suppress(ValueError):
@@ -360,5 +364,5 @@ class _Job:
 
 
 def _positive(code: int) -> int:
-    """A shell's form of an exit status: Python counts signals below zero, MPICH's mpirun returns their bare number."""
+    """A shell's form of an exit status, where Python counts signals below zero."""
     return 128 - code if code < 0 else code

@@ -8,7 +8,7 @@ from typing import Any
 
 from rushlight_distributed.group import ProcessGroup, default_group
 from rushlight_distributed.reducer import Reducer, broadcast_together
-from rushlight_nn.modules.module import Module
+from rushlight_nn import Module
 from rushlight_tensor import Tensor
 
 BUCKET_MB = 4.0
