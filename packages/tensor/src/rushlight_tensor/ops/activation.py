@@ -151,8 +151,8 @@ def prelu(input: Any, weight: Any) -> Any:
         channels = shape[1] if len(shape) > 1 else 1
         if n != channels:
             raise RuntimeError(
-                f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {n} and channel size = "
-                f"{channels}."
+                f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {n} and channel size "
+                f"= {channels}."
             )
         weight = reshape(weight, -1, *[1] * (len(shape) - 2))
     else:

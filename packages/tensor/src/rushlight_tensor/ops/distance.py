@@ -1,0 +1,86 @@
+"""Distances between vectors, and the losses that compare them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rushlight_tensor.ops.elementwise import exp, log1p, sqrt
+from rushlight_tensor.ops.loss import _reduced
+from rushlight_tensor.ops.reduce import norm, sum
+from rushlight_tensor.ops.select import where
+
+
+def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Any:
+    """`input` over its p-norm along `dim`, which counts as at least `eps`."""
+    return input / norm(input, p, dim, True).clamp(min=eps).expand_as(input)
+
+
+def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
+    """The cosine of the angle between vectors along `dim`; norms count as at least `eps`."""
+    a, b = (norm(x, 2, dim).clamp(min=eps) for x in (x1, x2))
+    return sum(x1 * x2, dim) / (a * b)
+
+
+def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
+    """The p-norm of `x1 - x2 + eps` along the last dimension."""
+    return norm(x1 - x2 + eps, p, -1, keepdim)
+
+
+def cdist(x1: Any, x2: Any, p: float = 2.0) -> Any:
+    """The p-norms between each row of `x1` (..., P, M) and each of `x2` (..., R, M): (..., P, R)."""
+    return norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+
+
+def hinge_embedding_loss(input: Any, target: Any, *, margin: float = 1.0, reduction: str = "mean") -> Any:
+    """`input` where `target` is 1, what it lacks to `margin` where it is -1."""
+    apart = where(target == 1, 0.0, (margin - input).clamp(min=0))
+    together = where(target == -1, 0.0, input)
+    return _reduced(apart + together, reduction)
+
+
+def margin_ranking_loss(input1: Any, input2: Any, target: Any, *, margin: float = 0.0, reduction: str = "mean") -> Any:
+    """What `target * (input1 - input2)` lacks to `margin`; `target` is 1 or -1."""
+    return _reduced((-target * (input1 - input2) + margin).clamp(min=0), reduction)
+
+
+def soft_margin_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
+    """`log(1 + exp(-target * input))`; `target` is 1 or -1."""
+    return _reduced(log1p(exp(-target * input)), reduction)
+
+
+def cosine_embedding_loss(
+    input1: Any, input2: Any, target: Any, *, margin: float = 0.0, reduction: str = "mean"
+) -> Any:
+    """One minus the cosine of pairs whose `target` is 1; what the cosine of the others is above `margin`."""
+    dim = input1._array.ndim - 1
+    eps = 1e-12
+    dot = sum(input1 * input2, dim)
+    squares = (sum(input1 * input1, dim) + eps) * (sum(input2 * input2, dim) + eps)
+    cosine = dot / sqrt(squares)
+    together = where(target == 1, 1 - cosine, 0.0)
+    apart = where(target == -1, (cosine - margin).clamp(min=0), 0.0)
+    return _reduced(together + apart, reduction)
+
+
+def triplet_margin_loss(
+    anchor: Any,
+    positive: Any,
+    negative: Any,
+    margin: float = 1.0,
+    p: float = 2,
+    eps: float = 1e-6,
+    swap: bool = False,
+    *,
+    reduction: str = "mean",
+) -> Any:
+    """How much less than `margin` the positive is nearer to the anchor than the negative (Balntas et al., 2016).
+
+    Args:
+        swap: Take the negative's distance to the positive where it is the smaller one.
+    """
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
+    if swap:
+        far = far.minimum(pairwise_distance(positive, negative, p, eps))
+    return _reduced((near - far + margin).clamp(min=0), reduction)
