@@ -1,0 +1,169 @@
+"""Properties that hold for every op of the registry.  A new op is tested by giving it samples, nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from rushlight_autograd import grad, gradcheck, gradgradcheck
+from rushlight_tensor import REGISTRY, inplace, tensor
+from tests.ops.harness import Watch, backward_ops, call, numpy_dtype, tensors
+from tests.ops.samples import SAMPLES
+
+for package in ("rushlight_nn", "rushlight_optim"):  # they declare ops, too
+    if importlib.util.find_spec(package):
+        importlib.import_module(package)
+
+EVERY_SAMPLE = [
+    pytest.param(REGISTRY[name], s, id=f"{name}-{i}")
+    for name, samples in SAMPLES.items()
+    if name in REGISTRY
+    for i, s in enumerate(samples)
+]
+PURE = [p for p in EVERY_SAMPLE if not p.values[1].mutates]
+DIFFERENTIABLE = [p for p in PURE if p.values[0].vjp is not None and p.values[1].grad]
+
+
+def test_every_op_has_samples():
+    missing = set(REGISTRY) - set(SAMPLES) - set(backward_ops())
+    assert not missing, f"declare samples in tests/ops/samples_*.py for: {', '.join(sorted(missing))}"
+    unknown = set(SAMPLES) - set(REGISTRY)
+    assert not unknown, f"samples of ops that do not exist: {', '.join(sorted(unknown))}"
+
+
+def close(got, want, dtype, ulps, what=""):
+    """Within so many rounding steps of `dtype` at the size of the values."""
+    got, want = (np.asarray(a.detach()._array if hasattr(a, "_array") else a).astype(np.float64) for a in (got, want))
+    finite = np.abs(want[np.isfinite(want)])
+    size = max(1.0, finite.max()) if finite.size else 1.0
+    step = float(np.finfo(dtype).eps if dtype != numpy_dtype("bfloat16") else 2.0**-7) if dtype.kind in "fV" else 0.0
+    np.testing.assert_allclose(got, want, rtol=ulps * step, atol=ulps * step * size, err_msg=what, equal_nan=True)
+
+
+def widened(arrays):
+    return [x.astype(np.float64) if isinstance(x, np.ndarray) and x.dtype.kind in "fV" else x for x in arrays]
+
+
+@pytest.mark.parametrize(("op", "sample"), [p for p in PURE if p.values[1].exact])
+def test_results_agree_with_float64(op, sample):
+    for name in sample.dtypes:
+        dtype = numpy_dtype(name)
+        if name == "float64" or dtype.kind not in "fV":
+            continue
+        arrays = sample.arrays(name)
+        got = call(op, tensors(arrays), sample.attrs)
+        want = call(op, tensors(widened(arrays)), sample.attrs)
+        for g, w in zip(got, want, strict=True):
+            close(g, w, dtype, sample.ulps, name)
+
+
+@pytest.mark.parametrize(("op", "sample"), DIFFERENTIABLE)
+def test_gradients_agree_with_float64(op, sample):
+    for name in sample.dtypes:
+        dtype = numpy_dtype(name)
+        if name == "float64" or dtype.kind not in "fV":
+            continue
+        arrays = sample.arrays(name)
+        results = []
+        for inputs in (arrays, widened(arrays)):
+            xs = tensors(inputs, sample.varied())
+            leaves = [x for x in xs if getattr(x, "requires_grad", False)]
+            outs = [o for o in call(op, xs, sample.attrs) if o.requires_grad]
+            weights = [tensor(np.cos(np.arange(o.numel())).reshape(o.shape), dtype=o.dtype) for o in outs]
+            results.append(grad(outs, leaves, weights, allow_unused=True) if outs else ())
+        for g, w in zip(*results, strict=True):
+            assert (g is None) == (w is None)
+            if g is not None:
+                assert g._array.dtype == dtype
+                close(g, w, dtype, 4 * sample.ulps, name)
+
+
+@pytest.mark.parametrize(("op", "sample"), PURE)
+def test_inferred_shapes_and_dtypes_are_what_came_out_and_memory_is_shared_by_views_alone(op, sample):
+    for name in sample.dtypes:
+        arrays = sample.arrays(name)
+        before = [x.copy() if isinstance(x, np.ndarray) else x for x in arrays]
+        xs = tensors(arrays, sample.varied() if sample.grad else None)
+        with Watch() as watch:
+            outs = call(op, xs, sample.attrs)
+            rooted = [o for o in outs if o.requires_grad]
+            leaves = [x for x in xs if getattr(x, "requires_grad", False)]
+            if rooted:
+                grad(rooted, leaves, [tensor(np.ones(o.shape), dtype=o.dtype) for o in rooted], allow_unused=True)
+        assert op.name in watch.seen
+        for x, was in zip(arrays, before, strict=True):
+            if isinstance(x, np.ndarray):
+                np.testing.assert_array_equal(x, was, err_msg="an input was changed")
+        for o in outs if not sample.shares else ():
+            shared = any(isinstance(x, np.ndarray) and np.shares_memory(o._array, x) for x in arrays)
+            assert shared == (op.view and o.numel() > 0), f"{name}: memory shared: {shared}"
+
+
+@pytest.mark.parametrize(("op", "sample"), [p for p in PURE if p.values[1].exact])
+def test_layout_in_memory_does_not_matter(op, sample):
+    for name in ("float32", "float64"):
+        if name not in sample.dtypes:
+            continue
+        want = call(op, tensors(sample.arrays(name)), sample.attrs)
+        for layout in ("F", "gaps"):
+            xs = sample.arrays(name, layout)
+            try:
+                got = call(op, tensors(xs), sample.attrs)
+            except (RuntimeError, ValueError):
+                assert op.view, f"{op.name} refuses a layout, and is no view"
+                continue
+            for g, w in zip(got, want, strict=True):
+                close(g, w, numpy_dtype(name), sample.ulps, layout)
+
+
+@pytest.mark.parametrize(("op", "sample"), DIFFERENTIABLE)
+def test_first_and_second_derivative(op, sample):
+    xs = tensors(sample.arrays("float64"), sample.varied())
+
+    def outputs(*args):
+        return tuple(o for o in call(op, list(args), sample.attrs) if o.dtype.is_floating_point)
+
+    assert gradcheck(outputs, xs)
+    if sample.second:
+        assert gradgradcheck(outputs, xs)
+
+
+IN_PLACE = [p for p in PURE if p.values[0].into is not None or type(p.values[0].cpu) is np.ufunc]
+
+
+@pytest.mark.parametrize(("op", "sample"), [p for p in IN_PLACE if p.values[1].exact])
+def test_in_place_gives_the_same(op, sample):
+    for name in sample.dtypes:
+        xs = tensors(sample.arrays(name))
+        (want,) = call(op, xs, sample.attrs)
+        x = xs[0]
+        if not hasattr(x, "_array") or want._array.shape != x._array.shape or want._array.dtype != x._array.dtype:
+            continue
+        out = inplace.inplace(op, x, *xs[1:], **sample.attrs)
+        assert out is x
+        np.testing.assert_array_equal(x._array, want._array, err_msg=name)
+        gaps = tensors(sample.arrays(name, "gaps"))
+        inplace.inplace(op, gaps[0], *gaps[1:], **sample.attrs)
+        close(gaps[0], want, numpy_dtype(name), sample.ulps, f"{name}, with gaps")
+
+
+@pytest.mark.parametrize(("op", "sample"), [p for p in EVERY_SAMPLE if p.values[1].mutates])
+def test_ops_that_write_into_their_inputs_agree_with_float64(op, sample):
+    arrays = sample.arrays("float32")
+    wide = widened(arrays)
+    assert op.infer(*arrays, **sample.attrs) == op.cpu(*arrays, **{**op.defaults, **sample.attrs}) == ()
+    op.cpu(*wide, **{**op.defaults, **sample.attrs})
+    for i, (got, want) in enumerate(zip(arrays, wide, strict=True)):
+        close(got, want, numpy_dtype("float32"), sample.ulps, f"input {i}")
+    assert any(not np.array_equal(a, b) for a, b in zip(arrays, sample.arrays("float32"), strict=True))
+
+
+def test_saved_value_changed_in_place_is_refused():
+    leaf = tensor([0.5], requires_grad=True)
+    x = REGISTRY["exp"](leaf)
+    x.mul_(2)  # exp saved its result
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        x.sum().backward()
+    assert leaf.grad is None
