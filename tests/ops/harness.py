@@ -47,10 +47,10 @@ class R:
     def make(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         values = np.asarray(rng.uniform(self.low, self.high, self.shape))
         if dtype.kind == "b":
-            return values > (self.low + self.high) / 2
+            return np.asarray(values > (self.low + self.high) / 2)
         if dtype.kind in "iu":
             low = max(self.low, 0) if dtype.kind == "u" else self.low
-            return rng.integers(int(np.ceil(low)), int(np.floor(self.high)) + 1, self.shape).astype(dtype)
+            return np.asarray(rng.integers(int(np.ceil(low)), int(np.floor(self.high)) + 1, self.shape), dtype)
         return values.astype(dtype)
 
 

@@ -125,6 +125,8 @@ def test_first_and_second_derivative(op, sample):
     def outputs(*args):
         return tuple(o for o in call(op, list(args), sample.attrs) if o.dtype.is_floating_point)
 
+    if any(x.numel() == 0 for x in (*xs, *outputs(*xs)) if hasattr(x, "numel")):
+        return  # nothing to vary; that the gradient has the right shape is tested above
     assert gradcheck(outputs, xs)
     if sample.second:
         assert gradgradcheck(outputs, xs)

@@ -124,7 +124,7 @@ def _add_slices(x: Any, index: Any, y: Any, dim: int) -> None:
     dim %= x.ndim
     after = x.shape[dim + 1 :]
     ndim = dim + index.ndim + len(after)
-    at = _positions(index, x.shape[dim]).reshape(*index.shape, *[1] * len(after))
+    at = _positions(index, x.shape[dim]).reshape((*index.shape, *[1] * len(after)))
     _add_at(x, (*_grid(x.shape[:dim], ndim, 0, x), at, *_grid(after, ndim, dim + index.ndim, x)), y)
 
 
