@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
+from rushlight_data.sampler import set_world
 from rushlight_distributed.communicator import Communicator, LocalCommunicator, MpiCommunicator
 from rushlight_distributed.contract import Call, Contract
 from rushlight_distributed.guard import Guard
@@ -158,6 +159,7 @@ def init_process_group(
     _world.local_rank = comm.on_this_host().index(comm.rank)
     _world.group = ProcessGroup(comm, list(range(comm.size)), "the world", _world.guard)
     _world.groups = [_world.group]
+    set_world(comm.rank, comm.size)
 
 
 def _world_communicator(asked_size: int) -> Communicator:
@@ -195,6 +197,7 @@ def destroy_process_group(group: ProcessGroup | None = None) -> None:
             _world.groups.remove(one)
     if _world.group in doomed:
         _world.group = None
+        set_world(None, None)
 
 
 def new_group(
