@@ -1,0 +1,102 @@
+"""The training job as a user runs it: real ranks, real files, mistakes that are refused, sweeps that survive a failure."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QUICK = ["model=mlp", "data.epochs=3"]
+
+
+def train(folder, *words, timeout=120):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMPI_", "PMIX_"))}
+    command = [sys.executable, "-m", "rushlight_train.main", *words]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=timeout)
+
+
+def job_folders(folder):
+    return sorted(p.parent for p in Path(folder).glob("outputs/**/resolved.yaml"))
+
+
+def rows(job):
+    with (job / "metrics.csv").open() as f:
+        return list(csv.DictReader(f))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """One job of three epochs on two ranks."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = train(folder, *QUICK)
+    assert done.returncode == 0, done.stderr
+    return done, job_folders(folder)[0]
+
+
+def test_a_job_leaves_metrics_curves_events_checkpoint_and_a_table(whole):
+    done, job = whole
+    assert "test accuracy" in done.stdout and "curves.png" in done.stdout
+    assert [int(r["epoch"]) for r in rows(job)] == [1, 2, 3]
+    assert (job / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert list((job / "tensorboard").glob("events.out.tfevents.*"))
+    assert json.loads((job / "summary.json").read_text())["ranks"] == 2
+    assert len(list((job / "checkpoints").iterdir())) == 2
+    assert float(rows(job)[-1]["test_accuracy"]) > 0.8
+
+
+def test_ranks_agree_to_rounding(whole, tmp_path):
+    _, job = whole
+    done = train(tmp_path, *QUICK, "launch.ranks=1")
+    assert done.returncode == 0, done.stderr
+    for one, two in zip(rows(job_folders(tmp_path)[0]), rows(job), strict=True):
+        for name in ("train_loss", "test_loss"):
+            assert float(one[name]) == pytest.approx(float(two[name]), rel=2e-4)
+
+
+def test_a_resumed_job_ends_where_the_whole_one_does(whole, tmp_path):
+    _, job = whole
+    checkpoints = sorted((job / "checkpoints").iterdir())
+    done = train(tmp_path, *QUICK, f"resume_from={checkpoints[0]}")
+    assert done.returncode == 0, done.stderr
+    resumed = job_folders(tmp_path)[0]
+    assert len(rows(resumed)) == 3
+    for ours, wanted in zip(rows(resumed), rows(job), strict=True):
+        assert (ours["train_loss"], ours["test_loss"]) == (wanted["train_loss"], wanted["test_loss"])
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["optim.lr=abc"], "optim.lr"),
+        (["optim.lrr=1"], "lrr"),
+        (["optim.lr=nan"], "optim.lr must be a finite number, got nan"),
+        (["optim.lr=-1"], "optim.lr must be positive, got -1"),
+        (["model=transformer"], "transformer"),
+        (["model=gpt"], "model GPT cannot learn data digits; try data=stdlib_text"),
+        (["launch.ranks=0"], "launch.ranks must be at least 1, got 0"),
+        (["data.batch_size=1"], "give each rank at least one"),
+        (["resume=true"], "no checkpoint of model CNN"),
+    ],
+)
+def test_mistakes_are_refused_and_named(tmp_path, words, text):
+    done = train(tmp_path, *words)
+    assert done.returncode != 0
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_sweep_tells_all_results_and_names_the_failed_trial(tmp_path):
+    done = train(tmp_path, "--multirun", "model=mlp", "data.epochs=1", "optim.lr=1e-3,nan,3e-3")
+    assert done.returncode == 2
+    assert done.stdout.count("mlp") == 3 and "failed" in done.stdout
+    assert "optim.lr=nan" in done.stderr and "finite" in done.stderr
+    assert len(list(tmp_path.glob("outputs/sweeps/**/summary.json"))) == 2
+
+
+def test_a_diverging_job_fails_with_advice(tmp_path):
+    done = train(tmp_path, "model=mlp", "optim=sgd", "optim.lr=1e30", "data.epochs=1")
+    assert done.returncode != 0
+    assert "a smaller optim.lr" in done.stderr.splitlines()[-1]
