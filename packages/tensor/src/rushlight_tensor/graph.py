@@ -148,8 +148,7 @@ def pull(n: Node, g: Any, edges: Sequence[Any], create_graph: bool) -> Sequence[
     if type(op.vjp) is not tuple:
         return op.vjp.rule(g, tuple([e is not None for e in edges]), *saved, **n.attrs)  # type: ignore[no-any-return]
     return [
-        None if rule is None or e is None else rule(g, *saved, **n.attrs)
-        for rule, e in zip(op.vjp, edges, strict=True)
+        None if rule is None or e is None else rule(g, *saved, **n.attrs) for rule, e in zip(op.vjp, edges, strict=True)
     ]
 
 
@@ -237,6 +236,26 @@ def unpack(n: Node, create_graph: bool) -> tuple[Any, ...]:
     return tuple(out)
 
 
+def unpack_arrays(n: Node) -> list[Any]:
+    """What a node saved, as arrays.  Raises RuntimeError where it was freed or has changed."""
+    if n.saved is None:
+        raise RuntimeError(_FREED)
+    out = []
+    for item, v in zip(n.saved, n.versions, strict=True):
+        if v is not None:
+            if (item._version if item._view is None else item._view.base._version) != v:
+                raise RuntimeError(stale_text(item, n.op.name))
+            out.append(item._array)
+        elif type(item) is Stale:
+            item.complain()
+        else:
+            out.append(item)
+    if n.stale and n.op.saves_out:
+        made = next(item for item, (kind, _) in zip(n.saved, n.op.saves, strict=True) if kind >= OUT)
+        raise RuntimeError(stale_text(wrap(made), n.op.name))
+    return out
+
+
 def stale_text(x: Any, op: str) -> str:
     """PyTorch's words for a saved tensor that has changed."""
     shape = list(x._array.shape)
@@ -248,5 +267,12 @@ def stale_text(x: Any, op: str) -> str:
 
 
 def dtype_title(d: np.dtype[Any]) -> str:
-    names = {"float32": "Float", "float64": "Double", "int64": "Long", "int32": "Int", "float16": "Half", "bool": "Bool"}
+    names = {
+        "float32": "Float",
+        "float64": "Double",
+        "int64": "Long",
+        "int32": "Int",
+        "float16": "Half",
+        "bool": "Bool",
+    }
     return names.get(d.name, d.name)

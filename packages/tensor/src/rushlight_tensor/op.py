@@ -25,6 +25,7 @@ from rushlight_tensor.tensor import Tensor
 
 REGISTRY: dict[str, Op] = {}
 
+
 class joint:
     """Marks a vjp that makes several gradients in one pass: `(g, needs, *saved, **attrs) -> one gradient per input`."""
 
@@ -42,16 +43,18 @@ class fused(joint):
     through `composed` instead, a rule as `joint` takes it, in public ops: so `backward` needs no gradient of its own.
     """
 
-    __slots__ = ("as_attrs", "backward", "composed")
+    __slots__ = ("as_attrs", "backward", "composed", "has_attrs")
 
     def __init__(self, backward: Op, composed: Callable[..., tuple[Any, ...]] | None) -> None:
         super().__init__(self._pull)
         self.backward, self.composed = backward, composed
         self.as_attrs: tuple[str | None, ...] = ()
+        self.has_attrs = False
 
     def bind(self, save: tuple[str, ...]) -> None:
         """Note which of the saved things are attributes of `backward`."""
         self.as_attrs = tuple(item.replace(".", "_") if "." in item else None for item in save)
+        self.has_attrs = any(self.as_attrs)
 
     def _pull(self, g: Any, needs: tuple[bool, ...], *saved: Any, **attrs: Any) -> Any:
         if not dispatch.MODE.grad:
@@ -63,17 +66,19 @@ class fused(joint):
 
     def pull_bare(self, n: graph.Node, g: Any, edges: Any) -> Any:
         """The gradients as arrays, with no tensor in between."""
-        xs, attrs = self._sort(graph.unpack(n, False), n.attrs)
+        xs = graph.unpack_arrays(n)
         needs = tuple([e is not None for e in edges])
-        arrays = [np.asarray(g) if isinstance(g, np.generic) else g]
-        arrays += [x._array if isinstance(x, Tensor) else x for x in xs]
-        return _by_need(dispatch.run(self.backward, arrays, {**attrs, "needs": needs}), needs)
+        attrs = n.attrs
+        if self.has_attrs:
+            xs, attrs = self._sort(xs, attrs)
+        g = np.asarray(g) if isinstance(g, np.generic) else g
+        return _by_need(dispatch.run(self.backward, [g, *xs], {**attrs, "needs": needs}), needs)
 
     def _sort(self, saved: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         for item in saved:
             if type(item) is graph.Stale:
                 item.complain()
-        if not any(self.as_attrs):
+        if not self.has_attrs:
             return saved, attrs
         named = list(zip(self.as_attrs, saved, strict=True))
         extra = {name: x for name, x in named if name is not None}
@@ -100,7 +105,8 @@ class Op:
         vjp: A tuple with one rule per input, `(g, *saved, **attrs) -> gradient`, each called only when that gradient is
             wanted and `None` where there is none; or `joint(rule)`; or `None` for an op without gradient, as `argmax`.
             Rules ignore broadcasting: the engine sums a gradient to the shape of the input it belongs to.
-        save: What `vjp` reads, in order: inputs by the names in `infer`, `name.shape`, `name.dtype` for these alone, `out`
+        save: What `vjp` reads, in order: inputs by the names in `infer`, `name.shape`, `name.dtype` for these alone,
+        `out`
             for the result (`out0`, `out1`, … for several).
         expr: One C expression over `{x}`, `{y}`, … and attribute names, for ops that act element by element.
         cuda: `(*arrays, **attrs) -> array` on CuPy arrays for ops without `expr`, or `AS_CPU`.

@@ -48,8 +48,7 @@ def _binary(name: str, reference: np.ufunc) -> Callable[[np.ndarray, np.ndarray]
 
 
 def _sigmoid_numpy(x: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-x))
+    return 1 / (1 + np.exp(-x))
 
 
 exp = _unary("exp", np.exp)
@@ -65,7 +64,7 @@ div = _binary("div", np.true_divide)
 
 def relu_backward(g: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Gradient of `relu` from its result (or its input): `g` where `y > 0`, else 0."""
-    if y.size >= LARGE and g.shape == y.shape and (c := c_library("activation")) is not None and c.float32(g, y):
+    if (c := c_library("activation")) is not None and c.float32(g, y) and g.shape == y.shape:
         dx = np.empty(y.shape, np.float32)
         c.relu_backward_f32(g, y, dx, y.size)
         return dx

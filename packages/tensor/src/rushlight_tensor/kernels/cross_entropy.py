@@ -46,8 +46,7 @@ def cross_entropy(
         return each, stats
     total = each.sum(dtype=np.float64)
     if reduction == "mean":
-        with np.errstate(invalid="ignore"):  # 0 / 0 where no row counts: NaN, as in PyTorch
-            total = total / _total_weight(target, weight, ignore_index)
+        total = total / _total_weight(target, weight, ignore_index)  # 0 / 0 where no row counts: NaN, as in PyTorch
     return np.asarray(total, x.dtype), stats
 
 
@@ -72,9 +71,8 @@ def cross_entropy_backward(
     """
     rows, n = x.shape
     if reduction == "mean":
-        with np.errstate(invalid="ignore", divide="ignore"):
-            g = (g / _total_weight(target, weight, ignore_index)).astype(x.dtype)
-    g = np.ascontiguousarray(np.broadcast_to(g, rows))
+        g = g / _total_weight(target, weight, ignore_index)
+    g = np.full(rows, g, x.dtype) if g.ndim == 0 else np.ascontiguousarray(g)
     c = c_library("softmax")
     if c is None or not c.float32(g, x, stats, weight) or target.dtype != np.int64:
         return _gradient_numpy(g, x, target, stats, weight, ignore_index, label_smoothing)
