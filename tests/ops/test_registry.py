@@ -7,6 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 
+import rushlight_jit as jit
 from rushlight_autograd import grad, gradcheck, gradgradcheck
 from rushlight_tensor import REGISTRY, inplace, tensor
 from tests.ops.harness import Watch, backward_ops, call, numpy_dtype, tensors
@@ -132,7 +133,27 @@ def test_first_and_second_derivative(op, sample):
         assert gradgradcheck(outputs, xs)
 
 
-IN_PLACE = [p for p in PURE if p.values[0].into is not None or type(p.values[0].cpu) is np.ufunc]
+@pytest.mark.parametrize(("op", "sample"), [p for p in PURE if p.values[1].exact])
+def test_compiled_gives_the_same(op, sample):
+    name = sample.dtypes[min(1, len(sample.dtypes) - 1)]
+    arrays = sample.arrays(name)
+    held = {i: x for i, x in enumerate(arrays) if not isinstance(x, np.ndarray)}
+
+    def function(*xs):
+        given = iter(xs)
+        return call(op, [held[i] if i in held else next(given) for i in range(len(arrays))], sample.attrs)
+
+    compiled = jit.compile(function)
+    want = call(op, tensors(arrays), sample.attrs)
+    for _ in range(2):  # traced, then replayed
+        xs = [x for x in tensors(sample.arrays(name)) if hasattr(x, "_array")]
+        got = compiled(*xs)
+        for g, w in zip(got, want, strict=True):
+            assert g._array.dtype == w._array.dtype
+            close(g, w, numpy_dtype(name), sample.ulps)
+
+
+IN_PLACE = [p for p in PURE if p.values[0].into is not None or (p.values[0].promote and p.values[0].vjp is not None)]
 
 
 @pytest.mark.parametrize(("op", "sample"), [p for p in IN_PLACE if p.values[1].exact])
