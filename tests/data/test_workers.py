@@ -1,6 +1,7 @@
 """Loading with worker processes: the same batches as without, wherever the workers come from."""
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -195,6 +196,21 @@ def test_what_a_script_defines_reaches_workers_of_a_clean_process():
     Local.__getitem__.__module__ = "__main__"
     loader = DataLoader(Local(4), 4, num_workers=1, multiprocessing_context="spawn", collate_fn=lambda batch: batch)
     assert list(loader) == [[0, 3, 6, 9]]
+
+
+@START
+def test_workers_have_the_surroundings_of_the_training_process(start, tmp_path, monkeypatch):
+    list(DataLoader(Numbers(2), num_workers=1, multiprocessing_context=start))  # the clean process runs already
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SURROUNDINGS", "new")
+    monkeypatch.setattr(sys, "argv", ["program", "--option"])
+    monkeypatch.syspath_prepend(tmp_path / "more")
+    loader = DataLoader([0], None, num_workers=1, multiprocessing_context=start, collate_fn=surroundings)
+    assert list(loader) == [surroundings(0)]
+
+
+def surroundings(_):
+    return os.getcwd(), os.environ["SURROUNDINGS"], sys.argv, sys.path, repr(tensor(1.0).dtype)
 
 
 def test_a_large_dataset_reaches_workers_of_a_clean_process():

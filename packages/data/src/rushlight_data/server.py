@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from rushlight_data.channel import Channel, Closed, Frame
-from rushlight_data.start import receive_plan
+from rushlight_data.start import Surroundings, receive_plan
 from rushlight_data.worker import PAGE_BYTES, Place, leave_to_trainer, work
 
 
 def serve(fd: int) -> None:
     """Answer the requests of the training process on the socket `fd` until it hangs up.
 
-    `("start", number, modules)`, with descriptors of the worker's socket, page, crash log and of the training process,
-    is answered with a process id; `("reap", pid)` with that process's wait status.
+    `("start", number, modules, surroundings)`, with descriptors of the worker's socket, page, crash log and of the
+    training process, is answered with a process id; `("reap", pid)` with that process's wait status.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, leave_to_trainer)  # a preempted job must not lose its workers before it has ended
@@ -36,7 +36,8 @@ def serve(fd: int) -> None:
             channel.send(answer)
 
 
-def _start(channel: Channel, frame: Frame, number: int, modules: set[str]) -> int:
+def _start(channel: Channel, frame: Frame, number: int, modules: set[str], surroundings: Surroundings) -> int:
+    surroundings.take_on()
     for name in modules:
         if name not in sys.modules:  # here once, rather than in every worker
             with contextlib.suppress(Exception):  # the worker will meet the same error and report it

@@ -44,6 +44,7 @@ import numpy as np
 from rushlight_data.blocks import SMALL_BYTES, Mapped, anonymous_file
 from rushlight_data.channel import Channel, Closed, dumps, loads
 from rushlight_data.worker import PAGE_BYTES, Place, Plan, work
+from rushlight_tensor.dtypes import dtype, get_default_dtype, set_default_dtype
 
 _LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MPI_LOCALRANKID")
 _MPI_VARIABLES = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "MPI_")
@@ -248,6 +249,35 @@ def receive_plan(channel: Channel) -> Plan:
     return plan
 
 
+@dataclass(slots=True)
+class Surroundings:
+    """What a forked worker would have inherited, for one from the server: as it is when the worker is started."""
+
+    directory: str
+    environment: dict[str, str]
+    path: list[str]
+    arguments: list[str]
+    default_dtype: dtype
+
+    @classmethod
+    def here(cls) -> Surroundings:
+        """Those of this process, without MPI's variables."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(_MPI_VARIABLES)}
+        # Should the dataset import mpi4py, it must not become an MPI process; and a worker has one thread.
+        environment |= {"MPI4PY_RC_INITIALIZE": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        path = [entry or os.getcwd() for entry in sys.path]
+        return cls(os.getcwd(), environment, path, sys.argv, get_default_dtype())
+
+    def take_on(self) -> None:
+        """Make them those of this process."""
+        os.chdir(self.directory)
+        os.environ.clear()
+        os.environ.update(self.environment)
+        sys.path[:] = self.path
+        sys.argv[:] = self.arguments
+        set_default_dtype(self.default_dtype)
+
+
 class _Server:
     """The training process's connection to the clean process that forks workers for it."""
 
@@ -258,16 +288,16 @@ class _Server:
         if not sys.executable:
             raise RuntimeError("DataLoader cannot start workers: sys.executable is not set; use num_workers=0")
         ours, theirs = socket.socketpair()
-        path = [entry or os.getcwd() for entry in sys.path]
-        code = f"import sys; sys.path[:] = {path!r}; from rushlight_data.server import serve; serve({theirs.fileno()})"
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(_MPI_VARIABLES)}
-        # Should the dataset import mpi4py, it must not become an MPI process; and a worker has one thread.
-        environment |= {"MPI4PY_RC_INITIALIZE": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        here = Surroundings.here()
+        code = f"import sys; sys.path[:] = {here.path!r}; "
+        code += f"from rushlight_data.server import serve; serve({theirs.fileno()})"
         self.pid = os.getpid()
-        command = [sys.executable, "-c", code]
         with signals_held_back():
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment
+                [sys.executable, "-c", code],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=here.environment,
             )
         theirs.close()
         self.channel = Channel(ours)
@@ -288,7 +318,7 @@ class _Server:
         page_fd, crash_log_fd = anonymous_file(PAGE_BYTES), anonymous_file(PAGE_BYTES)
         trainer_pidfd = _pidfd(os.getpid())
         fds = [theirs.fileno(), page_fd, crash_log_fd]
-        pid = self._ask(("start", number, modules), fds + [trainer_pidfd] * (trainer_pidfd >= 0))
+        pid = self._ask(("start", number, modules, Surroundings.here()), fds + [trainer_pidfd] * (trainer_pidfd >= 0))
         page = np.frombuffer(mmap.mmap(page_fd, PAGE_BYTES), dtype=np.int64)
         theirs.close()
         os.close(page_fd)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from rushlight_data.sampler import set_world
+from rushlight_data.distributed import set_world
 from rushlight_distributed.communicator import Communicator, LocalCommunicator, MpiCommunicator
 from rushlight_distributed.contract import Call, Contract
 from rushlight_distributed.guard import Guard

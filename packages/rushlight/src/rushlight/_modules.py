@@ -1,7 +1,7 @@
 """The facade's submodules: which of our modules stands under which of PyTorch's names.
 
-An alias is the module itself, entered into `sys.modules` under a second name, so that `import rushlight.nn.functional as F`,
-`from rushlight.utils.data import DataLoader` and `rushlight.nn` all lead to one object.
+An alias is the module itself, entered into `sys.modules` under a second name, so that `import rushlight.nn.functional
+as F`, `from rushlight.utils.data import DataLoader` and `rushlight.nn` all lead to one object.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ ALIASES = {
     "optim.lr_scheduler": "rushlight_optim.lr_scheduler",
     "utils.checkpoint": "rushlight_autograd.checkpoint",
     "utils.data": "rushlight_data",
-    "utils.data.distributed": "rushlight_data.sampler",
+    "utils.data.dataloader": "rushlight_data.dataloader",
+    "utils.data.dataset": "rushlight_data.dataset",
+    "utils.data.distributed": "rushlight_data.distributed",
+    "utils.data.sampler": "rushlight_data.sampler",
 }
 
 
