@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …] [--rounds N] [--only TEXT]`: each benchmark in a process of its own, one after another."""
+"""`python -m benchmarks [NAME …] [--rounds N] [--only TEXT]`: each benchmark in a process of its own, in turn."""
 
 from __future__ import annotations
 

@@ -8,12 +8,12 @@ import sys
 import tempfile
 import time
 
+import torch
+
 import rushlight
 import rushlight.distributed as dist
-import torch
-from rushlight_launch import launch
-
 from benchmarks.harness import write
+from rushlight_launch import launch
 
 SIZES = {"1 KB": 256, "64 KB": 16_384, "1 MB": 262_144, "16 MB": 4_194_304, "64 MB": 16_777_216}
 

@@ -1,7 +1,7 @@
 """Comparison in one run: programs take turns, medians are compared, and the result is a table and a JSON file.
 
-Two measurements on a shared machine differ by more than the effect that they are to show unless they alternate.  So every round
-runs each program once, in an order that turns, and a ratio is that of the medians over the rounds.
+Two measurements on a shared machine differ by more than the effect that they are to show unless they alternate.  So
+every round runs each program once, in an order that turns, and a ratio is that of the medians over the rounds.
 """
 
 from __future__ import annotations

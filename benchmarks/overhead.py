@@ -1,16 +1,16 @@
 """What a call costs beside the arithmetic: four elements, one thread, against NumPy and PyTorch.
 
-Bars: over raw NumPy at most 0.7 us without grad and 1.2 us with; 1.2 times PyTorch's speed; 1.5 times for a chain of 100 `mul`
-forward and backward.
+Bars: over raw NumPy at most 0.7 us without grad and 1.2 us with; 1.2 times PyTorch's speed; 1.5 times for a chain of
+100 `mul` forward and backward.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from benchmarks.harness import Row, run
 
 import rushlight
+from benchmarks.harness import Row, run
 
 FOUR = np.ones(4, np.float32)
 
@@ -71,7 +71,8 @@ def main() -> None:
             over = (seconds["rushlight"] - seconds["numpy"]) * 1e6
             bar = 1.2 if "grad" in record["name"] else 0.7
             print(
-                f"  {record['name']:<34} over NumPy {over:.2f} us (bar {bar} us){'' if over <= bar else '  below the bar'}"
+                f"  {record['name']:<34} over NumPy {over:.2f} us (bar {bar} "
+                f"us){'' if over <= bar else '  below the bar'}"
             )
 
 

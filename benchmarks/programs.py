@@ -15,8 +15,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import rushlight
 import torch
+
+import rushlight
 
 Step = Callable[[], Any]
 
@@ -28,7 +29,8 @@ def twin(framework: ModuleType, name: str) -> ModuleType:
     full = f"torch_twin_{name}"
     if full not in sys.modules:
         spec = importlib.util.find_spec(f"rushlight_models.{name}")
-        assert spec is not None and spec.origin is not None
+        assert spec is not None
+        assert spec.origin is not None
         with open(spec.origin) as f:
             text = re.sub(r"\brushlight_nn\b", "torch.nn", f.read())
         module = ModuleType(full)
@@ -100,7 +102,10 @@ def nano_gpt(framework: Any) -> Step:
 
 
 def both(program: Callable[[Any], Step]) -> dict[str, Step]:
-    """The program under both frameworks.  Raises AssertionError when their losses are not the same in the first steps."""
+    """The program under both frameworks.
+
+    Raises AssertionError when their losses are not the same in the first steps.
+    """
     steps = {"torch": program(torch), "rushlight": program(rushlight)}
     for i in range(3):
         losses = {name: step().item() for name, step in steps.items()}

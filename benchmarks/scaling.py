@@ -1,6 +1,7 @@
-"""How training speed grows with the ranks: digits CNN on 1, 2 and 4 ranks, weak (a batch each) and strong (one batch for all).
+"""How speed grows with the ranks: digits CNN on 1, 2 and 4 ranks, weak (a batch each) and strong (one for all).
 
-Writes `results/scaling.json` and `results/scaling.png`.  With more ranks than cores the curve has to bend: it is shown, not hidden.
+Writes `results/scaling.json` and `results/scaling.png`.  With more ranks than cores the curve has to bend: it is
+shown, not hidden.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 import rushlight
 import rushlight.distributed as dist
+from benchmarks.harness import RESULTS, write
 from rushlight_launch import launch
 from rushlight_models import CNN
-
-from benchmarks.harness import RESULTS, write
 
 RANKS = (1, 2, 4)
 BATCH = 256

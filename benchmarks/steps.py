@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import rushlight
 import torch
 
+import rushlight
 from benchmarks.harness import Row, run
 from benchmarks.programs import both, digits_cnn, nano_gpt, tiny_mlp
 

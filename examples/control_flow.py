@@ -1,4 +1,7 @@
-"""Control flow that depends on data, and an RNN over sequences of different lengths.  Runs as it is with `import torch`."""
+"""Control flow that depends on data, and an RNN over sequences of different lengths.
+
+Runs as it is with `import torch`.
+"""
 
 import rushlight as torch
 from rushlight import nn
@@ -35,7 +38,9 @@ for scale in (0.5, 2.0, 8.0):
 sequences = [torch.randn(n, 4) for n in (5, 2, 3)]
 lengths = torch.tensor([len(s) for s in sequences])
 rnn = nn.GRU(4, 6, batch_first=True)
-packed = pack_padded_sequence(pad_sequence(sequences, batch_first=True), lengths, batch_first=True, enforce_sorted=False)
+packed = pack_padded_sequence(
+    pad_sequence(sequences, batch_first=True), lengths, batch_first=True, enforce_sorted=False
+)
 outputs, last = rnn(packed)
 padded, sizes = pad_packed_sequence(outputs, batch_first=True)
 print(padded.shape, sizes.tolist(), last.shape)

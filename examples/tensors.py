@@ -1,6 +1,7 @@
 """Tensors: from lists and NumPy and back, arithmetic, gradients, devices.  Runs as it is with `import torch`."""
 
 import numpy as np
+
 import rushlight as torch
 
 # Gradients of w * x + b, through methods.

@@ -1,4 +1,7 @@
-"""The classic loop, with every optimizer and a schedule.  Runs as it is with `import torch`, and prints the same losses."""
+"""The classic loop, with every optimizer and a schedule.
+
+Runs as it is with `import torch`, and prints the same losses.
+"""
 
 import rushlight as torch
 from rushlight import nn

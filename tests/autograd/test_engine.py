@@ -6,6 +6,7 @@ import weakref
 
 import numpy as np
 import pytest
+
 import rushlight_tensor as T
 from rushlight_autograd import backward, enable_grad, grad, inference_mode, no_grad, queue_callback, set_grad_enabled
 
@@ -33,7 +34,8 @@ def test_gradient_of_a_broadcast_is_summed_to_the_shape_of_its_input():
 def test_gradient_keeps_the_dtype_of_its_leaf():
     x, y = leaf(1.0, dtype=T.float32), leaf(2.0, dtype=T.float64)
     (x * y).sum().backward()
-    assert x.grad.dtype is T.float32 and y.grad.dtype is T.float64
+    assert x.grad.dtype is T.float32
+    assert y.grad.dtype is T.float64
 
 
 def test_two_leaves_never_share_a_gradient():
@@ -238,9 +240,11 @@ def test_mode_as_decorator_also_of_generators():
         yield (x * 2).requires_grad
         yield (x * 2).requires_grad
 
-    assert not plain() and not bare()
+    assert not plain()
+    assert not bare()
     for inside in steps():
-        assert not inside and (x * 2).requires_grad
+        assert not inside
+        assert (x * 2).requires_grad
 
 
 def test_mode_is_put_back_after_an_error():

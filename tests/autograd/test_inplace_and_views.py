@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 import rushlight_tensor as T
 from rushlight_autograd import no_grad
 

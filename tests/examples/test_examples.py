@@ -1,4 +1,4 @@
-"""The examples are the programs that people first write: each has to run to its end, and say what it is there to say."""
+"""The examples are the programs that people first write: each runs to its end and says what it is there to say."""
 
 import subprocess
 import sys
@@ -21,7 +21,9 @@ SAYS = {
 
 
 def test_every_example_is_tried():
-    assert {p.stem for p in EXAMPLES.glob("*.py")} == {*SAYS, "digits"}, "digits.py is tried in tests/mpi and tests/launch"
+    assert {p.stem for p in EXAMPLES.glob("*.py")} == {*SAYS, "digits"}, (
+        "digits.py is tried in tests/mpi and tests/launch"
+    )
 
 
 @pytest.mark.parametrize("name", SAYS)

@@ -137,7 +137,7 @@ def test_a_tensor_that_was_replaced_is_seen():
         lambda x: x * x.sum().item(),
         lambda x: T.tensor(x.numpy() * 2),
         lambda x: x * float(x[0]),
-        lambda x: [v for v in x.tolist()] and x,
+        lambda x: list(x.tolist()) and x,
     ],
     ids=["if", "item", "numpy", "float", "tolist"],
 )
@@ -192,7 +192,9 @@ def test_results_are_not_overwritten_by_the_next_call():
 def test_structure_of_arguments_and_results_is_kept():
     fast = compile(lambda pair, *, more: {"sum": pair[0] + pair[1], "all": [more["z"] * 2, 5, None]})
     out = fast((T.ones(1), T.ones(1)), more={"z": T.ones(1)})
-    assert out["sum"].item() == 2.0 and out["all"][0].item() == 2.0 and out["all"][1:] == [5, None]
+    assert out["sum"].item() == 2.0
+    assert out["all"][0].item() == 2.0
+    assert out["all"][1:] == [5, None]
 
 
 def test_common_subexpressions_and_dead_code_are_gone():
@@ -203,7 +205,8 @@ def test_common_subexpressions_and_dead_code_are_gone():
     fast = compile(wasteful)
     fast(T.ones(2, 2))
     assert [i.op.name for i in fast.graph.instrs] == ["matmul", "add"]
-    assert "graph(%x0: float32[2, 2])" in str(fast.graph) and "test_compile.py:" in str(fast.graph)
+    assert "graph(%x0: float32[2, 2])" in str(fast.graph)
+    assert "test_compile.py:" in str(fast.graph)
 
 
 def test_second_derivative_through_a_compiled_function_is_refused():

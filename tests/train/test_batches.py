@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rushlight_train.batches import Batches
 
 
@@ -26,7 +27,8 @@ def test_global_batches_do_not_depend_on_the_number_of_ranks():
         ranks = [Batches(50, 8, r, world, seed=1) for r in range(world)]
         for b in ranks:
             b.start(3)
-        return [sorted(sum((b[: r.share(i)] for r, b in zip(ranks, step, strict=True)), [])) for i, step in enumerate(zip(*ranks, strict=True))]
+        steps = enumerate(zip(*ranks, strict=True))
+        return [sorted(x for r, b in zip(ranks, step, strict=True) for x in b[: r.share(i)]) for i, step in steps]
 
     assert union(1) == union(2) == union(4)
 
@@ -36,7 +38,8 @@ def test_an_epoch_can_be_entered_in_the_middle():
     whole.start(2)
     later = Batches(50, 8, 1, 2, seed=1)
     later.start(2, skip=3)
-    assert list(later) == list(whole)[3:] and len(later) == len(whole) - 3
+    assert list(later) == list(whole)[3:]
+    assert len(later) == len(whole) - 3
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():

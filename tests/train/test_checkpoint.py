@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 import rushlight as torch
 from rushlight_train import checkpoint
 

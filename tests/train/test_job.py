@@ -1,4 +1,4 @@
-"""The training job as a user runs it: real ranks, real files, mistakes that are refused, sweeps that survive a failure."""
+"""The training job as a user runs it: real ranks, real files, refused mistakes, sweeps that survive a failure."""
 
 import csv
 import json
@@ -38,7 +38,8 @@ def whole(tmp_path_factory):
 
 def test_a_job_leaves_metrics_curves_events_checkpoint_and_a_table(whole):
     done, job = whole
-    assert "test accuracy" in done.stdout and "curves.png" in done.stdout
+    assert "test accuracy" in done.stdout
+    assert "curves.png" in done.stdout
     assert [int(r["epoch"]) for r in rows(job)] == [1, 2, 3]
     assert (job / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((job / "tensorboard").glob("events.out.tfevents.*"))
@@ -91,8 +92,10 @@ def test_mistakes_are_refused_and_named(tmp_path, words, text):
 def test_a_sweep_tells_all_results_and_names_the_failed_trial(tmp_path):
     done = train(tmp_path, "--multirun", "model=mlp", "data.epochs=1", "optim.lr=1e-3,nan,3e-3")
     assert done.returncode == 2
-    assert done.stdout.count("mlp") == 3 and "failed" in done.stdout
-    assert "optim.lr=nan" in done.stderr and "finite" in done.stderr
+    assert done.stdout.count("mlp") == 3
+    assert "failed" in done.stdout
+    assert "optim.lr=nan" in done.stderr
+    assert "finite" in done.stderr
     assert len(list(tmp_path.glob("outputs/sweeps/**/summary.json"))) == 2
 
 

@@ -1,4 +1,4 @@
-"""Anomaly mode: every node remembers the line that made it, and the backward pass names it when it fails or makes a NaN."""
+"""Anomaly mode: every node remembers the line that made it; a backward pass that fails or makes a NaN names it."""
 
 from __future__ import annotations
 

@@ -98,7 +98,8 @@ def _roots_grads(roots: list[Tensor], given: Any) -> list[Tensor]:
             g = wrap(cuda.like(root._array, np.ones(root._array.shape, root._array.dtype)))
         elif g._array.shape != root._array.shape:
             raise RuntimeError(
-                f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has a shape of {root.shape}."
+                f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has a "
+                f"shape of {root.shape}."
             )
         out.append(g)
     return out

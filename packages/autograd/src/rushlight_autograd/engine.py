@@ -40,7 +40,10 @@ _PASS = _Pass()
 
 
 def queue_callback(fn: Callable[[], None]) -> None:
-    """Call `fn` once, at the end of the (outermost) backward pass that is running.  Raises RuntimeError when none is."""
+    """Call `fn` once, at the end of the (outermost) backward pass that is running.
+
+    Raises RuntimeError when none is.
+    """
     if _PASS.callbacks is None:
         raise RuntimeError("queue_callback: no backward pass is running in this thread; call it from a gradient hook")
     _PASS.callbacks.append(fn)

@@ -62,7 +62,8 @@ class FunctionNode(CustomNode):
         if self.saved is None:
             raise RuntimeError(
                 "Trying to backward through the graph a second time (or directly access saved tensors after they have "
-                "already been freed). Specify retain_graph=True if you need to backward through the graph a second time."
+                "already been freed). Specify retain_graph=True if you need to backward through the "
+                "graph a second time."
             )
         out: list[Any] = []
         for item, v in zip(self.saved, self.versions, strict=True):
@@ -99,7 +100,8 @@ class FunctionNode(CustomNode):
             grads = grads[: len(needs)]
         if len(grads) != len(needs):
             raise RuntimeError(
-                f"function {self.name()} returned an incorrect number of gradients (expected {len(needs)}, got {len(grads)})"
+                f"function {self.name()} returned an incorrect number of gradients (expected "
+                f"{len(needs)}, got {len(grads)})"
             )
         return tuple(x if need else None for x, need in zip(grads, needs, strict=True))
 

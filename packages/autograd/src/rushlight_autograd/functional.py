@@ -10,6 +10,7 @@ import numpy as np
 from rushlight_autograd.api import grad
 from rushlight_autograd.mode import enable_grad
 from rushlight_tensor.ops.cast import clone, detach
+from rushlight_tensor.ops.join import stack
 from rushlight_tensor.tensor import Tensor, wrap
 
 
@@ -46,8 +47,6 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False) 
 
 
 def _stacked(rows: list[Tensor], y: Tensor, x: Tensor) -> Tensor:
-    from rushlight_tensor import stack  # bound at package import, after this module's own dependencies
-
     shape = (*y._array.shape, *x._array.shape)
     return stack(rows).reshape(shape) if rows else wrap(np.zeros(shape, x._array.dtype))
 

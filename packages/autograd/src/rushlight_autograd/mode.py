@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Mode:
-    """A context manager and decorator that sets the mode and puts the old one back; also around each step of a generator."""
+    """A context manager and decorator that sets the mode and puts the old one back; also per step of a generator."""
 
     grad: bool
     inference: bool | None = None

@@ -1,4 +1,4 @@
-"""Tracing and compiling: a function of tensors as one graph, replayed, fused into C kernels, saved without its source."""
+"""Tracing and compiling: a function of tensors as one graph; replayed, fused into C, saved without its source."""
 
 from __future__ import annotations
 

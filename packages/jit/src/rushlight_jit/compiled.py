@@ -1,10 +1,11 @@
 """`compile(fn)`: trace once per kind of input, fuse, replay; with gradients where they are wanted.
 
 Note [Guards]
-    A trace is kept under everything that may have decided it: structure, shapes, dtypes and `requires_grad` of the tensors,
-    every other argument, grad mode, and of whatever the function refers to (its closure, its globals, its own object): Python
-    numbers, strings and flags, the training flags and attributes of modules, and the identity of the arrays of tensors.  A call
-    that differs in any of these is traced anew.  A function that steps an optimizer is refused: its step count lives in Python.
+    A trace is kept under everything that may have decided it: structure, shapes, dtypes and `requires_grad` of the
+    tensors, every other argument, grad mode, and of whatever the function refers to (its closure, its globals, its
+    own object): Python numbers, strings and flags, the training flags and attributes of modules, and the identity of
+    the arrays of tensors.  A call that differs in any of these is traced anew.  A function that steps an optimizer is
+    refused: its step count lives in Python.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def compile(
 
     Args:
         model: Function of tensors and plain values; traced once per kind of input (see Note [Guards]).
-        fullgraph, dynamic, backend, mode, options: Accepted for PyTorch's signature: the whole function is always one graph,
+        fullgraph, dynamic, backend, mode, options: Accepted for PyTorch's signature: the whole function is always one
+        graph,
             shapes are always static, and there is one backend.
         disable: Return `model` as it is.
     Raises:
@@ -139,7 +141,7 @@ class _Trace:
     def _trace_backward(
         self, tracer: Tracer, outs: list[Tensor], inputs: list[Tensor]
     ) -> tuple[list[Value | None], list[Value]]:
-        """Run the backward pass under the tracer; returns the gradients of inputs and leaves, and the gradients it begins with."""
+        """Trace the backward pass; returns the gradients of inputs and leaves, and those that it begins with."""
         roots = [outs[i] for i in self.roots]
         if not roots:
             return [], []
@@ -246,7 +248,8 @@ def _refuse_steps(graph: Graph) -> None:
     for i in graph.instrs:
         if i.writes == "all":
             raise TraceError(
-                f"{i.where}: {i.op.name} changes state that Python keeps (a step count), which a replay would not change; "
+                f"{i.where}: {i.op.name} changes state that Python keeps (a step count), which a "
+                "replay would not change; "
                 "call the optimizer outside the compiled function"
             )
 

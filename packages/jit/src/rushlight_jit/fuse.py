@@ -1,9 +1,9 @@
 """Fusion: chains of elementwise operations become one C kernel, one pass over memory, no intermediate arrays.
 
 Note [What fuses]
-    Operations with an `expr` on float32, one after another, all of the same result shape.  An operand may be of that shape, a
-    single element, one row or one column of it; comparisons may stay inside as float 0 and 1.  A value that is used outside the
-    group becomes an output of the kernel.  Groups never reach across an instruction that writes.
+    Operations with an `expr` on float32, one after another, all of the same result shape.  An operand may be of that
+    shape, a single element, one row or one column of it; comparisons may stay inside as float 0 and 1.  A value that
+    is used outside the group becomes an output of the kernel.  Groups never reach across an instruction that writes.
 """
 
 from __future__ import annotations

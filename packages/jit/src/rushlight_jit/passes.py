@@ -1,4 +1,7 @@
-"""Passes: graph in, graph out.  Each keeps the meaning; an instruction that writes is never moved, merged or dropped."""
+"""Passes: graph in, graph out.
+
+Each keeps the meaning; an instruction that writes is never moved, merged or dropped.
+"""
 
 from __future__ import annotations
 

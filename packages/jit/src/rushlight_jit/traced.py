@@ -57,7 +57,8 @@ class TracedModule:
         for i, (t, v) in enumerate(zip(tensors, want, strict=True)):
             if t._array.shape != v.shape or t._array.dtype != v.dtype:
                 raise RuntimeError(
-                    f"traced module: input {i} has shape {list(t._array.shape)} and dtype {t._array.dtype}, but was traced with "
+                    f"traced module: input {i} has shape {list(t._array.shape)} and dtype "
+                    f"{t._array.dtype}, but was traced with "
                     f"{list(v.shape)} and {v.dtype}; trace the model again with an example of this kind"
                 )
 
@@ -132,7 +133,8 @@ def _compare(module: TracedModule, tensors: list[Tensor], outs: list[Tensor]) ->
         if not np.allclose(t._array, a, rtol=1e-4, atol=1e-5, equal_nan=True):
             worst = float(np.nanmax(np.abs(np.asarray(t._array, np.float64) - a)))
             raise RuntimeError(
-                f"trace: output {i} of the trace differs from the function's by up to {worst:.3g}; does the function depend on "
+                f"trace: output {i} of the trace differs from the function's by up to {worst:.3g}; "
+                "does the function depend on "
                 "something that changes between calls?"
             )
 

@@ -1,9 +1,9 @@
 """The tracer: runs a function as it is and writes down every operation.  Python's own control flow leaves no trace.
 
 Note [What a trace may not see]
-    A trace holds the operations of one run.  Where Python looks at a value (`if x.sum() > 0`, `x.item()`), another input might
-    have taken another way, so that is an error that names the user's line.  Shapes, dtypes and Python numbers may be looked at:
-    `compile` makes them part of the key under which a trace is kept.
+    A trace holds the operations of one run.  Where Python looks at a value (`if x.sum() > 0`, `x.item()`), another
+    input might have taken another way, so that is an error that names the user's line.  Shapes, dtypes and Python
+    numbers may be looked at: `compile` makes them part of the key under which a trace is kept.
 """
 
 from __future__ import annotations
@@ -102,8 +102,10 @@ class Tracer:
     def read(self, x: Tensor) -> None:
         if threading.get_ident() == self._thread:
             raise TraceError(
-                f"{user_line(with_code=True)}: the value of a tensor is read while the function is traced (by if, while, "
-                "bool(), float(), int(), .item(), .numpy() or printing), but a trace holds operations, not decisions; use "
+                f"{user_line(with_code=True)}: the value of a tensor is read while the function is "
+                "traced (by if, while, "
+                "bool(), float(), int(), .item(), .numpy() or printing), but a trace holds "
+                "operations, not decisions; use "
                 "where() on tensors, or leave this part out of the traced function"
             )
 
@@ -113,7 +115,8 @@ def tracing(tracer: Tracer) -> Iterator[None]:
     """Install the tracer.  Raises RuntimeError inside another trace or anomaly mode."""
     if dispatch.INTERCEPT is not None:
         raise RuntimeError(
-            f"cannot trace here: {type(dispatch.INTERCEPT).__name__} is watching already; leave the outer trace or anomaly mode"
+            f"cannot trace here: {type(dispatch.INTERCEPT).__name__} is watching already; leave the "
+            "outer trace or anomaly mode"
         )
     dispatch.set_intercept(tracer)
     try:

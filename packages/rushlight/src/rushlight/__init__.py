@@ -1,7 +1,7 @@
 """The torch-shaped facade: `import rushlight as torch`.
 
-Everything here is defined in one of the packages below it; `rushlight.nn.Linear is rushlight_nn.Linear`.  See `_modules.py`
-for the submodules (`rushlight.nn`, `rushlight.utils.data`, …).
+Everything here is defined in one of the packages below it; `rushlight.nn.Linear is rushlight_nn.Linear`.  See
+`_modules.py` for the submodules (`rushlight.nn`, `rushlight.utils.data`, …).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from rushlight_tensor import cuda
 
 
 class device:
-    """`device("cpu")`, `device("cuda")`, `device("cuda:1")` or `device("cuda", 1)`; raises RuntimeError for other kinds."""
+    """`device("cpu")`, `device("cuda")`, `device("cuda:1")`, `device("cuda", 1)`; RuntimeError for other kinds."""
 
     __slots__ = ("index", "type")
 
@@ -30,7 +30,9 @@ class device:
         self.type, self.index = kind, int(number) if number else index
 
     def __repr__(self) -> str:
-        return f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
+        return (
+            f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
+        )
 
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"

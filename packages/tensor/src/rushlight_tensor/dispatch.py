@@ -42,7 +42,10 @@ MODE = _Mode()
 
 
 class Interceptor(Protocol):
-    """Who wants to see every operation: the tracer, anomaly mode.  Its methods stand in for ours while it is installed."""
+    """Who wants to see every operation: the tracer, anomaly mode.
+
+    Its methods stand in for ours while it is installed.
+    """
 
     def execute(self, op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
         """Do, or stand in for, `run(op, arrays, attrs)`."""
@@ -249,7 +252,10 @@ def execute(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
 
 
 def run(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
-    """Run the kernel of the device that the arrays are on.  Raises the user's error where shapes or dtypes do not fit."""
+    """Run the kernel of the device that the arrays are on.
+
+    Raises the user's error where shapes or dtypes do not fit.
+    """
     for a in arrays:
         if type(a) is not ndarray and a is not None and not isinstance(a, _NUMBERS):
             return cuda.run(op, arrays, attrs)
@@ -356,7 +362,7 @@ def record(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], outs: tuple[Tens
 
 
 def sync(v: Tensor) -> int:
-    """Bring a view's node up to date with in-place changes of its base; returns the version.  Note [Versions and views]"""
+    """Bring a view's node up to date with changes of its base; returns the version.  Note [Versions and views]"""
     view = v._view
     assert view is not None
     now = view.base._version

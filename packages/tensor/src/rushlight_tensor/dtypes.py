@@ -55,7 +55,9 @@ def from_numpy(np_dtype: Any) -> dtype:
     found = _BY_NUMPY.get(np_dtype)
     if found is None:  # byte-swapped or aliased spellings (longlong) are equal in value to one of ours
         native = np.dtype(np_dtype).newbyteorder("=")
-        found = _BY_NUMPY.get(native) or (_BY_NUMPY.get(np.dtype(f"{native.kind}{native.itemsize}")) if native.kind in "iu" else None)
+        found = _BY_NUMPY.get(native) or (
+            _BY_NUMPY.get(np.dtype(f"{native.kind}{native.itemsize}")) if native.kind in "iu" else None
+        )
     if found is None:
         known = ", ".join(d.name for d in ALL)
         raise TypeError(f"can't convert np.ndarray of type {np_dtype}. The only supported types are: {known}.")

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from rushlight_tensor.promote import category
 from rushlight_tensor.tensor import Tensor, wrap
 
@@ -102,7 +104,7 @@ def selector(op: Any, item: str) -> tuple[int, int]:
     name, _, of = item.partition(".")
     if name.startswith("out") and name not in op.input_names:
         return (OUT, 0) if name == "out" else (OUT_OF_MANY, int(name[3:]))
-    assert of in ("", "shape", "dtype") and (of or not op.variadic), f"op {op.name!r}: cannot save {item!r}"
+    assert of in (("shape",) if op.variadic else ("", "shape", "dtype")), f"op {op.name!r}: cannot save {item!r}"
     kind = {"": INPUT, "shape": SHAPE, "dtype": DTYPE}[of]
     return kind, -1 if op.variadic else op.input_names.index(name)
 

@@ -1,7 +1,7 @@
 """In place: operations that write into memory that exists, and what that means for views and for the graph.
 
-    inplace(op, x, …)  the result goes into the memory of x, whose place in the graph is taken by the new node
-    mutate(op, xs)     an op that returns nothing and only writes into its inputs: the step of an optimizer
+inplace(op, x, …)  the result goes into the memory of x, whose place in the graph is taken by the new node
+mutate(op, xs)     an op that returns nothing and only writes into its inputs: the step of an optimizer
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def operands_into(op: Any, x: Tensor, others: tuple[Any, ...]) -> tuple[Any, ...
         got, into = (dtype_title(d) for d in (common, x._array.dtype))
         raise RuntimeError(f"result type {got} can't be cast to the desired output type {into}")
     dtype = x._array.dtype
-    return tuple([dispatch.CAST(y, dtype=dtype) if isinstance(y, Tensor) and y._array.dtype != dtype else y for y in ys])
+    return tuple(
+        [dispatch.CAST(y, dtype=dtype) if isinstance(y, Tensor) and y._array.dtype != dtype else y for y in ys]
+    )
 
 
 def _write(op: Any, x: Tensor, ys: list[Any], attrs: dict[str, Any]) -> None:
@@ -92,7 +94,7 @@ def write(op: Any, array: Any, ys: list[Any], attrs: dict[str, Any]) -> None:
 
 
 def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any], reads: tuple[Tensor, ...] = ()) -> None:
-    """Run an op that returns nothing and writes into its inputs `xs`, such as the step of an optimizer; not into `reads`."""
+    """Run an op that only writes into its inputs `xs` (not into `reads`), such as the step of an optimizer."""
     attrs = {**op.defaults, **attrs}
     arrays = [x._array for x in (*xs, *reads)]
     if dispatch.INTERCEPT is not None:
@@ -149,5 +151,3 @@ class WriteNode(CustomNode):
             before = wrap(cuda.like(part._array, np.zeros((), part._array.dtype)))
         inplace(dispatch.COPY, part, before)
         return (whole, *inner[1:])
-
-

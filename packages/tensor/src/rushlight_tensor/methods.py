@@ -1,7 +1,7 @@
 """Operations as methods and operators of Tensor: every public op whose first argument is a tensor, bound once, here.
 
-A function of `ops` becomes a method when its first parameter is `input` or `x`; ops that keep the shape of that tensor also
-get their in-place form (`add_`).  What is not an op at all (`item`, `numpy`, `to`, …) is in `state.py`.
+A function of `ops` becomes a method when its first parameter is `input` or `x`; ops that keep the shape of that
+tensor also get their in-place form (`add_`).  What is not an op at all (`item`, `numpy`, `to`, …) is in `state.py`.
 """
 
 from __future__ import annotations
@@ -65,10 +65,13 @@ def bind() -> None:
     for name, fn in ops.public().items():
         if _takes_tensor(fn) and name not in vars(Tensor):
             setattr(Tensor, name, _method(fn))
-            if (isinstance(fn, Op) and fn.promote is not None and not name.startswith(("is", "logical"))) or name in ops.INPLACE:
+            if (
+                isinstance(fn, Op) and fn.promote is not None and not name.startswith(("is", "logical"))
+            ) or name in ops.INPLACE:
                 setattr(Tensor, f"{name}_", _inplace(fn))
     for name, op in {
-        "add": e.add, "sub": e.sub, "mul": e.mul, "truediv": e.div, "floordiv": e.floor_divide, "mod": e.remainder, "pow": e.pow,
+        "add": e.add, "sub": e.sub, "mul": e.mul, "truediv": e.div, "floordiv": e.floor_divide,
+        "mod": e.remainder, "pow": e.pow,
         "and": s.bitwise_and, "or": s.bitwise_or, "xor": s.bitwise_xor,
     }.items():  # fmt: skip
         setattr(Tensor, f"__{name}__", _operator(op))

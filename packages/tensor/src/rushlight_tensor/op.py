@@ -118,8 +118,8 @@ class Op:
     """
 
     __slots__ = (
-        "__weakref__", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "home", "infer", "input_names", "into",
-        "name", "promote", "pull_bare", "save", "saves", "saves_out", "variadic", "view", "vjp",
+        "__weakref__", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "home", "infer",
+        "input_names", "into", "name", "promote", "pull_bare", "save", "saves", "saves_out", "variadic", "view", "vjp",
     )  # fmt: skip
 
     def __init__(

@@ -1,4 +1,7 @@
-"""What a tensor is and where: properties, conversion to Python and NumPy, devices and dtypes, hooks.  Bound to Tensor here."""
+"""What a tensor is and where: properties, conversion to Python and NumPy, devices and dtypes, hooks.
+
+Bound to Tensor here.
+"""
 
 from __future__ import annotations
 
@@ -203,7 +206,9 @@ def zero_(self: Tensor) -> Tensor:
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Fill with a number or 0-d tensor, in place."""
     if isinstance(value, Tensor) and value._array.ndim:
-        raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value._array.ndim} dimensions.")
+        raise RuntimeError(
+            f"fill_ only supports 0-dimension value tensor but got tensor with {value._array.ndim} dimensions."
+        )
     return inplace(copy, self, value)
 
 
@@ -282,7 +287,9 @@ def backward(
 ) -> None:
     """Add the gradients of this tensor to `.grad` of the leaves.  Needs `rushlight_autograd`, which does the work."""
     if BACKWARD is None:
-        raise RuntimeError("backward: the autograd engine is not loaded; import rushlight_autograd (or rushlight) first")
+        raise RuntimeError(
+            "backward: the autograd engine is not loaded; import rushlight_autograd (or rushlight) first"
+        )
     BACKWARD(self, gradient, retain_graph, create_graph, inputs)
 
 
@@ -329,7 +336,9 @@ def data_ptr(self: Tensor) -> int:
 
 def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     if self._node is not None:
-        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment")
+        raise RuntimeError(
+            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment"
+        )
     out = wrap_as(type(self), self._array.copy())
     out._requires_grad = self._requires_grad
     if self.grad is not None:
@@ -371,8 +380,10 @@ def bind() -> None:
         setattr(Tensor, name, property(getter))
     Tensor.data = property(_get_data, _set_data)
     methods = {
-        "__bool__": _bool, "__float__": lambda t: float(item(t)), "__int__": lambda t: int(item(t)), "__index__": _index,
-        "__complex__": lambda t: complex(item(t)), "__iter__": _iter, "__contains__": _contains, "__array__": _array_protocol,
+        "__bool__": _bool, "__float__": lambda t: float(item(t)), "__int__": lambda t: int(item(t)),
+        "__index__": _index,
+        "__complex__": lambda t: complex(item(t)), "__iter__": _iter, "__contains__": _contains,
+        "__array__": _array_protocol,
         "__deepcopy__": _deepcopy, "__reduce__": _reduce, "cuda": to_cuda,
         "dim": lambda t: t._array.ndim, "numel": lambda t: t._array.size, "nelement": lambda t: t._array.size,
         "element_size": lambda t: t._array.itemsize, "is_floating_point": lambda t: t.dtype.is_floating_point,

@@ -20,8 +20,8 @@ import numpy as np
 class View:
     """How a view came to be: `op(parent, **attrs)`, and the version of the base for which the view's node is valid.
 
-    `base` owns the memory; `root` is where the differentiable part of the way from there begins, which is the base unless
-    a `detach()` lies between, and the view itself where that is the last step (`root is None`).
+    `base` owns the memory; `root` is where the differentiable part of the way from there begins, which is the base
+    unless a `detach()` lies between, and the view itself where that is the last step (`root is None`).
     """
 
     __slots__ = ("attrs", "base", "op", "parent", "root", "version")

@@ -1,10 +1,11 @@
 """Which samples a rank sees in which step: each sample once per epoch, however many ranks there are.
 
 Note [Global batches]
-    The order of an epoch is drawn from (seed, epoch), the same on every rank, and cut into global batches; rank r takes every
-    world-th sample of a batch from the r-th on.  The last batch may be short, and leave a rank with fewer samples or none: then
-    it takes one with weight 0, so that all ranks make the same steps.  Sums are divided by the size of the *global* batch, so the
-    averaged gradient is that of the whole batch.  `skip` begins in the middle of an epoch, where a checkpoint was written.
+    The order of an epoch is drawn from (seed, epoch), the same on every rank, and cut into global batches; rank r
+    takes every world-th sample of a batch from the r-th on.  The last batch may be short, and leave a rank with fewer
+    samples or none: then it takes one with weight 0, so that all ranks make the same steps.  Sums are divided by the
+    size of the *global* batch, so the averaged gradient is that of the whole batch.  `skip` begins in the middle of
+    an epoch, where a checkpoint was written.
 """
 
 from __future__ import annotations

@@ -61,7 +61,10 @@ def every(folder: Path) -> Iterator[Path]:
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-    """Model state, optimizer state and the rest.  Raises CheckpointError where a file is missing or not what was written."""
+    """Model state, optimizer state and the rest.
+
+    Raises CheckpointError where a file is missing or not what was written.
+    """
     try:
         job = json.loads((path / "job.json").read_text())
         for name, digest in job["sha256"].items():
@@ -86,7 +89,8 @@ def newest(outputs: Path, model: str, data: str) -> Path:
         if job.get("model") == model and job.get("data") == data:
             return path.parent
     raise CheckpointError(
-        f"resume=true: no checkpoint of model {model} on data {data} under {outputs}; train it first, or give resume_from=FOLDER"
+        f"resume=true: no checkpoint of model {model} on data {data} under {outputs}; train it first, "
+        "or give resume_from=FOLDER"
     )
 
 

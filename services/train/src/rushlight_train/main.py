@@ -1,9 +1,9 @@
 """`rushlight train`: Hydra composes the job, the launcher runs its ranks, the results are told.
 
 Note [Who is an MPI process]
-    This process is none: it composes and checks the config, writes `resolved.yaml` into the job's folder, starts the ranks, and
-    looks at their marks and at `summary.json`.  So a sweep is a loop of such jobs, a failed one leaves the rest alone, and no
-    two ranks ever compose a config or make a folder.
+    This process is none: it composes and checks the config, writes `resolved.yaml` into the job's folder, starts the
+    ranks, and looks at their marks and at `summary.json`.  So a sweep is a loop of such jobs, a failed one leaves the
+    rest alone, and no two ranks ever compose a config or make a folder.
 """
 
 from __future__ import annotations

@@ -176,8 +176,8 @@ class JobConfig:
     Args:
         seed: Decides initial weights, order of samples and dropout.
         clip_norm: Largest norm of the gradients, none by default.
-        resume: Go on from the newest checkpoint of a job with this model and these data under `outputs/`, or of `resume_from`.
-        resume_from: A job folder, or a checkpoint folder in one.
+        resume: Go on from the newest checkpoint of a job with this model and these data under `outputs/`, or of
+        `resume_from`. resume_from: A job folder, or a checkpoint folder in one.
     """
 
     model: Any = MISSING
@@ -242,7 +242,8 @@ def check(cfg: DictConfig) -> None:
             raise ConfigError(f"{name} must be {want}, got {value}")
     if cfg.data.batch_size < cfg.launch.ranks:
         raise ConfigError(
-            f"data.batch_size is {cfg.data.batch_size} samples for launch.ranks={cfg.launch.ranks}; give each rank at least one"
+            f"data.batch_size is {cfg.data.batch_size} samples for launch.ranks={cfg.launch.ranks}; "
+            "give each rank at least one"
         )
     wanted = IMAGE_MODELS if cfg.data.name == "digits" else TEXT_MODELS
     if cfg.model.name not in wanted:

@@ -1,4 +1,4 @@
-"""One rank of the training job: `python -m rushlight_train.worker JOB_FOLDER`, started by `main` through the launcher."""
+"""One rank of the training job: `python -m rushlight_train.worker JOB_FOLDER`, started by `main`."""
 
 from __future__ import annotations
 

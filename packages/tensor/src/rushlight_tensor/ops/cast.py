@@ -28,6 +28,7 @@ cast = Op(
     vjp=(_cast_rule,),
 )
 
+
 def _clone_aval(x: Any, contiguous: bool = False) -> Aval:
     return Aval(x.shape, x.dtype)
 

@@ -28,7 +28,8 @@ def _sub_aval(x: Any, y: Any) -> Any:
     out = binary_promoted(x, y)
     if out.dtype.kind == "b":
         raise RuntimeError(
-            "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator instead."
+            "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or "
+            "`logical_xor()` operator instead."
         )
     return out
 
@@ -161,17 +162,29 @@ abs = Op(
     save=("x",),
     vjp=(lambda g, x: g * sign(x),),
 )
-sign = Op(
-    "sign", infer=unary_same, promote=same, cpu=np.sign, expr="({x} > 0) - ({x} < 0)", vjp=(lambda g: g * 0,)
-)
+sign = Op("sign", infer=unary_same, promote=same, cpu=np.sign, expr="({x} > 0) - ({x} < 0)", vjp=(lambda g: g * 0,))
 floor = Op("floor", infer=unary_same, promote=same, cpu=np.floor, expr="floor({x})", vjp=(lambda g: g * 0,))
 ceil = Op("ceil", infer=unary_same, promote=same, cpu=np.ceil, expr="ceil({x})", vjp=(lambda g: g * 0,))
 trunc = Op("trunc", infer=unary_same, promote=same, cpu=np.trunc, expr="trunc({x})", vjp=(lambda g: g * 0,))
-round = Op("round", infer=unary_same, promote=same, cpu=np.rint, expr="rint({x})", vjp=(lambda g: g * 0,))
+
+
+def _round_kernel(x: Any) -> Any:
+    return x.copy() if x.dtype.kind in "iu" else np.rint(x)  # which would make integers floats
+
+
+round = Op("round", infer=unary_same, promote=same, cpu=_round_kernel, expr="rint({x})", vjp=(lambda g: g * 0,))
 
 # Exponentials, roots, logarithms
 
-exp = Op("exp", infer=unary_float, promote=to_float, cpu=np.exp, expr="exp({x})", save=("out",), vjp=(lambda g, out: g * out,))
+exp = Op(
+    "exp",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.exp,
+    expr="exp({x})",
+    save=("out",),
+    vjp=(lambda g, out: g * out,),
+)
 exp2 = Op(
     "exp2",
     infer=unary_float,
@@ -190,7 +203,9 @@ expm1 = Op(
     save=("out",),
     vjp=(lambda g, out: g * (out + 1),),
 )
-log = Op("log", infer=unary_float, promote=to_float, cpu=np.log, expr="log({x})", save=("x",), vjp=(lambda g, x: g / x,))
+log = Op(
+    "log", infer=unary_float, promote=to_float, cpu=np.log, expr="log({x})", save=("x",), vjp=(lambda g, x: g / x,)
+)
 log2 = Op(
     "log2",
     infer=unary_float,
@@ -248,8 +263,18 @@ reciprocal = Op(
 
 # Trigonometry
 
-sin = Op("sin", infer=unary_float, promote=to_float, cpu=np.sin, expr="sin({x})", save=("x",), vjp=(lambda g, x: g * cos(x),))
-cos = Op("cos", infer=unary_float, promote=to_float, cpu=np.cos, expr="cos({x})", save=("x",), vjp=(lambda g, x: -g * sin(x),))
+sin = Op(
+    "sin", infer=unary_float, promote=to_float, cpu=np.sin, expr="sin({x})", save=("x",), vjp=(lambda g, x: g * cos(x),)
+)
+cos = Op(
+    "cos",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.cos,
+    expr="cos({x})",
+    save=("x",),
+    vjp=(lambda g, x: -g * sin(x),),
+)
 tan = Op(
     "tan",
     infer=unary_float,
@@ -286,8 +311,24 @@ atan = Op(
     save=("x",),
     vjp=(lambda g, x: g / (1 + x * x),),
 )
-sinh = Op("sinh", infer=unary_float, promote=to_float, cpu=np.sinh, expr="sinh({x})", save=("x",), vjp=(lambda g, x: g * cosh(x),))
-cosh = Op("cosh", infer=unary_float, promote=to_float, cpu=np.cosh, expr="cosh({x})", save=("x",), vjp=(lambda g, x: g * sinh(x),))
+sinh = Op(
+    "sinh",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.sinh,
+    expr="sinh({x})",
+    save=("x",),
+    vjp=(lambda g, x: g * cosh(x),),
+)
+cosh = Op(
+    "cosh",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.cosh,
+    expr="cosh({x})",
+    save=("x",),
+    vjp=(lambda g, x: g * sinh(x),),
+)
 tanh = Op(
     "tanh",
     infer=unary_float,
@@ -307,7 +348,7 @@ def square(x: Any) -> Any:
 
 
 def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
-    """`input` limited to [min, max]; either may be None, a number or a tensor.  A limit passes the gradient at equality."""
+    """`input` limited to [min, max] (numbers, tensors or None); at equality the gradient goes to `input`."""
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     out = input

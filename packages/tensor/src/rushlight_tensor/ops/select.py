@@ -23,7 +23,9 @@ ge = Op("ge", infer=binary_bool, promote=same, cpu=np.greater_equal, expr="{x} >
 logical_and = Op(
     "logical_and", infer=binary_bool, promote=same, cpu=np.logical_and, expr="({x} != 0) && ({y} != 0)", vjp=None
 )
-logical_or = Op("logical_or", infer=binary_bool, promote=same, cpu=np.logical_or, expr="({x} != 0) || ({y} != 0)", vjp=None)
+logical_or = Op(
+    "logical_or", infer=binary_bool, promote=same, cpu=np.logical_or, expr="({x} != 0) || ({y} != 0)", vjp=None
+)
 logical_xor = Op(
     "logical_xor", infer=binary_bool, promote=same, cpu=np.logical_xor, expr="({x} != 0) != ({y} != 0)", vjp=None
 )
@@ -55,7 +57,9 @@ bitwise_not = Op("bitwise_not", infer=_bits_not_aval, promote=same, cpu=np.inver
 
 def _where_aval(condition: Any, x: Any, y: Any) -> Aval:
     if condition.dtype != promote.BOOL:
-        raise RuntimeError(f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}")
+        raise RuntimeError(
+            f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype}"
+        )
     return Aval(broadcast_shapes(condition.shape, x.shape, y.shape), promote.promote_types(x.dtype, y.dtype))
 
 
@@ -69,9 +73,7 @@ def _where_rule(g: Any, needs: tuple[bool, ...], condition: Any) -> tuple[Any, .
     return None, where(condition, g, 0.0) if needs[1] else None, where(condition, 0.0, g) if needs[2] else None
 
 
-_where = Op(
-    "where", infer=_where_aval, cpu=_where_kernel, cuda=AS_CPU, save=("condition",), vjp=joint(_where_rule)
-)
+_where = Op("where", infer=_where_aval, cpu=_where_kernel, cuda=AS_CPU, save=("condition",), vjp=joint(_where_rule))
 
 
 def where(condition: Any, input: Any = None, other: Any = None) -> Any:
