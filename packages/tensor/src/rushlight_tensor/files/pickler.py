@@ -164,7 +164,7 @@ class Pickler:
                 hashable(item)
             except TypeError as e:
                 raise TypeError(f"cannot save {_named(place)}: {e}") from None
-        self._call(Call(Named("__builtin__", "set"), (list(value),)), place, depth)
+        self._call(Call(Named("__builtin__", "set"), (sorted(value, key=repr),)), place, depth)
         self._put(id(value), value)
 
     def _counter(self, value: Counter[Any], place: str, depth: int) -> None:

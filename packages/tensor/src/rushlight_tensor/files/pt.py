@@ -376,15 +376,17 @@ def save_pt(obj: Any, f: Any) -> None:
 
 
 class _Saver:
-    """One object on its way into a file: first the pickle, which finds the tensors, then their storages."""
+    """One object on its way into a file: which tensors there are; their storages; the pickle that refers to them."""
 
     def __init__(self, obj: Any) -> None:
-        self._arrays: dict[int, np.ndarray[Any, Any]] = {}
-        self._storage_of: dict[int, tuple[str, int]] = {}
-        self._storages: list[np.ndarray[Any, Any]] = []
+        self._tensors: dict[int, int] = {}  # id of a tensor -> its number, by first appearance
+        self._arrays: list[np.ndarray[Any, Any]] = []
         self._alive: list[Any] = []
         Pickler(self._collect).dump(obj)
-        self._assign_storages()
+        self._storages: list[np.ndarray[Any, Any]] = []
+        self._place: dict[int, tuple[int, int]] = {}  # number of a tensor -> storage, offset in it
+        for group in sorted(self._groups()):
+            self._add_storage(group)
         self._pickle = Pickler(self._reduce).dump(obj)
 
     def write(self, file: IO[bytes]) -> None:
@@ -403,56 +405,52 @@ class _Saver:
             array = cuda.to_host(value._array)
             if any(s < 0 or s % array.itemsize for s in array.strides) or not array.flags.aligned:
                 array = array.copy()  # strides that a file cannot express
-            self._arrays[id(value)] = array
+            self._tensors[id(value)] = len(self._arrays)
+            self._arrays.append(array)
             self._alive.append(value)
             return ()
         return _reduced(value, place)
 
-    def _assign_storages(self) -> None:
-        """See Note [Storages]."""
-        spans = sorted((*_span(a), key) for key, a in self._arrays.items() if a.size)
-        group: list[tuple[int, int, int]] = []
-        end = 0
-        for span in spans:
-            if group and span[0] >= end:
-                self._add_storage(group)
-                group = []
-            end = max(end, span[1]) if group else span[1]
-            group.append(span)
-        if group:
-            self._add_storage(group)
-        for key, a in self._arrays.items():
-            if not a.size:
-                self._storage_of[key] = str(len(self._storages)), 0
-                self._storages.append(np.empty(0, np.uint8))
+    def _groups(self) -> list[list[int]]:
+        """The numbers of tensors that share a storage, for each storage.  See Note [Storages]."""
+        groups: list[list[int]] = [[i] for i, a in enumerate(self._arrays) if not a.size]
+        reach = 0
+        for start, end, i in sorted((*_span(a), i) for i, a in enumerate(self._arrays) if a.size):
+            if start < reach:
+                groups[-1].append(i)
+            else:
+                groups.append([i])
+            reach = max(reach, end)
+        return [sorted(group) for group in groups]
 
-    def _add_storage(self, group: list[tuple[int, int, int]]) -> None:
-        start, end = group[0][0], max(stop for _, stop, _ in group)
-        first = self._arrays[group[0][2]]
-        for at, _, key in group:
-            dtype = self._arrays[key].dtype
-            if dtype != first.dtype or (at - start) % first.itemsize:
+    def _add_storage(self, group: list[int]) -> None:
+        spans = {i: _span(self._arrays[i]) for i in group}
+        lowest = min(group, key=lambda i: spans[i])
+        first, start = self._arrays[lowest], spans[lowest][0]
+        for i in group:
+            dtype = self._arrays[i].dtype
+            if dtype != self._arrays[group[0]].dtype or (spans[i][0] - start) % dtype.itemsize:
                 raise RuntimeError(
                     "Cannot save multiple tensors or storages that view the same data as different types: "
-                    f"{first.dtype} and {dtype} share memory; clone() one of them"
+                    f"{self._arrays[group[0]].dtype} and {dtype} share memory; clone() one of them"
                 )
-            self._storage_of[key] = str(len(self._storages)), (at - start) // first.itemsize
-        covered = as_strided(first, ((end - start) // first.itemsize,), (first.itemsize,))
-        self._storages.append(covered.view(np.uint8))
+            self._place[i] = len(self._storages), (spans[i][0] - start) // dtype.itemsize
+        length = (max(end for _, end in spans.values()) - start) // first.itemsize if first.size else 0
+        self._storages.append(as_strided(first, (length,), (first.itemsize,)).view(np.uint8))
 
     def _reduce(self, value: Any, place: str) -> Any:
         """Second pass: a tensor is a call that rebuilds it from its storage."""
         if not isinstance(value, Tensor):
             return _reduced(value, place)
-        array = self._arrays[id(value)]
-        key, offset = self._storage_of[id(value)]
+        number = self._tensors[id(value)]
+        array, (key, offset) = self._arrays[number], self._place[number]
         dtype = dtypes.from_numpy(array.dtype)
         stride = tuple(s // array.itemsize for s in array.strides)
         where = str(devices.of(value._array))
         typed = dtype.name in _STORAGES
         kind = Named("torch", _STORAGES[dtype.name]) if typed else Named("torch.storage", "UntypedStorage")
-        count = self._storages[int(key)].size // (array.itemsize if typed else 1)
-        storage = Persistent(("storage", kind, key, where, count))
+        count = self._storages[key].size // (array.itemsize if typed else 1)
+        storage = Persistent(("storage", kind, str(key), where, count))
         no_hooks: OrderedDict[str, Any] = OrderedDict()
         is_parameter = PARAMETER is not None and isinstance(value, PARAMETER)
         requires_grad = value._requires_grad and not is_parameter

@@ -18,11 +18,12 @@ from rushlight_tensor.files.atomic import atomic_write
 from rushlight_tensor.files.errors import FileFormatError
 from rushlight_tensor.tensor import Tensor, wrap
 
-_NAMES = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
-    "int16": "I16", "int8": "I8", "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL",
-    "complex64": "C64",
+_NAMES = {  # in the order in which the reference library writes them
+    "uint64": "U64", "int64": "I64", "float64": "F64", "complex64": "C64", "float32": "F32", "uint32": "U32",
+    "int32": "I32", "bfloat16": "BF16", "float16": "F16", "uint16": "U16", "int16": "I16", "int8": "I8", "uint8": "U8",
+    "bool": "BOOL",
 }  # fmt: skip
+_ORDER = list(_NAMES)
 _DTYPES = {name: getattr(dtypes, dtype).np for dtype, name in _NAMES.items()}
 _LENGTH = struct.Struct("<Q")
 _MAX_HEADER_BYTES = 100_000_000
@@ -41,7 +42,8 @@ def save_file(tensors: dict[str, Tensor], filename: Any, metadata: dict[str, str
         TypeError: A name or metadata is no string, a value no tensor, a dtype not in the format.
         OSError: The disk is full or not writable; an old file is untouched.
     """
-    entries = sorted(((n, _array(n, t)) for n, t in tensors.items()), key=lambda e: (-e[1].itemsize, e[0]))
+    arrays = [(name, _array(name, tensor)) for name, tensor in tensors.items()]
+    entries = sorted(arrays, key=lambda e: (_ORDER.index(dtypes.from_numpy(e[1].dtype).name), e[0]))
     header: dict[str, Any] = {}
     if metadata is not None:
         if any(type(k) is not str or type(v) is not str for k, v in metadata.items()):
