@@ -120,7 +120,7 @@ def trace(func: Any, example_inputs: Any, *, check_trace: bool = True) -> Traced
     finally:
         dispatch.MODE.grad = before
     graph = optimize(tracer.graph)
-    held = {v.name: owners.get(id(a)) or wrap(a) for v, a in graph.captured.items()}
+    held = {v.name: owners[id(a)] if id(a) in owners else wrap(a) for v, a in graph.captured.items()}
     module = TracedModule(graph, held, structure)
     if check_trace and not graph.writes() and not any(is_random(i) for i in graph.instrs):
         _compare(module, tensors, outs)

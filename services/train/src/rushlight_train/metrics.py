@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
 
 COLUMNS = ("step", "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "per_second", "seconds")
 
@@ -21,6 +20,8 @@ class Recorder:
     """Writes a row per epoch; a resumed job begins with the rows that were written before its checkpoint."""
 
     def __init__(self, folder: Path, earlier: list[dict[str, Any]]) -> None:
+        from tensorboardX import SummaryWriter  # half a second to import; only rank 0 writes
+
         self.rows = list(earlier)
         self._path = folder / "metrics.csv"
         self._events = SummaryWriter(str(folder / "tensorboard"))
