@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -42,17 +43,27 @@ def imports(folder: Path) -> dict[str, str]:
     """Top-level modules imported anywhere in the sources -> one file and line that does it."""
     found: dict[str, str] = {}
     for path in sorted((folder / "src").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                names = [node.module]
-            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-                names = [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)]
-            for name in names:
-                found.setdefault(name.split(".")[0], f"{path.relative_to(ROOT)}:{node.lineno}")
+        for name, line in imports_of(ast.parse(path.read_text())):
+            found.setdefault(name.split(".")[0], f"{path.relative_to(ROOT)}:{line}")
     return {n: at for n, at in found.items() if n not in sys.stdlib_module_names and n != import_name(folder)}
+
+
+def imports_of(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Dotted names and lines; in a file that imports by variable names, also every name of ours that it spells."""
+    from_table = False
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module, node.lineno
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "find_spec")):
+            if isinstance(node.args[0], ast.Constant):
+                yield node.args[0].value, node.lineno
+            else:
+                from_table = True
+    if from_table:
+        strings = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+        yield from ((n.value, n.lineno) for n in strings if re.fullmatch(r"rushlight_\w+(\.\w+)*", n.value))
 
 
 def layers() -> list[list[str]]:
