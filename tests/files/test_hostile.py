@@ -59,7 +59,7 @@ def test_hostile_safetensors_files_are_refused(name, tmp_path):
         ("payload: system protocol 2", "refers to posix.system, which a file of tensors does not need"),
         ("module", "refers to torch.nn.modules.linear.Linear"),
         ("format before 1.6", "open it in PyTorch and save it again"),
-        ("compressed bomb", "compressed or encrypted, which PyTorch never does"),
+        ("compressed bomb", "compressed or encrypted, which torch.save never does"),
         ("big-endian", "its byte order is b'big'"),
         ("TorchScript", "TorchScript archive, made by torch.jit.save"),
         ("pickle protocol 5", "it has pickle protocol 5, PyTorch's default is 2"),

@@ -30,11 +30,12 @@ _PADDING_ID = b"FB"  # the extra field that PyTorch pads with
 
 
 class _Record(NamedTuple):
-    """Where a record lies: offset of its header, size, checksum."""
+    """Where a record lies: offset of its header, size, checksum; and whether its bytes are there as they are."""
 
     header: int
     size: int
     crc: int
+    is_plain: bool = True
 
 
 class ArchiveWriter:
@@ -108,6 +109,15 @@ class ArchiveReader:
     def names(self) -> list[str]:
         """The names of all records."""
         return list(self._records)
+
+    def check_plain(self) -> None:
+        """Raise FileFormatError for a compressed or encrypted record."""
+        for name, record in self._records.items():
+            if not record.is_plain:
+                self._fail(
+                    f"record {name!r} is compressed or encrypted, which torch.save never does; "
+                    "unpack the archive and store it without compression"
+                )
 
     def record_size(self, name: str) -> int:
         """The size of a record in bytes.  Raises FileFormatError where there is none of that name."""
@@ -197,14 +207,10 @@ class ArchiveReader:
                 self._fail("it is damaged: a record's name is not UTF-8")
             extra = data[name_at + name_size : name_at + name_size + extra_size]
             size, stored, header = self._widen(extra, size, stored, header)
-            if flags & _ENCRYPTED or method != 0 or stored != size:
-                self._fail(
-                    f"record {name!r} is compressed or encrypted, which PyTorch never does; "
-                    "unpack the archive and store it without compression"
-                )
             if name in records:
                 self._fail(f"record {name!r} occurs twice")
-            records[name] = _Record(header, size, crc)
+            is_plain = method == 0 and stored == size and not flags & _ENCRYPTED
+            records[name] = _Record(header, size if is_plain else stored, crc, is_plain)
         if len(records) != count:
             self._fail(f"it is damaged: the directory should have {count} entries, it has {len(records)}")
         return records

@@ -122,6 +122,7 @@ class _Loader:
             self._fail("there is no data.pkl in it: it is a zip archive, but none that torch.save wrote")
         if self._prefix + "constants.pkl" in archive:
             self._fail("it is a TorchScript archive, made by torch.jit.save; save model.state_dict() instead")
+        archive.check_plain()
 
     def load(self) -> Any:
         """The object."""
