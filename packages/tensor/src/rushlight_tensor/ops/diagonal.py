@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from rushlight_tensor import cuda
 from rushlight_tensor.infer import Aval, axis
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import clone
-from rushlight_tensor.ops.select import where
+from rushlight_tensor.ops.gather import _zeros
+from rushlight_tensor.ops.index import _masked_fill
 from rushlight_tensor.tensor import Tensor, wrap
 
 # Diagonals
@@ -97,8 +99,15 @@ def _triangle(x: Any, diagonal: int, lower: bool, name: str) -> Any:
     shape = x._array.shape
     if len(shape) < 2:
         raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
-    mask: Any = np.tri(shape[-2], shape[-1], diagonal if lower else diagonal - 1, dtype=np.bool_)
-    return where(wrap(cuda.like(x._array, mask if lower else ~mask)), x, 0)
+    mask = _outside(shape[-2], shape[-1], diagonal, lower)
+    return _masked_fill(x, wrap(cuda.like(x._array, mask)), _zeros(x, ()))
+
+
+@lru_cache(maxsize=16)
+def _outside(rows: int, columns: int, diagonal: int, lower: bool) -> Any:
+    """Where a triangle is not."""
+    inside: Any = np.tri(rows, columns, diagonal if lower else diagonal - 1, dtype=np.bool_)
+    return ~inside if lower else inside
 
 
 def tril(input: Any, diagonal: int = 0) -> Any:

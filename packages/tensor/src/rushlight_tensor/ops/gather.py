@@ -30,7 +30,13 @@ from rushlight_tensor.tensor import Tensor, wrap
 
 def _check_range(index: Any, n: int, dim: int, lowest: int = 0, error: type[Exception] = RuntimeError) -> None:
     """Raise PyTorch's error for positions outside [lowest, n).  On a GPU nobody waits for the answer."""
-    if isinstance(index, np.ndarray) and index.size and (index.min() < lowest or index.max() >= n):
+    if not isinstance(index, np.ndarray) or not index.size:
+        return
+    if lowest == 0 and index.dtype.kind == "i":  # seen as unsigned, negative ones are too large as well
+        largest = np.maximum.reduce(index.view(f"u{index.dtype.itemsize}"), axis=None)
+    else:
+        largest = index.max()
+    if largest >= n or (lowest and index.min() < lowest):
         bad = index[(index < lowest) | (index >= n)].flat[0]
         raise error(f"index {bad} is out of bounds for dimension {dim} with size {n}")
 

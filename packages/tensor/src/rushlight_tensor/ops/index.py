@@ -24,7 +24,7 @@ from rushlight_tensor.ops.cast import cast, clone, copy
 from rushlight_tensor.ops.gather import _flat_index, _gather, _index_put, _index_select
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import _permute, _view, expand, reshape
-from rushlight_tensor.ops.slicing import _ALL, _slice
+from rushlight_tensor.ops.slicing import _ALL, _at, _slice
 from rushlight_tensor.tensor import Tensor, wrap
 
 
@@ -161,7 +161,8 @@ def _check_mask(x: Tensor, mask: Tensor, dim: int, at: list[Any]) -> None:
 
 def _address(x: Tensor, tensors: list[tuple[int, Tensor]]) -> tuple[tuple[int, ...] | None, int, int, Tensor]:
     """What the index tensors mean: (order for the dimensions of `x`, the first of them, how many, flat index)."""
-    tensors = [(d, i.to(x.device)) for d, i in tensors]
+    kind = type(x._array)
+    tensors = [(d, i if type(i._array) is kind else i.to(x.device)) for d, i in tensors]
     if len(tensors) == 1:
         dim, index = tensors[0]
         if index._array.dtype.kind == "b":
@@ -185,11 +186,11 @@ def _merged(shape: tuple[int, ...], dim: int, count: int) -> tuple[int, ...]:
 
 def _getitem(self: Tensor, index: Any) -> Tensor:
     if type(index) is int:
-        return _slice(self, (index,))  # type: ignore[no-any-return]
+        return _at(self, index)  # type: ignore[no-any-return]
     if type(index) is slice:
-        return _slice(self, (_bounds(index),))  # type: ignore[no-any-return]
+        return _at(self, _bounds(index))  # type: ignore[no-any-return]
     at, tensors = _parse(self, index)
-    x = _slice(self, at) if at or not tensors else self
+    x = _at(self, *at) if at or not tensors else self
     if not tensors:
         return x
     order, dim, count, flat = _address(x, tensors)
@@ -207,7 +208,7 @@ def _setitem(self: Tensor, index: Any, value: Any) -> None:
     if not isinstance(value, Tensor):
         value = _number(self, value)
     at, tensors = _parse(self, index)
-    x = _slice(self, at) if at or not tensors else self
+    x = _at(self, *at) if at or not tensors else self
     if tensors:
         _put(x, tensors, value, False)
         return
@@ -267,7 +268,7 @@ def index_put_(input: Any, indices: Any, values: Any, accumulate: bool = False) 
         if not isinstance(e, Tensor):
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(e).__name__}")
     at, tensors = _parse(input, tuple(indices))
-    _put(_slice(input, at) if at else input, tensors or [(0, wrap(np.zeros(1, np.int64)))], values, accumulate)
+    _put(_at(input, *at) if at else input, tensors or [(0, wrap(np.zeros(1, np.int64)))], values, accumulate)
     return input
 
 

@@ -21,7 +21,7 @@ from rushlight_tensor.ops.shape import (
     transpose,
     unsqueeze,
 )
-from rushlight_tensor.ops.slicing import _ALL, _cut, _slice
+from rushlight_tensor.ops.slicing import _ALL, _at, _cut
 from rushlight_tensor.state import read
 from rushlight_tensor.tensor import Tensor, wrap
 
@@ -233,7 +233,7 @@ def flip(input: Any, *dims: Any) -> Any:
     want = sizes(dims)
     turn = axes(want, input._array.ndim) if want else ()
     at = tuple([(None, None, -1) if d in turn else _ALL for d in range(input._array.ndim)])
-    return clone(_slice(input, at), contiguous=True)
+    return clone(_at(input, *at), contiguous=True)
 
 
 def fliplr(input: Any) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from rushlight_tensor.infer import Aval, axis
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.tensor import Tensor
+from rushlight_tensor.views import view_path
 
 
 def _slice_aval(x: Any, at: Any = ()) -> Aval:
@@ -46,6 +47,13 @@ def _numpy_index(at: Any) -> tuple[Any, ...]:
     return (*[slice(*e) if type(e) is tuple else e for e in at], ...)  # the Ellipsis keeps 0-d results arrays
 
 
+def _slice_kernel(x: Any, at: Any) -> Any:
+    if len(at) == 1 and x.ndim > 1:
+        e = at[0]
+        return x[slice(*e) if type(e) is tuple else e]
+    return x[_numpy_index(at)]
+
+
 def _slice_put_aval(g: Any, shape: Any = (), at: Any = ()) -> Aval:
     return Aval(shape, g.dtype)
 
@@ -59,7 +67,7 @@ def _slice_put_kernel(g: Any, shape: tuple[int, ...], at: Any) -> Any:
 _slice = Op(
     "slice",
     infer=_slice_aval,
-    cpu=lambda x, at: x[_numpy_index(at)],
+    cpu=_slice_kernel,
     cuda=AS_CPU,
     view=True,
     save=("x.shape",),
@@ -75,11 +83,17 @@ _slice_put = Op(
 )
 
 _ALL = (None, None, None)
+_view_of = view_path(_slice)
+
+
+def _at(x: Any, *at: Any) -> Any:
+    """The view `x[at]`."""
+    return _view_of(x, {"at": at})
 
 
 def _cut(x: Any, dim: int, start: int | None, stop: int | None, step: int | None = None) -> Any:
     """`x[start:stop:step]` along `dim` (from the front)."""
-    return _slice(x, (*[_ALL] * dim, (start, stop, step)))
+    return _at(x, *[_ALL] * dim, (start, stop, step))
 
 
 def narrow(input: Any, dim: int, start: Any, length: int) -> Any:
@@ -106,7 +120,7 @@ def select(input: Any, dim: int, index: int) -> Any:
         raise IndexError(
             f"select(): index {index} out of range for tensor of size {list(input._array.shape)} at dimension {dim}"
         )
-    return _slice(input, (*[_ALL] * d, index))
+    return _at(input, *[_ALL] * d, index)
 
 
 def unbind(input: Any, dim: int = 0) -> tuple[Any, ...]:
@@ -114,7 +128,8 @@ def unbind(input: Any, dim: int = 0) -> tuple[Any, ...]:
     if input._array.ndim == 0:
         raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
     dim = axis(dim, input._array.ndim)
-    return tuple([_slice(input, (*[_ALL] * dim, i)) for i in range(input._array.shape[dim])])
+    whole = [_ALL] * dim
+    return tuple([_at(input, *whole, i) for i in range(input._array.shape[dim])])
 
 
 def _dim_of(x: Any, dim: int, name: str) -> int:
