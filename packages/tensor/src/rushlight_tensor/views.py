@@ -22,7 +22,8 @@ _new = object.__new__
 def view_path(op: Any) -> Callable[[Tensor, dict[str, Any]], Tensor]:
     """`op(x, **attrs)` for a view op that saves nothing but the shape of its input."""
     cpu = op.cpu
-    assert op.view and all(kind == SHAPE for kind, _ in op.saves), f"{op.name} is not a plain view"
+    assert op.view, f"{op.name} is no view"
+    assert all(kind == SHAPE for kind, _ in op.saves), f"{op.name} saves more than a shape"
     shape_saved = bool(op.saves)
 
     def fast(x: Tensor, attrs: dict[str, Any]) -> Tensor:

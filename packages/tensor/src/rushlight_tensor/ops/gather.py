@@ -12,7 +12,9 @@ Note [Adding at positions]
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,13 +29,15 @@ from rushlight_tensor.ops.shape import expand, reshape
 from rushlight_tensor.ops.slicing import _slice
 from rushlight_tensor.tensor import Tensor, wrap
 
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
 
 def _check_range(index: Any, n: int, dim: int, lowest: int = 0, error: type[Exception] = RuntimeError) -> None:
     """Raise PyTorch's error for positions outside [lowest, n).  On a GPU nobody waits for the answer."""
     if not isinstance(index, np.ndarray) or not index.size:
         return
     if lowest == 0 and index.dtype.kind == "i":  # seen as unsigned, negative ones are too large as well
-        largest = np.maximum.reduce(index.view(f"u{index.dtype.itemsize}"), axis=None)
+        largest = np.maximum.reduce(index.view(_UNSIGNED[index.dtype.itemsize]), axis=None)
     else:
         largest = index.max()
     if largest >= n or (lowest and index.min() < lowest):
@@ -241,15 +245,20 @@ def _gather_aval(x: Any, index: Any, dim: int = 0) -> Aval:
     return Aval(index.shape, x.dtype)
 
 
+@lru_cache(maxsize=16)
+def _row_starts(shape: tuple[int, ...]) -> Any:
+    """The flat position of the first element of each row."""
+    return np.arange(math.prod(shape[:-1])) * shape[-1]
+
+
 def _gather_kernel(x: Any, index: Any, dim: int) -> Any:
     if index.ndim != x.ndim or index.dtype.kind != "i":
         raise ValueError("index does not fit")
     dim %= x.ndim
     _check_range(index, x.shape[dim], dim)
     if index.shape[:dim] == x.shape[:dim] and dim == x.ndim - 1 and x.flags.c_contiguous:
-        n = x.shape[dim]  # one flat index: three times as fast as one per dimension
-        start = cuda.like(x, np.arange(x.size // n if n else 0).reshape(*index.shape[:dim], 1)) * n
-        return x.reshape(-1).take(index + start)
+        start = _row_starts(x.shape).reshape((*index.shape[:dim], 1))
+        return x.reshape(-1).take(index + cuda.like(x, start))  # one flat index: faster than one per dimension
     return x[_along(x, index, dim)]
 
 
