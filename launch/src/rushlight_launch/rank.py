@@ -65,7 +65,7 @@ def _run(argv: list[str]) -> None:
 
 def _fail(error: BaseException) -> None:
     """Report and leave. A library that put its own hook over ours (it may abort the world) has the first word."""
-    sys.excepthook(type(error), error, _of_the_script(error.__traceback__))
+    sys.excepthook(type(error), error, error.__traceback__)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code(error))
@@ -88,7 +88,7 @@ def _of_the_script(trace: TracebackType | None) -> TracebackType | None:
 
 def _reporter(control: socket.socket) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        text = "".join(traceback.format_exception(kind, error, trace))
+        text = "".join(traceback.format_exception(kind, error, _of_the_script(trace)))
         control.sendall(encode({"event": "error", "code": exit_code(error), "text": text}))
 
     return report

@@ -113,15 +113,20 @@ class Communicator(ABC):
     def scatter_object(self, values: Sequence[Any] | None, root: int) -> Any: ...
 
     @abstractmethod
+    def post(self, value: Any, to: int) -> Pending:
+        """Start to send an object, which `collect` on the other side gives."""
+
+    @abstractmethod
+    def collect(self) -> list[Any]:
+        """The objects that were posted to this rank and have arrived, in their order."""
+
+    @abstractmethod
     def subgroup(self, ranks: Sequence[int]) -> Communicator:
         """A new communicator of these ranks, called by them and by no other."""
 
     @abstractmethod
     def on_this_host(self) -> list[int]:
         """The ranks that share memory with this one, in order; collective."""
-
-    @abstractmethod
-    def free(self) -> None: ...
 
 
 class LocalCommunicator(Communicator):
@@ -173,13 +178,17 @@ class LocalCommunicator(Communicator):
         assert values is not None
         return values[0]
 
+    def post(self, value: Any, to: int) -> Pending:
+        raise RuntimeError("post: world size is 1, there is no other rank")
+
+    def collect(self) -> list[Any]:
+        return []
+
     def subgroup(self, ranks: Sequence[int]) -> Communicator:
         return LocalCommunicator()
 
     def on_this_host(self) -> list[int]:
         return [0]
-
-    def free(self) -> None: ...
 
 
 class MpiCommunicator(Communicator):
@@ -312,8 +321,14 @@ class MpiCommunicator(Communicator):
         host.Free()
         return ranks
 
-    def free(self) -> None:
-        self._comm.Free()
+    def post(self, value: Any, to: int) -> Pending:
+        return _MpiPending(self._mpi, [self._comm.isend(value, to)], [], to)
+
+    def collect(self) -> list[Any]:
+        values = []
+        while self._comm.iprobe():
+            values.append(self._comm.recv())
+        return values
 
 
 class _MpiPending(Pending):

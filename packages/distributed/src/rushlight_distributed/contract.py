@@ -5,24 +5,31 @@ Note [Fingerprints]
     dtype), and where in the program it stands.  It compares its neighbours' entries for the same number, before the
     call and after it: if two ranks differ, some neighbours do, and the later of them sees it before it does harm,
     unless both enter in the same microsecond.  That costs about 2 µs.  A rank that is stuck inside is looked after by
-    the watchdog (`guard.py`), which compares with everybody.  Only ranks of one host are compared; across hosts MPI's
-    own errors and the time limit remain.
+    the watchdog (`guard.py`), which compares with everybody.
+
+    The neighbour on another host is told by message: the last rank of a host tells the first of the next one, which
+    compares when both have come to that number, at one of its later collectives or at the end of the program.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 import zlib
+from collections import deque
 from types import CodeType, FrameType
 
 from rushlight_distributed.board import Board
-from rushlight_distributed.communicator import Communicator
+from rushlight_distributed.communicator import Communicator, Pending
 
 _ENTERED, _LEFT, _PEER, _TEXT, _RING = 0, 1, 2, 3, 4  # cells of a row
 _ANYBODY = -(1 << 40)  # in _PEER: a receive from whoever sends; else peer + 1 for a send, its negative for a receive
 _KEPT = 16  # collectives that the ring remembers, three cells each
 _TEXT_BYTES, _TEXTS = 256, 256
+_REMEMBERED = 1000  # collectives by which another host may be late and still be compared with
 _OURS = ("rushlight_distributed", "rushlight_nn", "rushlight_autograd", "rushlight_tensor")
+
+_made = itertools.count(1)
 
 Call = tuple[object, ...]
 """What must agree: the operation's name, the shape, the dtype, and what else it has, such as the root."""
@@ -44,6 +51,10 @@ class Contract:
     def __init__(self, comm: Communicator, world_ranks: list[int], name: str) -> None:
         self.board = Board(comm, _RING + 3 * _KEPT, _TEXT_BYTES * _TEXTS)
         self.name, self.rank, self.world_ranks = name, comm.rank, world_ranks
+        # The same on all its ranks, and only there.
+        self.id: int = comm.broadcast_object(world_ranks[0] << 32 | next(_made), 0)
+        self.far = [world_ranks[r] for r in range(comm.size) if r not in self.board.ranks]
+        self._bridge = _Bridge(self, comm) if self.far else None
         here = self.board.ranks
         self._cell, self._row = self.board.cell, self.board.row(comm.rank)
         place = here.index(comm.rank)
@@ -70,6 +81,8 @@ class Contract:
             cell[right] == number and cell[right + 1] != fingerprint
         ):
             self.compare()
+        if self._bridge is not None:
+            self._bridge.tell(number, fingerprint, text)
 
     def leave(self) -> None:
         """The collective is over. Raises ContractError as `enter` does."""
@@ -79,6 +92,11 @@ class Contract:
         left = self._left + ring
         if cell[left] == number and cell[left + 1] != cell[row + ring + 1]:
             self.compare()
+
+    def settle(self) -> None:
+        """At the end of the program: compare with what another host told last."""
+        if self._bridge is not None:
+            self._bridge.listen()
 
     def wait_for(self, peer: int | None, call: Call, *, sending: bool) -> None:
         """Announce a point-to-point transfer, which is no part of the sequence; `done_waiting` ends it."""
@@ -125,15 +143,19 @@ class Contract:
             return [] if matched else [self.world_ranks[abs(peer) - 1]]
         return [self.world_ranks[r] for r in self.board.ranks if cell[self.board.row(r)] < number] if number else []
 
+    def fingerprint(self) -> int:
+        """Of the collective that this rank is inside."""
+        return self._cell[self._row + _RING + self._number % _KEPT * 3 + 1]
+
     def here(self) -> str:
         """What this rank waits in: the operation and the line."""
-        return self._said(self.rank, self._cell[self._row + _TEXT])
+        return self.said(self.rank, self._cell[self._row + _TEXT])
 
     def last_of(self, world_rank: int) -> str:
         """What a rank was last in, in this group."""
         rank = self.world_ranks.index(world_rank)
         row = self.board.row(rank)
-        return self._said(rank, self._cell[row + _TEXT]) if self._cell[row] else "no collective yet"
+        return self.said(rank, self._cell[row + _TEXT]) if self._cell[row] else "no collective yet"
 
     def compare(self) -> None:
         """Raise ContractError if any rank of this host announced something else under this rank's number."""
@@ -143,15 +165,70 @@ class Contract:
         for rank in self.board.ranks:
             row = self.board.row(rank)
             if cell[row + ring] == number and cell[row + ring + 1] != mine:
-                raise ContractError(
-                    f"ranks disagree on collective {number} of {self.name}:\n"
-                    f"  rank {self.world_ranks[self.rank]}: {self._said(self.rank, cell[self._row + ring + 2])}\n"
-                    f"  rank {self.world_ranks[rank]}: {self._said(rank, cell[row + ring + 2])}\n"
-                    "every rank must call the same collectives in the same order, with equal shapes and dtypes"
+                mine_said = self.said(self.rank, cell[self._row + ring + 2])
+                said = {
+                    self.world_ranks[self.rank]: mine_said,
+                    self.world_ranks[rank]: self.said(rank, cell[row + ring + 2]),
+                }
+                raise disagreement(number, self.name, said)
+
+    def said(self, rank: int, text: int) -> str:
+        """The text of that number on a rank's row: an operation and a line."""
+        return self.board.read_text(rank, text * _TEXT_BYTES, _TEXT_BYTES)
+
+
+class _Bridge:
+    """Tells the fingerprints of a host's last rank to the first rank of the next host."""
+
+    def __init__(self, contract: Contract, comm: Communicator) -> None:
+        self._contract = contract
+        self._comm = comm.subgroup(range(comm.size))
+        here = contract.board.here
+        hosts = sorted(set(comm.all_gather_object((here[0], here[-1]))))
+        at = hosts.index((here[0], here[-1]))
+        self._next = hosts[(at + 1) % len(hosts)][0] if comm.rank == here[-1] else None
+        self._previous = hosts[at - 1][1] if comm.rank == here[0] else None
+        self._sent: deque[Pending] = deque()
+        self._mine: dict[int, tuple[int, int]] = {}
+        self._told: dict[int, tuple[int, str]] = {}
+
+    def tell(self, number: int, fingerprint: int, text: int) -> None:
+        if self._next is not None:
+            said = self._contract.said(self._contract.rank, text)
+            self._sent.append(self._comm.post((number, fingerprint, said), self._next))
+            while self._sent and self._sent[0].done():
+                self._sent.popleft()
+        if self._previous is not None:
+            self._mine[number] = (fingerprint, text)
+            self._mine.pop(number - _REMEMBERED, None)
+            self.listen()
+
+    def listen(self) -> None:
+        """Raise ContractError if the previous host's rank announced something else under a number."""
+        if self._previous is None:
+            return
+        self._told.update({number: (fingerprint, said) for number, fingerprint, said in self._comm.collect()})
+        for number in [n for n in self._told if n in self._mine]:
+            (theirs, said), (mine, text) = self._told.pop(number), self._mine.pop(number)
+            if theirs != mine:
+                contract = self._contract
+                raise disagreement(
+                    number,
+                    contract.name,
+                    {
+                        contract.world_ranks[contract.rank]: contract.said(contract.rank, text),
+                        contract.world_ranks[self._previous]: said,
+                    },
                 )
 
-    def _said(self, rank: int, text: int) -> str:
-        return self.board.read_text(rank, text * _TEXT_BYTES, _TEXT_BYTES)
+
+def disagreement(number: int, group: str, said: dict[int, str]) -> ContractError:
+    """The error that names the ranks, and what each of them is in."""
+    lines = [f"  rank {rank}: {words}" for rank, words in said.items()]
+    return ContractError(
+        "\n".join([f"ranks disagree on collective {number} of {group}:", *lines])
+        + "\nevery rank must call the same collectives in the same order, with equal shapes and dtypes"
+    )
 
 
 def _site() -> FrameType | None:

@@ -47,7 +47,7 @@ class ProcessGroup:
 
     def run(self, call: Call, collective: Callable[[], Any]) -> None:
         """Perform a collective under the contract, after all that was started asynchronously."""
-        self._worker.drain()
+        self.finish()
         self._perform(call, collective)
 
     def start(self, call: Call, collective: Callable[[], Any]) -> Work:
@@ -67,13 +67,18 @@ class ProcessGroup:
         """The same ranks with a communicator and a thread of their own; called by all of them."""
         return ProcessGroup(self.comm.subgroup(range(self.comm.size)), self.ranks, name, self._guard)
 
+    def finish(self) -> None:
+        """Wait for all that was started asynchronously."""
+        self._worker.drain()
+
     def close(self) -> None:
-        """Finish what was started.
+        """Take the group out of use.
 
         The communicator is kept: freeing it is collective, and a rank that is done would wait for one that is not.
         """
-        self._worker.drain()
+        self.finish()
         if self._guard is not None and self.contract in self._guard.contracts:
+            self.contract.settle()
             self._guard.contracts.remove(self.contract)
 
     def _perform(self, call: Call, collective: Callable[[], Any]) -> None:
@@ -183,7 +188,7 @@ def _world_communicator(asked_size: int) -> Communicator:
 
 def _finish_all() -> None:
     for one in _world.groups:
-        one.close()
+        one.finish()
 
 
 def destroy_process_group(group: ProcessGroup | None = None) -> None:
@@ -227,7 +232,7 @@ def new_group(
     _world.made += 1
     if world.rank() not in members:
         return _WorldGroup.NON_GROUP_MEMBER
-    world._worker.drain()
+    world.finish()
     name = group_desc or f"group {_world.made} of ranks {members}"
     made = ProcessGroup(world.comm.subgroup(members), members, name, _world.guard)
     _world.groups.append(made)

@@ -15,6 +15,7 @@ The watchdog is a thread that looks four times a second at what this rank waits 
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import signal
 import sys
@@ -26,16 +27,20 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from rushlight_distributed.board import Board
+from rushlight_distributed.board import Board, Mirror
 from rushlight_distributed.communicator import MpiCommunicator
-from rushlight_distributed.contract import Contract, ContractError
+from rushlight_distributed.contract import Contract, ContractError, disagreement
 
 TICK_S = 0.25
-SURE_S = 2.0  # a wait in vain is reported when it has lasted so long and is still one
+SURE_S = 2.0  # a circle of waiting ranks is reported when it has lasted so long
+FAR_S = 4.0  # what other hosts tell may be a second old: only a wait that is longer counts
 WARN_S = 5.0  # then at twice the time again
 
-_STATE, _PID, _SINCE_MS, _WAITS_FOR = 0, 1, 2, 3  # cells; the last a set of places on the board, as bits
+# Cells: what the rank does, its process, and what it waits in: since when, for whom (a set of places among the ranks of
+# its host, as bits), in which contract, under which number, with which fingerprint.
+_STATE, _PID, _SINCE_MS, _WAITS_FOR, _CONTRACT, _NUMBER, _FINGERPRINT, _CELLS = range(8)
 _RUNNING, _LEAVING = 1, 2
+_MIRROR_TICKS = 4
 _WHERE_BYTES = 256
 
 
@@ -50,7 +55,9 @@ class Guard:
         self.timeout_s = float("inf")
         self.contracts: list[Contract] = []
         self.before_leaving: list[Callable[[], None]] = []
-        self._board = Board(MpiCommunicator(self._comm), 4, _WHERE_BYTES)
+        self._board = Board(MpiCommunicator(self._comm), _CELLS, _WHERE_BYTES, everyone=True)
+        several_hosts = len(self._board.here) < self.size
+        self._mirror = Mirror(self._board, MpiCommunicator(mpi.COMM_WORLD.Dup())) if several_hosts else None
         self._row = self._board.row(self.rank)
         self._board.cell[self._row + _STATE], self._board.cell[self._row + _PID] = _RUNNING, os.getpid()
         self._owner, self._over = os.getpid(), threading.Event()
@@ -97,6 +104,11 @@ class Guard:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.05)
         self._over.set()
+        for contract in self.contracts:
+            try:
+                contract.settle()
+            except ContractError as error:
+                self._on_exception(ContractError, error, None)
         if self._finalizes:
             self._mpi.Finalize()
 
@@ -104,7 +116,11 @@ class Guard:
 
     def _watch(self) -> None:
         suspected = ""
-        while not self._over.wait(TICK_S):
+        for turn in itertools.count():
+            if self._over.wait(TICK_S):
+                return
+            if self._mirror is not None and turn % _MIRROR_TICKS == 0:
+                self._mirror.turn()
             try:
                 found = self._look()
             except ContractError as error:
@@ -118,6 +134,7 @@ class Guard:
     def _look(self) -> str:
         """Why this rank waits in vain; empty if it does not."""
         now, vain, bits, since = time.monotonic(), "", 0, 0.0
+        inside: tuple[int, int, int] = (0, 0, 0)
         self._tell_where()
         for contract in list(self.contracts):
             number = contract.pending()
@@ -127,36 +144,61 @@ class Guard:
                 continue
             if known is None or known[0] != number:
                 self._waits[contract] = known = (number, now, now + WARN_S)
-            if now - known[1] < 2 * TICK_S:
+            waited_s = now - known[1]
+            if waited_s < 2 * TICK_S:
                 continue
             if number > 0:
                 contract.compare()
+                inside = (contract.id, number, contract.fingerprint())
             missing = contract.missing()
-            vain = vain or self._in_vain(contract, missing, now - known[1])
-            if now >= known[2] and missing:
-                self._waits[contract] = (number, known[1], now + 2 * (now - known[1]))
-                sys.stderr.write(self._waiting(contract, missing, f"has waited {now - known[1]:.0f} s") + "\n")
+            late = missing or self._late_elsewhere(contract, number)
+            vain = vain or self._in_vain(contract, missing, late, waited_s)
+            if number > 0 and waited_s > FAR_S:
+                self._compare_far(contract, number)
+            if now >= known[2] and late:
+                self._waits[contract] = (number, known[1], now + 2 * waited_s)
+                sys.stderr.write(self._waiting(contract, late, f"has waited {waited_s:.0f} s") + "\n")
             for rank in missing:
-                bits |= 1 << self._board.ranks.index(rank)
+                bits |= 1 << self._board.here.index(rank)
             since = max(since, known[1])
-        cell = self._board.cell
-        cell[self._row + _SINCE_MS] = int(since * 1000)
-        cell[self._row + _WAITS_FOR] = bits & (1 << 62) - 1 if self._main_thread_waits() else 0
+        cell, row = self._board.cell, self._row
+        cell[row + _SINCE_MS] = int(since * 1000)
+        cell[row + _WAITS_FOR] = bits & (1 << 62) - 1 if self._main_thread_waits() else 0
+        cell[row + _CONTRACT], cell[row + _NUMBER], cell[row + _FINGERPRINT] = inside
         return vain or self._deadlock(now)
 
-    def _in_vain(self, contract: Contract, missing: list[int], waited_s: float) -> str:
-        for rank in missing:
+    def _in_vain(self, contract: Contract, missing: list[int], late: list[int], waited_s: float) -> str:
+        for rank in late:
             pid = self._board.cell[self._board.row(rank) + _PID]
-            if self._board.cell[self._board.row(rank) + _STATE] == _LEAVING:
+            near = rank in missing
+            if self._board.cell[self._board.row(rank) + _STATE] == _LEAVING and (near or waited_s > FAR_S):
                 why = f"rank {rank} has left: it came to the end of its program, or called sys.exit"
-            elif not _alive(pid):
+            elif near and not _alive(pid):
                 why = f"rank {rank} is gone: its process {pid} was killed, or called os._exit"
             else:
                 continue
             return self._waiting(contract, [rank], "waits in vain") + f"\n  {why}"
-        if waited_s > self.timeout_s and missing:
-            return self._waiting(contract, missing, f"has waited longer than the time limit of {self.timeout_s:g} s")
+        if waited_s > self.timeout_s and late:
+            return self._waiting(contract, late, f"has waited longer than the time limit of {self.timeout_s:g} s")
         return ""
+
+    def _late_elsewhere(self, contract: Contract, number: int) -> list[int]:
+        """Ranks of other hosts that are not known to be in the same collective."""
+        cell, late = self._board.cell, []
+        for rank in contract.far:
+            row = self._board.row(rank)
+            if (cell[row + _CONTRACT], cell[row + _NUMBER]) != (contract.id, number):
+                late.append(rank)
+        return late
+
+    def _compare_far(self, contract: Contract, number: int) -> None:
+        """Raise ContractError if a rank of another host waits in something else under the same number."""
+        cell = self._board.cell
+        for rank in contract.far:
+            row = self._board.row(rank)
+            same_place = (cell[row + _CONTRACT], cell[row + _NUMBER]) == (contract.id, number)
+            if same_place and cell[row + _FINGERPRINT] != contract.fingerprint():
+                raise disagreement(number, contract.name, {self.rank: contract.here(), rank: self._where(rank).strip()})
 
     def _deadlock(self, now: float) -> str:
         """A circle of ranks that have waited for one another for long enough."""
@@ -165,7 +207,7 @@ class Guard:
             row = self._board.row(at)
             if not cell[row + _WAITS_FOR] or now - cell[row + _SINCE_MS] / 1000 < SURE_S:
                 return ""
-            at = self._board.ranks[(cell[row + _WAITS_FOR] & -cell[row + _WAITS_FOR]).bit_length() - 1]
+            at = self._board.here[(cell[row + _WAITS_FOR] & -cell[row + _WAITS_FOR]).bit_length() - 1]
             if at == self.rank:
                 break
             if at in circle:
@@ -176,7 +218,9 @@ class Guard:
 
     def _waiting(self, contract: Contract, missing: list[int], how: str) -> str:
         lines = [f"rank {self.rank} {how} in {contract.here()}, {contract.name}, for:"]
-        lines += [f"  rank {rank}{self._where(rank)}; last in {contract.last_of(rank)}" for rank in missing]
+        for rank in missing:
+            last = "" if rank in contract.far else f"; last in {contract.last_of(rank)}"
+            lines.append(f"  rank {rank}{self._where(rank)}{last}")
         return "\n".join(lines)
 
     # -- where the ranks are ------------------------------------------------------------------------------------------
@@ -197,7 +241,8 @@ class Guard:
         row = self._board.row(rank)
         if self._board.cell[row + _STATE] == _LEAVING:
             return ""
-        stopped = " (its process is stopped)" if _state(self._board.cell[row + _PID]) in ("T", "t") else ""
+        near = rank in self._board.here
+        stopped = " (its process is stopped)" if near and _state(self._board.cell[row + _PID]) in ("T", "t") else ""
         return f" is at {self._board.read_text(rank, 0, _WHERE_BYTES) or 'its start'}{stopped}"
 
     @staticmethod
