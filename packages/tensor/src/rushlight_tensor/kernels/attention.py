@@ -30,7 +30,7 @@ def attention(
         scale: Default `1 / sqrt(D)`.
     Returns:
         (B, H, T, E), and what `attention_backward` needs: each row's (max, 1 / sum) (B, H, T, 2), or the probabilities
-        (B, H, T, S) where NumPy did the work.
+        (B, H, T, S, 1) where NumPy did the work.
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     b, h, t, d = q.shape
@@ -62,8 +62,8 @@ def attention_backward(
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     b, h, t, d = q.shape
     s, e = v.shape[-2:]
-    if saved.shape[-1] != 2 or not _fits(q, k, v) or (c := c_library("attention")) is None:
-        return _attention_backward_numpy(g, q, k, v, saved, scale)
+    if saved.ndim == 5 or not _fits(q, k, v) or (c := c_library("attention")) is None:
+        return _attention_backward_numpy(g, q, k, v, saved[..., 0], scale)
     if not _fits(g):
         g = np.ascontiguousarray(g, np.float32)
     dq, dk, dv = (_empty_like(x, x.shape) for x in (q, k, v))
@@ -102,7 +102,9 @@ def _attention_numpy(
     elif mask is not None:
         scores = scores + mask.astype(q.dtype)
     p = softmax(scores)
-    return gemm(p, v), p
+    if mask is not None:  # a row that may see nothing is zero, as in PyTorch
+        p = np.where(np.isneginf(scores.max(-1, keepdims=True, initial=-np.inf)), q.dtype.type(0), p)
+    return gemm(p, v), p[..., None]
 
 
 def _attention_backward_numpy(
