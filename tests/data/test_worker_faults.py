@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rushlight_data import DataLoader, blocks, parallel
+from rushlight_data import start as start_module
 from tests.data.samples import Ends, Images, Numbers
 
 pytestmark = [
@@ -101,6 +102,20 @@ def test_a_worker_killed_from_outside_is_reported(start):
     os.kill(victim.pid, signal.SIGKILL)
     with pytest.raises(RuntimeError, match=rf"worker 1 \(pid {victim.pid}\) is killed by signal: Killed"):
         list(batches)
+
+
+@START
+def test_deaths_are_noticed_without_pidfds(start, monkeypatch):
+    monkeypatch.setattr(start_module, "_pidfd", lambda pid: -1)  # as on a kernel before 5.3
+    for end in ("SIGKILL", "exit"):
+        with pytest.raises(RuntimeError, match=r"loading sample 21, batch 10"):
+            list(DataLoader(Ends(40, 21, end), 2, num_workers=2, multiprocessing_context=start))
+    batches = iter(DataLoader(Ends(40, 5, "sleep"), 2, num_workers=2, multiprocessing_context=start))
+    next(batches)
+    pids = [worker.pid for worker in batches._batches.workers]
+    assert all(alive(pid) for pid in pids)
+    del batches
+    assert not any(alive(pid) for pid in pids)
 
 
 def test_the_next_iteration_starts_new_workers():
@@ -198,7 +213,9 @@ FOREVER = """
                 time.sleep(100)
             return np.full((200, 200), os.getpid()), lambda: index
 
-    method = sys.argv[1] if len(sys.argv) > 1 else None
+    if "WITHOUT" in os.environ:
+        from rushlight_data import start
+        start._pidfd = lambda pid: -1
     loader = DataLoader(Slow(), 2, num_workers=2, collate_fn=lambda batch: batch[0][0])
     pids = []
     for batch in loader:
@@ -207,7 +224,11 @@ FOREVER = """
 """
 
 
-@pytest.mark.parametrize("launched", [{}, {"PMIX_RANK": "0"}], ids=["fork", "server"])
+@pytest.mark.parametrize(
+    "launched",
+    [{}, {"PMIX_RANK": "0"}, {"WITHOUT": "pidfd"}, {"WITHOUT": "pidfd", "PMIX_RANK": "0"}],
+    ids=["fork", "server", "fork, old kernel", "server, old kernel"],
+)
 def test_nothing_is_left_of_a_killed_training_process(tmp_path, launched):
     shm = set(os.listdir("/dev/shm"))
     with start_script(tmp_path, FOREVER, **launched) as process:

@@ -152,8 +152,10 @@ def test_iterable_datasets_are_shared_out(start):
 
 
 def test_an_iterable_dataset_that_does_not_share_is_told():
+    loader = DataLoader(Count(3, length=2), None, num_workers=1)
+    assert len(loader) == 2
     with pytest.warns(UserWarning, match="get_worker_info"):
-        list(DataLoader(Count(3, length=2), None, num_workers=1))
+        list(loader)
 
 
 def test_batches_as_they_get_ready():

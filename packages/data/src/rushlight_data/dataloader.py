@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -113,6 +112,7 @@ class DataLoader(Generic[T_co]):
         self.in_order = in_order
         self.multiprocessing_context = multiprocessing_context
         self._iterator: WorkerIterator | None = None  # of persistent workers
+        self._told_length: int | None = None  # what `len` said for an iterable dataset, which may turn out to be wrong
         self._initialized = True
 
     @property
@@ -133,7 +133,7 @@ class DataLoader(Generic[T_co]):
                     "multiprocessing_context option should specify a valid start method in "
                     f"{_START_METHODS}, but got multiprocessing_context={context!r}"
                 )
-            if not isinstance(context, (str, multiprocessing.context.BaseContext)):
+            if not isinstance(context, str) and not hasattr(context, "get_start_method"):
                 raise TypeError(
                     "multiprocessing_context option should be a valid context object or a string specifying the start "
                     f"method, but got multiprocessing_context={context}"
@@ -150,9 +150,9 @@ class DataLoader(Generic[T_co]):
         if not isinstance(self.dataset, IterableDataset):
             return len(self._indices)
         samples = len(self.dataset)  # type: ignore[arg-type]
-        if self.batch_size is None:
-            return samples
-        return samples // self.batch_size if self.drop_last else -(-samples // self.batch_size)
+        size = self.batch_size or 1
+        self._told_length = samples // size if self.drop_last else -(-samples // size)
+        return self._told_length
 
     @property
     def _indices(self) -> Any:
@@ -198,24 +198,21 @@ class LoaderIterator:
         self._loader = loader
         if loader.pin_memory and not cuda.is_available():
             _warn_of_pinning()
-        self._length: int | None = None  # what the dataset said, where it may turn out to be wrong
         self._given = 0
-        if isinstance(loader.dataset, IterableDataset) and hasattr(loader.dataset, "__len__"):
-            self._length = len(loader)
 
     def __iter__(self) -> LoaderIterator:
         return self
 
     def __next__(self) -> Any:
         batch = next(self._batches)
-        if self._length is not None:
-            self._given += 1
-            if self._given == self._length + 1:
-                _warn_of_length(self._loader, self._length)
+        self._given += 1
+        told = self._loader._told_length
+        if told is not None and self._given == told + 1:
+            _warn_of_length(self._loader, told)
         return batch
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return len(self._loader._indices)  # of an iterable dataset nobody knows: TypeError
 
 
 class _Serial:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_data.channel import Channel, Closed, Frame
-from rushlight_data.start import Surroundings, receive_plan
+from rushlight_data.start import Surroundings, reaped, receive_plan
 from rushlight_data.worker import PAGE_BYTES, Place, leave_to_trainer, work
 
 
@@ -22,7 +22,8 @@ def serve(fd: int) -> None:
     """Answer the requests of the training process on the socket `fd` until it hangs up.
 
     `("start", number, modules, surroundings)`, with descriptors of the worker's socket, page, crash log and of the
-    training process, is answered with a process id; `("reap", pid)` with that process's wait status.
+    training process, is answered with a process id; `("reap", pid)` with whether that process has ended and its
+    wait status.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, leave_to_trainer)  # a preempted job must not lose its workers before it has ended
@@ -32,7 +33,7 @@ def serve(fd: int) -> None:
         while True:
             frame = channel.receive()
             request, *arguments = frame.message
-            answer = _start(channel, frame, *arguments) if request == "start" else os.waitpid(arguments[0], 0)[1]
+            answer = _start(channel, frame, *arguments) if request == "start" else reaped(*arguments)
             channel.send(answer)
 
 

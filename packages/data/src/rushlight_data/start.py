@@ -20,6 +20,7 @@ Note [How workers start]
 
     Every worker holds a descriptor of the training process (a pidfd) and ends when that process does, even by SIGKILL
     and in the midst of loading; the training process holds one of every worker, and so learns of a death at once.
+    Kernels before 5.3 have no pidfds: there the connection that breaks tells of a death, and the parent that changes.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -47,6 +49,7 @@ from rushlight_data.worker import PAGE_BYTES, Place, Plan, work
 from rushlight_tensor.dtypes import dtype, get_default_dtype, set_default_dtype
 
 _LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MPI_LOCALRANKID")
+_ASK_AGAIN_S = 0.005
 _MPI_VARIABLES = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "MPI_")
 
 
@@ -60,23 +63,24 @@ class Worker:
     page: np.ndarray
     crash_log_fd: int
     pidfd: int  # readable when the worker has ended; -1 where the system has no such thing
-    reap: Callable[[], int | None]  # waits for the end; the wait status, None when it is lost
+    reap: Callable[[], tuple[bool, int | None]]  # whether it has ended, and its wait status where that can be known
     blocks: Mapped = field(default_factory=Mapped)
     status: int | None = None
     ended: bool = False
 
     def wait(self, timeout_s: float) -> bool:
         """Wait for the worker's end; whether it has come."""
-        if self.ended:
-            return True
-        if self.pidfd >= 0:
+        deadline = time.monotonic() + timeout_s
+        if self.pidfd >= 0 and not self.ended:
             poll = select.poll()
             poll.register(self.pidfd, select.POLLIN)
-            if not poll.poll(max(0, timeout_s * 1000)):
-                return False
-        self.status = self.reap()
-        self.ended = True
-        return True
+            poll.poll(max(0, timeout_s * 1000))
+        while not self.ended:
+            self.ended, self.status = self.reap()
+            if not self.ended and time.monotonic() >= deadline:
+                break
+            time.sleep(0 if self.ended else _ASK_AGAIN_S)
+        return self.ended
 
     def kill(self) -> None:
         """End the worker now."""
@@ -172,7 +176,7 @@ def _fork(plan: Plan, number: int, siblings: list[Worker]) -> Worker:
     theirs.close()
     if trainer_pidfd >= 0:
         os.close(trainer_pidfd)
-    return Worker(number, pid, Channel(ours), page, crash_log_fd, _pidfd(pid), lambda: _wait_for_child(pid))
+    return Worker(number, pid, Channel(ours), page, crash_log_fd, _pidfd(pid), lambda: reaped(pid))
 
 
 @contextlib.contextmanager
@@ -188,11 +192,13 @@ def signals_held_back() -> Iterator[set[Any]]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _wait_for_child(pid: int) -> int | None:
+def reaped(pid: int) -> tuple[bool, int | None]:
+    """Whether a child has ended, and its wait status where that is known."""
     try:
-        return os.waitpid(pid, 0)[1]
+        ended, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:  # SIGCHLD is ignored, or the user's own code waits for any child
-        return None
+        return True, None
+    return (True, status) if ended else (False, None)
 
 
 def _pidfd(pid: int) -> int:
@@ -327,24 +333,24 @@ class _Server:
         # The server does not wait for its children until asked to: until then the process id is the worker's.
         return Worker(number, pid, Channel(ours), page, crash_log_fd, _pidfd(pid), lambda: self._reap(pid))
 
-    def _ask(self, request: tuple[Any, ...], fds: list[int]) -> int:
+    def _ask(self, request: tuple[Any, ...], fds: list[int]) -> Any:
         with self._lock:
             try:
                 self.channel.send(request, fds=fds)
-                answer: int = self.channel.receive().message
+                return self.channel.receive().message
             except Closed as error:
                 status = self.process.wait()
                 raise RuntimeError(
                     f"DataLoader: the process that starts workers (pid {self.process.pid}) ended with status {status}; "
                     "its output is above"
                 ) from error
-            return answer
 
-    def _reap(self, pid: int) -> int | None:
+    def _reap(self, pid: int) -> tuple[bool, int | None]:
         try:
-            return self._ask(("reap", pid), [])
-        except RuntimeError:
-            return None
+            answer: tuple[bool, int | None] = self._ask(("reap", pid), [])
+        except RuntimeError:  # the server has ended, and the worker does when its connection does
+            return True, None
+        return answer
 
     def stop(self) -> None:
         """End the server, which ends when its connection does."""

@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ DATA, EXHAUSTED, FAILED = range(3)  # kinds of answers
 # What the page that a worker shares with the training process holds, as int64.
 BATCH, POSITION, EPOCH = range(3)  # batch and place in it being loaded (-1: none), written by the worker; current epoch
 PAGE_BYTES = 4096
+
+_ASK_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,19 +122,21 @@ def _settle(place: Place) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, place.signal_mask)
     faulthandler.enable(place.crash_log_fd, all_threads=False)
     gc.freeze()  # a collection would write to every inherited object, and so copy the parent's memory page by page
-    if place.trainer_pidfd >= 0:
-        threading.Thread(target=_end_with, args=(place.trainer_pidfd,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(place.trainer_pidfd, os.getppid()), daemon=True).start()
 
 
 def leave_to_trainer(*_: Any) -> None:
     """A signal handler that does nothing."""
 
 
-def _end_with(pidfd: int) -> None:
+def _end_with(trainer_pidfd: int, parent: int) -> None:
     """Wait until the training process is gone, however it ended, and end this process in the midst of what it does."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.poll()
+    if trainer_pidfd >= 0:
+        poll = select.poll()
+        poll.register(trainer_pidfd, select.POLLIN)
+        poll.poll()
+    while trainer_pidfd < 0 and os.getppid() == parent:  # the training process, or the server, which ends with it
+        time.sleep(_ASK_AGAIN_S)
     os._exit(1)
 
 
