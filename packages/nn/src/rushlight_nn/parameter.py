@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rushlight_tensor import Tensor, tensor
+from rushlight_tensor import Tensor
 from rushlight_tensor.files import pt
+from rushlight_tensor.ops.create import tensor
 from rushlight_tensor.tensor import wrap_as
 
 

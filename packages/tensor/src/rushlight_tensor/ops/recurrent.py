@@ -24,9 +24,9 @@ def _check(x: Any, h: Any, c: Any, w: Any) -> None:
             raise RuntimeError(f"lstm_sequence: expected {name} {(x.shape[1], hidden)}, got {tuple(s.shape)}")
 
 
-def _lstm_aval(x: Any, h: Any, c: Any, w: Any, reverse: bool = False) -> Aval:
+def _lstm_aval(x: Any, h: Any, c: Any, w: Any, reverse: bool = False) -> tuple[Aval, Aval]:
     _check(x, h, c, w)
-    return Aval((2, *x.shape[:2], w.shape[1]), x.dtype)
+    return Aval((2, *x.shape[:2], w.shape[1]), x.dtype), Aval(tuple(x.shape), x.dtype)
 
 
 def _lstm(x: Any, h: Any, c: Any, w: Any, reverse: bool) -> Any:
