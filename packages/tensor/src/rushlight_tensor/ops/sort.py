@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import cuda, dispatch, promote
+from rushlight_tensor import cuda, promote
 from rushlight_tensor.half import in_float32
 from rushlight_tensor.infer import Aval, axis
 from rushlight_tensor.op import AS_CPU, Op
@@ -17,6 +17,7 @@ from rushlight_tensor.ops.extreme import _result
 from rushlight_tensor.ops.gather import _gather
 from rushlight_tensor.ops.shape import reshape
 from rushlight_tensor.ops.slicing import select
+from rushlight_tensor.state import read
 from rushlight_tensor.tensor import Tensor, wrap
 
 _Sorted, _Top, _Kth = (_result(name, "values", "indices") for name in ("sort", "topk", "kthvalue"))
@@ -110,13 +111,6 @@ def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Any:
 # Distinct values
 
 
-def _seen(x: Tensor) -> Any:
-    """The array of `x` on the host, where the shape of the result depends on its values."""
-    if dispatch.INTERCEPT is not None:
-        dispatch.INTERCEPT.read(x)
-    return cuda.to_host(x._array)
-
-
 def unique(
     input: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
@@ -127,7 +121,7 @@ def unique(
         return_inverse: Also where each element of `input` is in the result.
         return_counts: Also how often each of them occurs.
     """
-    array = _seen(input)
+    array = read(input)
     values, inverse, counts = np.unique(
         array, return_inverse=True, return_counts=True, axis=None if dim is None else axis(dim, array.ndim)
     )
@@ -139,7 +133,7 @@ def unique_consecutive(
     input: Any, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
     """`input` (flattened, or along `dim`) with each run of equal elements as one; arguments as `unique`."""
-    array = _seen(input)
+    array = read(input)
     rows = array.reshape(-1) if dim is None else np.moveaxis(array, dim, 0)
     n = len(rows)
     new = np.ones(n, np.bool_)
@@ -238,7 +232,7 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
 
 def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
     """How often each non-negative integer occurs in a vector, or the sum of the weights of those elements."""
-    array = _seen(input)
+    array = read(input)
     if array.dtype.kind not in "iu":
         raise NotImplementedError(f'"bincount_cpu" not implemented for {array.dtype}; give an integer tensor')
     if array.ndim != 1 or (array.size and array.min() < 0):
