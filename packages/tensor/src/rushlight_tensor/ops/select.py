@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import cuda, promote
+from rushlight_tensor import cuda, dispatch, promote
 from rushlight_tensor.infer import Aval, binary_bool, binary_promoted, broadcast_shapes, unary_bool, unary_same
 from rushlight_tensor.op import AS_CPU, Op, joint
 from rushlight_tensor.ops.cast import cast
@@ -82,6 +82,8 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     With the condition alone: the indices of its True elements, as `nonzero(condition, as_tuple=True)`.
     """
     if input is None and other is None:
+        if dispatch.INTERCEPT is not None:
+            dispatch.INTERCEPT.read(condition)  # the shape of the result depends on its values
         return tuple(wrap(i) for i in np.nonzero(condition._array))
     arrays = [v._array if isinstance(v, Tensor) else v for v in (input, other)]
     common = promote.result_type(arrays)
