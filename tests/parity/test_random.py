@@ -6,6 +6,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import rushlight_tensor as rl
+from rushlight_nn import functional as F
 from rushlight_tensor.dtypes import to_numpy
 from rushlight_tensor.random import Generator
 from rushlight_tensor.tensor import wrap
@@ -151,3 +153,74 @@ def test_mistakes_raise_the_same_type_and_start_with_the_same_words(dtype, metho
     with pytest.raises(type(theirs.value)) as ours:
         getattr(Generator(), sampler)(np.empty(3, to_numpy(np.dtype(dtype))), *args)
     assert str(ours.value).startswith(str(theirs.value).split(":")[0][:60])
+
+
+CALLS = [
+    lambda t: t.rand(2, 3),
+    lambda t: t.rand([]),
+    lambda t: t.randn((4, 5)),
+    lambda t: t.randn(2, dtype=t.complex64),
+    lambda t: t.randint(10, (3,)),
+    lambda t: t.randint(low=3, high=9, size=(3,)),
+    lambda t: t.randint(-3, 9, (2, 2), dtype=t.int32),
+    lambda t: t.randint(2**40, (2, 2)),
+    lambda t: t.randperm(9),
+    lambda t: t.randperm(9, dtype=t.float32),
+    lambda t: t.normal(0.0, 2.0, (3,)),
+    lambda t: t.normal(t.zeros(3, 1), t.ones(4)),
+    lambda t: t.normal(t.arange(20.0), 2.0),
+    lambda t: t.normal(2.0, t.arange(4.0)),
+    lambda t: t.bernoulli(t.rand(5)),
+    lambda t: t.bernoulli(t.zeros(5), 0.3),
+    lambda t: t.rand_like(t.zeros(3, 4).transpose(0, 1)),
+    lambda t: t.randn_like(t.zeros(30, 4).transpose(0, 1)),
+    lambda t: t.rand_like(t.zeros(6, 8)[:, ::2]),
+    lambda t: t.randint_like(t.zeros(3), 5),
+    lambda t: t.zeros(5).uniform_(-1, 2),
+    lambda t: t.zeros(20).normal_(1, 2),
+    lambda t: t.zeros(5).bernoulli_(),
+    lambda t: t.zeros(5, 6).bernoulli_(t.rand(6)),
+    lambda t: t.zeros(5).exponential_(),
+    lambda t: t.zeros(5).geometric_(0.3),
+    lambda t: t.zeros(5).cauchy_(),
+    lambda t: t.zeros(5).log_normal_(),
+    lambda t: t.zeros(5, dtype=t.int64).random_(),
+    lambda t: t.zeros(5, dtype=t.int64).random_(7),
+    lambda t: t.zeros(5, dtype=t.int64).random_(-5, 7),
+    lambda t: t.zeros(5, dtype=t.int64).random_(-5, None),
+    lambda t: t.multinomial(t.rand(3, 5), 2),
+    lambda t: t.multinomial(t.rand(5), 7, True),
+    lambda t: t.rand(2, out=t.zeros(2)),
+]
+
+
+def test_functions_of_tensors_draw_the_same_one_after_the_other():
+    state = rl.get_rng_state()
+    try:
+        torch.manual_seed(0)
+        rl.manual_seed(0)
+        for _ in range(2):
+            for i, call in enumerate(CALLS):
+                want, got = call(torch), call(rl)
+                assert bits(got._array) == torch_bits(want), i
+                assert got.stride() == want.stride(), i
+                assert repr(got.dtype) == repr(want.dtype), i
+    finally:
+        rl.set_rng_state(state)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_dropout_masks_follow_the_memory_of_their_input(p):
+    state = rl.get_rng_state()
+    try:
+        for shape in ((4, 5), (3, 40), (2, 3, 4)):
+            torch.manual_seed(1)
+            rl.manual_seed(1)
+            for swapped in (False, True):
+                x, y = torch.ones(shape), rl.ones(shape)
+                if swapped:
+                    x, y = x.transpose(0, 1), y.transpose(0, 1)
+                want = torch.nn.functional.dropout(x, p)
+                assert bits(F.dropout(y, p)._array) == torch_bits(want)
+    finally:
+        rl.set_rng_state(state)

@@ -22,7 +22,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
@@ -34,9 +33,9 @@ from rushlight_tensor.tensor import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_DIGITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
-_LARGEST = {d.name: dtypes.finfo(d).max for d in dtypes.ALL if d.is_floating_point}
-_HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+_DIGITS = {dtypes.float16.np: 11, dtypes.bfloat16.np: 8, dtypes.float32.np: 24, dtypes.float64.np: 53}
+_LARGEST = {d.np: dtypes.finfo(d).max for d in dtypes.ALL if d.is_floating_point}
+_HALF = (dtypes.float16.np, dtypes.bfloat16.np)
 _WIDE_RANGE = 1 << 28
 _WIDE_PERMUTATION = (2**32 - 1) // 20
 
@@ -141,7 +140,7 @@ class Generator(Stream):
                 raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p:g}")
             with self._lock:
                 return _store(out, self._unit64(out.size) < p)
-        if p.dtype.name not in _DIGITS:
+        if p.dtype not in _DIGITS:
             raise NotImplementedError(f'"bernoulli_tensor_cpu_p_" not implemented for \'{dtype_title(p.dtype)}\'')
         order = _memory_order(out)
         wanted = np.broadcast_to(p, out.shape).transpose(order).ravel()
@@ -156,7 +155,7 @@ class Generator(Stream):
         """Fill with exponentially distributed numbers of mean `1 / rate`.  Raises RuntimeError unless `rate > 0`."""
         if not rate > 0.0:
             raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={rate:g}")
-        if out.dtype.name not in _DIGITS:
+        if out.dtype not in _DIGITS:
             raise RuntimeError(
                 "Exponential distribution is a continuous probability distribution. dtype must be a floating point "
                 f"but you specified {dtype_title(out.dtype)}"
@@ -268,7 +267,7 @@ class Generator(Stream):
 
 
 def _check_uniform(dtype: np.dtype[Any], low: float, high: float) -> None:
-    limit = _LARGEST[dtype.name]
+    limit = _LARGEST[dtype]
     for name, value in (("from", low), ("to", high)):
         if not -limit <= value <= limit:
             raise RuntimeError(f"{name} is out of bounds for {_title(dtype)}: uniform_ got {name}={value:g}")
@@ -282,7 +281,7 @@ def _check_uniform(dtype: np.dtype[Any], low: float, high: float) -> None:
 
 
 def _check_multinomial(weights: Array, num_samples: int, replacement: bool) -> None:
-    if weights.dtype.name not in _DIGITS:
+    if weights.dtype not in _DIGITS:
         kind = dtype_title(weights.dtype)
         raise RuntimeError(f"multinomial only supports floating-point dtypes for input, got: {kind}")
     if weights.ndim not in (1, 2):
@@ -311,7 +310,7 @@ def _real(out: Array, kernel: str) -> Array:
     """The array itself, or a complex one as pairs of real numbers."""
     if out.dtype.kind == "c":
         return as_strided(out.real, (*out.shape, 2), (*out.strides, out.itemsize // 2))
-    if out.dtype.name not in _DIGITS:
+    if out.dtype not in _DIGITS:
         raise NotImplementedError(f"\"{kernel}\" not implemented for '{dtype_title(out.dtype)}'")
     return out
 
@@ -337,8 +336,8 @@ def _integer_range(dtype: np.dtype[Any]) -> tuple[int, int]:
     """The integers that a dtype can hold without a gap."""
     if dtype.kind == "b":
         return 0, 1
-    if dtype.name in _DIGITS:
-        top = 1 << _DIGITS[dtype.name]
+    if dtype in _DIGITS:
+        top = 1 << _DIGITS[dtype]
         return -top, top
     if dtype.kind == "c":
         raise RuntimeError("check_random_bounds handles only integral, floating-point and boolean types")

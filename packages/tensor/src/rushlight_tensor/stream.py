@@ -18,6 +18,7 @@ DEFAULT_SEED = 67280421310721
 CHUNK = 1 << 16  # draws at a time: they stay in the second-level cache
 _STATE = struct.Struct("<Q i i Q 4992s d d d i 4x f ? 3x")  # PyTorch's CPUGeneratorImplState
 _LOW24, _STEP24, _LOW53 = np.uint64(2**24 - 1), np.float32(2.0**-24), np.uint64(2**53 - 1)
+_FLOAT32 = np.dtype(np.float32)
 
 
 class Stream:
@@ -122,7 +123,9 @@ class Stream:
 
     def _draws64(self, n: int) -> Array:
         pairs = self._draws(2 * n)
-        return np.asarray((pairs[0::2] << np.uint64(32)) | pairs[1::2])
+        high = pairs[0::2] << np.uint64(32)
+        high |= pairs[1::2]
+        return np.asarray(high)
 
     def _unit32(self, n: int, out: Array | None = None) -> Array:
         """n float32 numbers in [0, 1)."""
@@ -130,7 +133,9 @@ class Stream:
             out = np.empty(n, np.float32)
         for start in range(0, n, CHUNK):
             part = out[start : start + CHUNK]
-            np.multiply(self._draws(part.size) & _LOW24, _STEP24, out=part, casting="unsafe", dtype=np.float32)
+            draws = self._draws(part.size)
+            draws &= _LOW24
+            np.multiply(draws.astype(_FLOAT32), _STEP24, part)
         return out
 
     def _unit64(self, n: int) -> Array:
@@ -138,7 +143,9 @@ class Stream:
         out = np.empty(n, np.float64)
         for start in range(0, n, CHUNK):
             part = out[start : start + CHUNK]
-            np.multiply(self._draws64(part.size) & _LOW53, 2.0**-53, out=part)
+            draws = self._draws64(part.size)
+            draws &= _LOW53
+            np.multiply(draws, 2.0**-53, out=part)
         return out
 
 

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import cuda, devices, dtypes
+from rushlight_tensor.dispatch import call
 from rushlight_tensor.infer import Aval, broadcast_shapes, sizes
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.op import Op
 from rushlight_tensor.ops.cast import detach, to_device
+from rushlight_tensor.ops.create import zeros_like
 from rushlight_tensor.random import Generator, default_generator
 from rushlight_tensor.tensor import Tensor
 
@@ -35,6 +37,11 @@ def _on_host(kernel: Any) -> Any:
         return cuda.like(x, kernel(cuda.to_host(x), *map(cuda.to_host, others), **attrs))
 
     return launch
+
+
+def _zero(g: Any, **attrs: Any) -> Tensor:
+    """Numbers that are drawn do not depend on what was there."""
+    return zeros_like(g)
 
 
 def _draw_aval(
@@ -77,7 +84,7 @@ def _check_separate(x: Array) -> None:
         )
 
 
-random_like = Op("random_like", infer=_like_aval, cpu=_like, cuda=_on_host(_like), vjp=(None,), into=_like_into)
+random_like = Op("random_like", infer=_like_aval, cpu=_like, cuda=_on_host(_like), vjp=(_zero,), into=_like_into)
 
 
 def _bernoulli_aval(x: Any, p: Any, generator: Any = None) -> Aval:
@@ -93,6 +100,7 @@ def _bernoulli(x: Array, p: Array, generator: Any) -> Array:
 
 def _bernoulli_into(x: Array, p: Array, generator: Any) -> None:
     _check_separate(x)
+    _bernoulli_aval(x, p)
     _fill(x, "bernoulli", (p,), generator)
 
 
@@ -101,7 +109,7 @@ bernoulli_like = Op(
     infer=_bernoulli_aval,
     cpu=_bernoulli,
     cuda=_on_host(_bernoulli),
-    vjp=(None, None),
+    vjp=(_zero, _zero),
     into=_bernoulli_into,
 )
 
@@ -132,7 +140,8 @@ def _made(shape: tuple[int, ...], sampler: str, args: tuple[Any, ...], factory: 
         return inplace(random_like, out, sampler=sampler, args=args, generator=generator)
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
     on = devices.CPU if device is None else devices.device(device)
-    t: Tensor = random_draw(shape=shape, dtype=d, sampler=sampler, args=args, generator=generator)
+    attrs = {"shape": shape, "dtype": d, "sampler": sampler, "args": args, "generator": generator}
+    t: Tensor = call(random_draw, (), attrs)
     if on.type != "cpu":
         t = to_device(t, to=str(on), back="cpu")
     if requires_grad:
@@ -285,7 +294,7 @@ def randint_like(
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -> Tensor:
     """Ones and zeros of the dtype of `input`: one with the probability that the element says, or with `p` for all."""
     if p is None:
-        return bernoulli_like(input, input, generator=generator)  # type: ignore[no-any-return]
+        return bernoulli_like(input, input, generator=generator)
     return _made_like(input, "bernoulli", (p,), (generator, None, None, False))
 
 
