@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from rushlight_autograd import grad
 
 import rushlight_tensor as rl
+from rushlight_autograd import grad
 
 ARRAYS = hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=5), elements=st.integers(-3, 3))
 
