@@ -84,7 +84,7 @@ def test_iterable_datasets():
 
 def test_an_iterable_dataset_with_a_wrong_length_is_told():
     loader = DataLoader(Count(3, length=2), None)
-    assert list(loader) == [0, 1, 2]
+    assert sum(1 for _ in loader) == 3
     assert len(loader) == 2
     with pytest.warns(UserWarning, match="was reported to be 2 "):
         assert list(loader) == [0, 1, 2]
