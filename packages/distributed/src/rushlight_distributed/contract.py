@@ -233,7 +233,7 @@ def disagreement(number: int, group: str, said: dict[int, str]) -> ContractError
 
 def _site() -> FrameType | None:
     """The innermost frame that is not ours: where the program called."""
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(3)  # this, `enter` and its caller are ours
     while frame is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
         frame = frame.f_back
     return frame

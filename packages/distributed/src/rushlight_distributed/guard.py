@@ -89,7 +89,8 @@ class Guard:
         sys.stdout.flush()
         sys.stderr.flush()
         time.sleep(0.05)  # mpirun reads this rank's last words before it reads that the job is over
-        self._mpi.COMM_WORLD.Abort(code)
+        if not self._mpi.Is_finalized():
+            self._mpi.COMM_WORLD.Abort(code)
         os._exit(code)
 
     def _leave(self) -> None:
@@ -125,11 +126,13 @@ class Guard:
                 found = self._look()
             except ContractError as error:
                 found = str(error)
-            # Seen twice, since a single look may fall between two writes of another rank.
-            if found and found == suspected and not self._over.is_set():
+            # Seen twice, since a single look may fall between two writes of another rank. The first line says what is
+            # wrong; the others, where the ranks are, may change while they move.
+            what = found.partition("\n")[0]
+            if what and what == suspected and not self._over.is_set():
                 frame = sys._current_frames().get(threading.main_thread().ident or 0)
                 self._on_exception(ContractError, ContractError(found), _trace_to(frame))
-            suspected = found
+            suspected = what
 
     def _look(self) -> str:
         """Why this rank waits in vain; empty if it does not."""
@@ -201,18 +204,23 @@ class Guard:
                 raise disagreement(number, contract.name, {self.rank: contract.here(), rank: self._where(rank).strip()})
 
     def _deadlock(self, now: float) -> str:
-        """A circle of ranks that have waited for one another for long enough."""
-        cell, circle, at = self._board.cell, [self.rank], self.rank
-        while True:
-            row = self._board.row(at)
-            if not cell[row + _WAITS_FOR] or now - cell[row + _SINCE_MS] / 1000 < SURE_S:
-                return ""
-            at = self._board.here[(cell[row + _WAITS_FOR] & -cell[row + _WAITS_FOR]).bit_length() - 1]
-            if at == self.rank:
-                break
-            if at in circle:
-                return ""  # the ranks of that circle will tell
-            circle.append(at)
+        """The ranks of this host in a circle of waits, this rank among them, that has lasted long enough."""
+
+        def circle_through(path: list[int]) -> list[int]:
+            row = self._board.row(path[-1])
+            waits_for = self._board.cell[row + _WAITS_FOR]
+            if not waits_for or now - self._board.cell[row + _SINCE_MS] / 1000 < SURE_S:
+                return []
+            for place, rank in enumerate(self._board.here):
+                if waits_for >> place & 1:
+                    found = path if rank == self.rank else [] if rank in path else circle_through([*path, rank])
+                    if found:
+                        return found
+            return []
+
+        circle = circle_through([self.rank])
+        if not circle:
+            return ""
         places = "\n".join(f"  rank {rank}{self._where(rank)}" for rank in circle)
         return f"ranks wait for one another in different collectives, for ever:\n{places}"
 
