@@ -32,6 +32,26 @@ def test_topk_are_the_first_k_of_the_sorted_values(array, k, largest):
     assert all(len(set(row)) == k for row in indices.tolist())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "int32", "uint8"])
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("descending", [False, True])
+def test_large_sorts_are_stable_too(dtype, dim, descending):
+    array = (np.random.default_rng(0).integers(0, 40, (30, 50)) - (0 if dtype == "uint8" else 20)).astype(dtype)
+    if array.dtype.kind == "f":
+        array[3, 4], array[:, 7], array[5] = np.inf, -0.0, np.nan
+    order = rl.argsort(rl.tensor(array), dim, descending, stable=True).numpy()
+    wide = array.astype(np.float64)
+    wide[np.isinf(wide)] = 1e200
+    down = np.where(np.isnan(wide), -1e300, -wide)  # NaN comes before infinity
+    want = np.argsort(down if descending else wide, axis=dim, kind="stable")
+    np.testing.assert_array_equal(order, want)
+
+
+def test_numbers_far_apart_sort_as_well():
+    x = rl.tensor(np.array([2**40, -(2**40), 0] * 100))
+    assert x.sort().values.tolist() == sorted(x.tolist())
+
+
 def test_nan_counts_as_largest():
     x = rl.tensor([1.0, float("nan"), 3.0])
     assert x.argsort().tolist() == [0, 2, 1]
