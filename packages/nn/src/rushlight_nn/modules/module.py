@@ -64,9 +64,18 @@ class Module(HookRegistration, StateDict):
 
     def __getattr__(self, name: str) -> Any:
         own = self.__dict__
-        for registry in _REGISTRIES:
-            if registry in own and name in own[registry]:
-                return own[registry][name]
+        try:  # in the order in which a forward asks
+            found = own["_parameters"]
+            if name in found:
+                return found[name]
+            found = own["_modules"]
+            if name in found:
+                return found[name]
+            found = own["_buffers"]
+            if name in found:
+                return found[name]
+        except KeyError:  # before `__init__`
+            pass
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __setattr__(self, name: str, value: Any) -> None:
