@@ -1,4 +1,5 @@
-"""Losses of classes and of regression.  Cross-entropy, negative log-likelihood and mean squares have fused gradients."""
+"""Losses of classes and of regression.  Cross-entropy, negative log-likelihood and mean squares have fused "
+"gradients."""
 
 from __future__ import annotations
 
@@ -153,7 +154,8 @@ def _wanted_aval(
 def _wanted_kernel(
     target: Any, weight: Any, like: Any, reduction: str, ignore_index: int, label_smoothing: float
 ) -> Any:
-    """What each log-probability is multiplied by: weights at the targets, spread by smoothing, over the total weight."""
+    """What each log-probability is multiplied by: weights at the targets, spread by smoothing, over the total "
+    "weight."""
     classes = like.shape[1] if like.ndim > 1 else like.shape[0]
     w = np.ones_like(like, shape=(classes,)) if weight is None else weight
     t = target.reshape(-1).astype(np.int64)
@@ -388,8 +390,8 @@ def _warn_of_sizes(input: Any, target: Any) -> None:
     if input._array.shape != target._array.shape:
         warnings.warn(
             f"Using a target size ({Size(target._array.shape)}) that is different to the input size "
-            f"({Size(input._array.shape)}). This will likely lead to incorrect results due to broadcasting. Please ensure "
-            "they have the same size.",
+            f"({Size(input._array.shape)}). This will likely lead to incorrect results due to broadcasting. Please "
+            "ensure they have the same size.",
             stacklevel=3,
         )
 

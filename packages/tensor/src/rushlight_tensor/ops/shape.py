@@ -48,6 +48,11 @@ _view = Op(
 _viewed = view_path(_view)
 
 
+def _lies_channels_last(a: Any) -> bool:
+    """Whether it lies as results of `conv` do, which would be contiguous in PyTorch.  See Note [Channels last] there."""
+    return a.ndim in (3, 4) and bool(np.moveaxis(a, 1, -1).flags.c_contiguous)
+
+
 def view(x: Any, *shape: Any) -> Any:
     """The elements of `x` under another shape, never a copy.  Raises RuntimeError where the strides do not allow it.
 
@@ -59,6 +64,8 @@ def view(x: Any, *shape: Any) -> Any:
     try:
         return _viewed(x, {"shape": want})
     except (ValueError, RuntimeError):
+        if _lies_channels_last(x._array):
+            return _viewed(clone(x, contiguous=True), {"shape": want})
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
             "contiguous subspaces). Use .reshape(...) instead."
