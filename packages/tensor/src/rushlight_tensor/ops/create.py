@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -97,6 +99,11 @@ def tensor(
     return _with_grad(_fresh(_array_of(data, dtype), device), requires_grad)
 
 
+def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A 0-d tensor with the number `s`, of the default dtype unless one is given."""
+    return full((), s, dtype=dtype or dtypes.get_default_dtype(), device=device, requires_grad=requires_grad)
+
+
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """`data` as a tensor, sharing memory where dtype and device allow it."""
     if isinstance(data, Tensor):
@@ -104,6 +111,19 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     if isinstance(data, np.ndarray) and (dtype is None or data.dtype == dtypes.to_numpy(dtype)):
         return wrap(devices.place(from_numpy(data)._array, device))
     return tensor(data, dtype=dtype, device=device)
+
+
+def asarray(
+    obj: Any, *, dtype: Any = None, device: Any = None, copy: bool | None = None, requires_grad: bool = False
+) -> Tensor:
+    """`obj` as a tensor: sharing memory where it can (`copy=None`), never (`True`), or necessarily (`False`)."""
+    shared = as_tensor(obj, dtype, device)
+    source = obj._array if isinstance(obj, Tensor) else obj
+    alias = isinstance(source, type(shared._array)) and shared._array.size and np.shares_memory(source, shared._array)
+    if copy is False and not alias:
+        raise ValueError("can't alias arbitrary sequence into a tensor; give a tensor or an array of this dtype")
+    out = clone(shared.detach()) if copy and alias else shared
+    return _with_grad(out, requires_grad)
 
 
 def from_numpy(ndarray: np.ndarray[Any, Any]) -> Tensor:
@@ -132,11 +152,26 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: Any, device: Any, require
     return _with_grad(t, requires_grad)
 
 
+F = TypeVar("F", bound=Callable[..., Tensor])
+
+
+def _sized(fn: F) -> F:
+    """Accept the sizes as `size=(2, 3)` too."""
+
+    @wraps(fn)
+    def sized(*args: Any, **kwargs: Any) -> Tensor:
+        return fn(*args, kwargs.pop("size"), **kwargs) if "size" in kwargs else fn(*args, **kwargs)
+
+    return cast(F, sized)
+
+
+@_sized
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros."""
     return _filled(sizes(size), 0, dtype, device, requires_grad)
 
 
+@_sized
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones."""
     return _filled(sizes(size), 1, dtype, device, requires_grad)
@@ -153,16 +188,21 @@ def _dtype_of(value: Any) -> Any:
     return dtypes.from_numpy(_array_of(value).dtype)
 
 
-def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
+) -> Tensor:
     """Zeros of the shape, dtype and device of `input`."""
     return zeros(input._array.shape, **_as(input, dtype, device), requires_grad=requires_grad)
 
 
-def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
+) -> Tensor:
     """Ones of the shape, dtype and device of `input`."""
     return ones(input._array.shape, **_as(input, dtype, device), requires_grad=requires_grad)
 
 
+@_sized
 def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor whose elements are whatever was in memory."""
     shape = _checked(sizes(size))
@@ -170,13 +210,21 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     return _with_grad(_fresh(np.empty(shape, d), device), requires_grad)
 
 
-def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
+) -> Tensor:
     """`empty` with the shape, dtype and device of `input`."""
     return empty(input._array.shape, **_as(input, dtype, device), requires_grad=requires_grad)
 
 
 def full_like(
-    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = None,
 ) -> Tensor:
     """`full` with the shape, dtype and device of `input`."""
     return full(input._array.shape, fill_value, **_as(input, dtype, device), requires_grad=requires_grad)

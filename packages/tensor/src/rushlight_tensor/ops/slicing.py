@@ -189,3 +189,33 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[An
     small, larger = divmod(input._array.shape[dim], indices_or_sections)
     lengths = [small + (i < larger) for i in range(indices_or_sections)]
     return _split_at(input, list(itertools.accumulate(lengths))[:-1], dim)
+
+
+def _split_along(input: Any, indices_or_sections: Any, dim: int, name: str, least: int) -> tuple[Any, ...]:
+    if input._array.ndim < least:
+        raise RuntimeError(
+            f"torch.{name} requires a tensor with at least {least} dimension, but got a tensor with "
+            f"{input._array.ndim} dimensions!"
+        )
+    n = input._array.shape[dim]
+    if isinstance(indices_or_sections, int) and (indices_or_sections <= 0 or n % indices_or_sections):
+        raise RuntimeError(
+            f"torch.{name} attempted to split along dimension {dim}, but the size of the dimension {n} is not "
+            f"divisible by the split_size {indices_or_sections}!"
+        )
+    return tensor_split(input, indices_or_sections, dim)
+
+
+def hsplit(input: Any, indices_or_sections: Any) -> tuple[Any, ...]:
+    """`tensor_split` into equal parts, or at indices, along dimension 1 (0 for vectors)."""
+    return _split_along(input, indices_or_sections, min(1, input._array.ndim - 1), "hsplit", 1)
+
+
+def vsplit(input: Any, indices_or_sections: Any) -> tuple[Any, ...]:
+    """`tensor_split` into equal parts, or at indices, along dimension 0."""
+    return _split_along(input, indices_or_sections, 0, "vsplit", 2)
+
+
+def dsplit(input: Any, indices_or_sections: Any) -> tuple[Any, ...]:
+    """`tensor_split` into equal parts, or at indices, along dimension 2."""
+    return _split_along(input, indices_or_sections, 2, "dsplit", 3)
