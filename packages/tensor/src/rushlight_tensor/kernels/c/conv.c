@@ -88,7 +88,8 @@ static float *pack_weights(const float *w, const geometry *s, bool backward) {
     for (long task = 0; task < s->groups * blocks * taps; task++) {
         long tap = task % taps, block = task / taps % blocks, group = task / taps / blocks;
         long width = block_width(out, block), valid = smaller(width, out - block * CHANNELS);
-        const float *from = w + group * kg * cg * taps + block * CHANNELS * out_step + (backward ? taps - 1 - tap : tap);
+        const float *from = w + group * kg * cg * taps + block * CHANNELS * out_step;
+        from += backward ? taps - 1 - tap : tap;
         float *to = packed + ((group * blocks + block) * taps * CHANNELS) * in + tap * in * width;
         for (long i = 0; i < in; i++)
             for (long j = 0; j < width; j++) to[i * width + j] = j < valid ? from[i * in_step + j * out_step] : 0;
@@ -145,8 +146,10 @@ static void convolve(const float *x, const float *packed, const float *bias, flo
     {
         float *padded = malloc((together * in_rows * row + 1) * sizeof *padded);
         long *offsets = malloc((together * pixels + 1) * sizeof *offsets);
-        for (long p = 0; p < together * pixels; p++)
-            offsets[p] = p / pixels * in_rows * row + p % pixels / s->ow * s->stride_h * row + p % s->ow * s->stride_w * s->c;
+        for (long p = 0; p < together * pixels; p++) {
+            long in_row = p / pixels * in_rows + p % pixels / s->ow * s->stride_h;
+            offsets[p] = in_row * row + p % s->ow * s->stride_w * s->c;
+        }
         _Pragma("omp for schedule(dynamic, 1)")
         for (long task = 0; task < (s->n + together - 1) / together * tasks_per_image; task++) {
             long image = task / tasks_per_image * together, top = task % tasks_per_image * rows_per_task;
@@ -234,7 +237,8 @@ static void copy_patches(const float *padded, float *to, const geometry *s, long
     long count) {
     for (long p = 0; p < rows * s->ow; p++)
         for (long y = ky; y < ky + count; y++) {
-            const float *row = padded + ((p / s->ow * s->stride_h + y * s->dilation_h) * width + p % s->ow * s->stride_w) * s->c;
+            long at = (p / s->ow * s->stride_h + y * s->dilation_h) * width + p % s->ow * s->stride_w;
+            const float *row = padded + at * s->c;
             if (in == s->c && s->dilation_w == 1) {
                 for (long i = 0; i < s->kw * in; i++) to[i] = row[i];
                 to += s->kw * in;
@@ -310,7 +314,8 @@ EXPORT void conv2d_grad_weight(const float *g, const float *x, float *dw, const 
     {
         float *padded = malloc((in_rows * width * s->c + 1) * sizeof *padded);
         float *patches = malloc((capacity_rows * row_patches + 1) * sizeof *patches);
-        float *scratch = malloc((capacity * (2 * PIXELS + blocks_of(out) * CHANNELS) + 2 * PIXELS * out + 1) * sizeof *scratch);
+        long scratch_floats = capacity * (2 * PIXELS + blocks_of(out) * CHANNELS) + 2 * PIXELS * out + 1;
+        float *scratch = malloc(scratch_floats * sizeof *scratch);
         _Pragma("omp for schedule(dynamic, 1)")
         for (long task = 0; task < parts * bands; task++) {
             long band = task % bands, part = task / bands, filled = 0, first = s->n * part / parts,

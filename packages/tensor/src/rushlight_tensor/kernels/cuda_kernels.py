@@ -1,0 +1,187 @@
+"""Kernels over rows and the Adam step on device arrays: what `softmax`, `norm` and others are on a CPU.
+
+They take and return what their CPU twins do.  float16 and bfloat16 are computed in float32, as are the statistics they
+return.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.kernels.cuda_launch import kernel, launch_each, launch_rows, runner
+
+Array = Any
+
+
+def softmax(x: Array) -> Array:
+    """See `softmax.softmax`."""
+    return _rows("softmax", x)
+
+
+def log_softmax(x: Array) -> Array:
+    """See `softmax.log_softmax`."""
+    return _rows("log_softmax", x)
+
+
+def softmax_backward(g: Array, y: Array) -> Array:
+    """See `softmax.softmax_backward`."""
+    return _rows("softmax_backward", g, y)
+
+
+def log_softmax_backward(g: Array, y: Array) -> Array:
+    """See `softmax.log_softmax_backward`."""
+    return _rows("log_softmax_backward", g, y)
+
+
+def row_sum(x: Array) -> Array:
+    """Sum over the last axis; x (..., N), result (...)."""
+    return _reduce("sum", x)
+
+
+def row_max(x: Array) -> Array:
+    """Maximum over the last axis, NaN where there is one; x (..., N), result (...)."""
+    return _reduce("max", x)
+
+
+def layer_norm(x: Array, w: Array | None, b: Array | None, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+    """See `norm.layer_norm`; mean and rstd are float32 for the 16-bit dtypes."""
+    x, (w, b) = _contiguous(x), (_contiguous(w), _contiguous(b))
+    y = runner().empty(x.shape, x.dtype)
+    mean, rstd = (runner().empty(x.shape[:-1], _computing(x)) for _ in range(2))
+    args = [x, _pointer(w), _pointer(b), y, mean, rstd, np.int64(x.shape[-1]), np.float64(eps)]
+    _launch_rows("norm.cu", "layer_norm", x, args)
+    return y, mean, rstd
+
+
+def layer_norm_backward(
+    g: Array, x: Array, w: Array | None, mean: Array, rstd: Array, needs: tuple[bool, bool, bool] = (True, True, True)
+) -> tuple[Array | None, Array | None, Array | None]:
+    """See `norm.layer_norm_backward`."""
+    g, x, w = _contiguous(g), _contiguous(x), _contiguous(w)
+    n = x.shape[-1]
+    dx = runner().empty(x.shape, x.dtype) if needs[0] else None
+    if dx is not None:
+        _launch_rows("norm.cu", "layer_norm_dx", x, [g, x, _pointer(w), mean, rstd, dx, np.int64(n)])
+    if not (needs[1] or needs[2]):
+        return dx, None, None
+    dw, db = runner().empty((n,), x.dtype), runner().empty((n,), x.dtype)
+    rows = x.size // n if n else 0
+    if n:
+        function = kernel("norm.cu", f"layer_norm_columns_{x.dtype}")
+        function(((n + 31) // 32,), (32, 8), (g, x, mean, rstd, dw, db, np.int64(rows), np.int64(n)))
+    return dx, dw if needs[1] else None, db if needs[2] else None
+
+
+def cross_entropy(
+    x: Array, target: Array, weight: Array | None = None, ignore_index: int = -100, label_smoothing: float = 0.0
+) -> tuple[Array, Array]:
+    """The losses of the rows, not reduced, and their statistics; see `cross_entropy.cross_entropy`.
+
+    A class that does not exist gives NaN: reading the classes to raise would make the CPU wait for the GPU.
+    """
+    x, target, weight = _contiguous(x), _contiguous(target), _contiguous(weight)
+    rows, n = x.shape
+    losses, stats = runner().empty((rows,), _computing(x)), runner().empty((rows, 2), _computing(x))
+    args = [
+        x,
+        target,
+        _pointer(weight),
+        losses,
+        stats,
+        np.int64(n),
+        np.int64(ignore_index),
+        np.float64(label_smoothing),
+    ]
+    _launch_rows("cross_entropy.cu", "cross_entropy", x, args)
+    return losses, stats
+
+
+def cross_entropy_backward(
+    g: Array,
+    x: Array,
+    target: Array,
+    stats: Array,
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Array:
+    """Gradient by the logits, from one g per row in the dtype of `stats`; see the CPU's twin."""
+    g, x, target, weight = _contiguous(g), _contiguous(x), _contiguous(target), _contiguous(weight)
+    dx = runner().empty(x.shape, x.dtype)
+    numbers = [np.int64(x.shape[1]), np.int64(ignore_index), np.float64(label_smoothing)]
+    _launch_rows("cross_entropy.cu", "cross_entropy_backward", x, [g, x, target, _pointer(weight), stats, dx, *numbers])
+    return dx
+
+
+def adam_step(
+    params: list[Array],
+    grads: list[Array],
+    means: list[Array],
+    squares: list[Array],
+    steps: Sequence[float],
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+    maximize: bool = False,
+) -> None:
+    """See `optim.adam_step`; all arrays contiguous float32."""
+    if not params or sum(p.size for p in params) == 0:
+        return
+    on = runner()
+    tables = [
+        on.table(np.array([on.address(a) for a in arrays], np.int64)) for arrays in (params, grads, means, squares)
+    ]
+    ends = np.cumsum([p.size for p in params], dtype=np.int64)
+    step_sizes = on.table(np.array([lr / (1 - beta1**t) for t in steps]))
+    corrections = on.table(np.array([math.sqrt(1 - beta2**t) for t in steps]))
+    settings = [np.float64(v) for v in (lr, beta1, beta2, eps, weight_decay)]
+    launch_each(
+        kernel("optim.cu", "adam_float32"),
+        int(ends[-1]),
+        [*tables, on.table(ends), step_sizes, corrections, np.int64(len(params)), *settings,
+         np.int32(decoupled), np.int32(maximize)],
+    )  # fmt: skip
+
+
+def _rows(name: str, *arrays: Array) -> Array:
+    arrays = tuple(map(_contiguous, arrays))
+    x = arrays[-1]
+    y = runner().empty(x.shape, x.dtype)
+    _launch_rows("softmax.cu", name, x, [*arrays, y, np.int64(x.shape[-1])])
+    return y
+
+
+def _reduce(name: str, x: Array) -> Array:
+    x = _contiguous(x)
+    y = runner().empty(x.shape[:-1], x.dtype)
+    rows = math.prod(x.shape[:-1])
+    if rows:
+        launch_rows(kernel("reduce.cu", f"{name}_{x.dtype}"), rows, x.shape[-1], [x, y, np.int64(x.shape[-1])])
+    return y
+
+
+def _launch_rows(file: str, name: str, x: Array, args: list[Any]) -> None:
+    n = x.shape[-1]
+    if x.size:
+        launch_rows(kernel(file, f"{name}_{x.dtype}"), x.size // n, n, args)
+
+
+def _contiguous(x: Array | None) -> Array | None:
+    return x if x is None or x.flags.c_contiguous else x.copy(order="C")
+
+
+def _pointer(x: Array | None) -> Any:
+    """An array, or the null pointer."""
+    return np.int64(0) if x is None else x
+
+
+def _computing(x: Array) -> np.dtype:
+    return np.dtype(np.float64 if x.dtype == np.float64 else np.float32)

@@ -1,0 +1,89 @@
+// Launching a kernel: blocks over OS threads, threads of a block as fibres, arguments from a table of addresses.
+#pragma once
+#include <atomic>
+#include <thread>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "block.h"
+
+namespace on_cpu {
+
+constexpr size_t MAX_SHARED_BYTES = 232448; // of one block on Hopper
+inline std::atomic<const char *> launch_error{nullptr};
+
+template <class... A, size_t... I> void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
+    kernel(*static_cast<std::decay_t<A> *>(arguments[I])...);
+}
+
+template <class... A> struct Call {
+    void (*kernel)(A...);
+    void **arguments;
+    static void run(void *self) {
+        auto *c = static_cast<Call *>(self);
+        call(c->kernel, c->arguments, std::index_sequence_for<A...>{});
+    }
+};
+
+// Takes blocks one after the other until none is left.  Shared memory starts as 0xFF: reading it before writing shows.
+inline void work(dim3 grid, dim3 size, size_t shared_bytes, void (*body)(void *), void *arguments,
+    std::atomic<uint64_t> &next) {
+    static thread_local Stacks stacks;
+    unsigned threads = size.x * size.y * size.z;
+    uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
+    std::vector<char> shared(shared_bytes + 64);
+    Block b;
+    b.fibres.resize(threads);
+    b.block_size = size;
+    b.grid_size = grid;
+    b.body = body;
+    b.arguments = arguments;
+    b.dynamic_shared = reinterpret_cast<char *>((reinterpret_cast<uintptr_t>(shared.data()) + 63) & ~uintptr_t(63));
+    here = &b;
+    for (uint64_t n; (n = next++) < blocks && !launch_error.load();) {
+        char *memory = stacks.reserve(threads);
+        b.block = dim3(n % grid.x, n / grid.x % grid.y, n / (uint64_t(grid.x) * grid.y));
+        memset(b.dynamic_shared, 0xFF, shared_bytes);
+        for (unsigned i = 0; i < threads; i++) {
+            dim3 thread(i % size.x, i / size.x % size.y, i / (size.x * size.y));
+            b.fibres[i] = {fresh_stack(memory + i * STACK_BYTES, fibre_main), thread, i, State::RUNS, 0, 0};
+        }
+        run_block(b);
+        if (b.error) launch_error = b.error;
+    }
+    here = nullptr;
+}
+
+template <class... A> int launch(void (*kernel)(A...), dim3 grid, dim3 size, size_t shared_bytes, void **arguments,
+    int os_threads) {
+    uint64_t threads = uint64_t(size.x) * size.y * size.z, blocks = uint64_t(grid.x) * grid.y * grid.z;
+    launch_error = nullptr;
+    if (threads == 0 || threads > MAX_THREADS) launch_error = "invalid launch: a block has 1 to 1024 threads";
+    else if (blocks == 0 || grid.y > 65535 || grid.z > 65535) launch_error = "invalid launch: bad grid size";
+    else if (shared_bytes > MAX_SHARED_BYTES) launch_error = "invalid launch: too much shared memory";
+    if (launch_error.load()) return 1;
+    Call<A...> each{kernel, arguments};
+    std::atomic<uint64_t> next{0};
+    std::vector<std::thread> helpers;
+    auto run = [&] { work(grid, size, shared_bytes, Call<A...>::run, &each, next); };
+    for (int i = 1; i < os_threads && uint64_t(i) < blocks; i++) helpers.emplace_back(run);
+    run();
+    for (auto &helper : helpers) helper.join();
+    return launch_error.load() != nullptr;
+}
+
+} // namespace on_cpu
+
+extern "C" inline __attribute__((used)) const char *on_cpu_error() {
+    const char *text = on_cpu::launch_error;
+    return text ? text : "";
+}
+extern "C" inline __attribute__((used)) void on_cpu_set_order(int order) { on_cpu::order = order; }
+
+#define ON_CPU_EXPORT(KERNEL)                                                                                          \
+    extern "C" int on_cpu_launch_##KERNEL(const unsigned *grid, const unsigned *block, size_t shared_bytes,            \
+                                          void **arguments, int os_threads) {                                          \
+        return on_cpu::launch(KERNEL, dim3(grid[0], grid[1], grid[2]), dim3(block[0], block[1], block[2]),             \
+                              shared_bytes, arguments, os_threads);                                                    \
+    }
