@@ -77,7 +77,7 @@ def everything():
         "grad": torch.ones(2, requires_grad=True),
         "expanded": torch.ones(1).expand(3, 2),
         "empty": [torch.zeros(0), torch.zeros(2, 0, 3)],
-        "plain": [None, True, 0, 255, 256, -1, 2**31, 2**70, -(2**70), 1.5, 1j, "ü", b"\xff", {1, 2}],
+        "plain": [None, True, 0, 255, 256, -1, 2**31, 2**70, -(2**70), 1.5, 1j, "ü", b"", b"\xff", {1, 2}],
         "tuples": [(), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)],
         "counter": collections.Counter("aab"),
         "size": base.shape,

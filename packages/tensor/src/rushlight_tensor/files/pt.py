@@ -348,6 +348,7 @@ _PLAIN_NAMES: dict[tuple[str, str], Any] = {
     ("torch", "Size"): Function(_size),
     ("torch", "device"): Function(_device),
     ("_codecs", "encode"): Function(_bytes),
+    ("__builtin__", "bytes"): Function(lambda: b""),
     **{(module, "set"): Function(_set) for module in ("__builtin__", "builtins")},
     **{(module, "complex"): Function(_complex) for module in ("__builtin__", "builtins")},
 }
