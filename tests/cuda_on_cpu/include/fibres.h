@@ -7,8 +7,7 @@
 
 namespace on_cpu {
 
-// Saves the callee-saved registers and the stack pointer, and continues where `load` was saved (x86-64 and AArch64,
-    System V).
+// Saves the callee-saved registers and the stack pointer, and continues where `load` was saved (System V, x86-64).
 extern "C" void on_cpu_switch(void **save, void *load);
 #if defined(__x86_64__)
 __asm__(R"(

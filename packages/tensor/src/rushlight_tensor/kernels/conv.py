@@ -46,7 +46,8 @@ def conv2d(
     source = to_channels_last(x)
     memory, y = new_image((n, k, oh, ow), x.dtype)
     if y.size:
-        c.conv2d(source, np.ascontiguousarray(w), b, memory, np.array(shape, np.int64))
+        bias = b if b is None else np.ascontiguousarray(b)
+        c.conv2d(source, np.ascontiguousarray(w), bias, memory, np.array(shape, np.int64))
     return y
 
 

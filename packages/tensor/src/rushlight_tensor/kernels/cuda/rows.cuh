@@ -25,5 +25,5 @@ template <typename Op, typename T> __device__ __forceinline__ T block_reduce(T v
 #define MINUS_INFINITY (-(1.0f / 0.0f))
 
 // One kernel per element type, named <name>_<dtype>.
-# define FOR_EACH_FLOAT(DEFINE) DEFINE(float, float32) DEFINE(double, float64) DEFINE(__half, float16)
-# DEFINE(__nv_bfloat16, bfloat16)
+#define FOR_EACH_FLOAT(DEFINE)                                                                                         \
+    DEFINE(float, float32) DEFINE(double, float64) DEFINE(__half, float16) DEFINE(__nv_bfloat16, bfloat16)
