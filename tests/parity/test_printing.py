@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import rushlight_tensor as rl
+from rushlight_nn import Parameter
 from rushlight_tensor.tensor import wrap
 from tests.printing.corpus import OPTIONS, arrays
 
@@ -70,3 +71,8 @@ def test_formatting_of_numbers(spec):
     assert f"{rl.ones(2)}" == f"{torch.ones(2)}"
     with pytest.raises(TypeError, match="unsupported format string passed to Tensor"):
         format(rl.ones(2), ".2f")
+
+
+def test_parameters_say_what_they_are():
+    for show in (repr, str, "{}".format):
+        assert show(Parameter(rl.ones(2))) == show(torch.nn.Parameter(torch.ones(2)))

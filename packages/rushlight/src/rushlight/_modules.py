@@ -26,6 +26,7 @@ ALIASES = {
     "nn.utils.rnn": "rushlight_nn.utils.rnn",
     "optim": "rushlight_optim",
     "optim.lr_scheduler": "rushlight_optim.lr_scheduler",
+    "random": "rushlight_tensor.random",
     "utils.checkpoint": "rushlight_autograd.checkpoint",
     "utils.data": "rushlight_data",
     "utils.data.dataloader": "rushlight_data.dataloader",

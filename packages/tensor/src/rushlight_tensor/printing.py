@@ -206,6 +206,6 @@ def _format(self: Tensor, spec: str) -> str:
 
 
 def bind() -> None:
-    """Install `repr`, `str` and `format` on Tensor."""
-    Tensor.__repr__ = Tensor.__str__ = to_text  # type: ignore[method-assign, assignment]
+    """Install `repr` (which `str` follows) and `format` on Tensor."""
+    Tensor.__repr__ = to_text  # type: ignore[method-assign, assignment]
     Tensor.__format__ = _format  # type: ignore[method-assign, assignment]
