@@ -60,6 +60,11 @@ SAMPLES = {
         sample(R(3, 2, 3), shape=(3, 5), dimension=1, size=3, step=2),
         sample(R(1), shape=(), dimension=0, size=1, step=1),
     ],
+    "split": [
+        sample(R(3, 4), sizes=(1, 2)).but(dtypes=EVERY),
+        sample(R(3, 4), sizes=(1, 0, 3), dim=1),
+    ],
+    "unbind": [sample(R(3, 4)).but(dtypes=EVERY), sample(R(2, 3, 2), dim=1), sample(R(2))],
     "cat": [
         sample(R(2, 3), R(1, 3), R(2, 3)).but(dtypes=EVERY),
         sample(R(2, 3), R(2, 1), dim=-1),

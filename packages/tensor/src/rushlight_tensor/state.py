@@ -96,7 +96,7 @@ def _index(self: Tensor) -> int:
 def _iter(self: Tensor) -> Any:
     if self._array.ndim == 0:
         raise TypeError("iteration over a 0-d tensor")
-    return iter([self[i] for i in range(self._array.shape[0])])
+    return iter(self.unbind(0))
 
 
 def _contains(self: Tensor, element: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Cutting: slices of a tensor as views, and the functions that return one or several of them.
+"""Basic indexing: a part of a tensor as a view, and the functions that return one.
 
 Note [What `at` says]
     `_slice(x, at)` is basic indexing.  `at` has one entry per dimension, from the first: an int selects, a tuple
@@ -8,7 +8,6 @@ Note [What `at` says]
 
 from __future__ import annotations
 
-import itertools
 import operator
 from typing import Any
 
@@ -16,7 +15,6 @@ import numpy as np
 
 from rushlight_tensor.infer import Aval, axis
 from rushlight_tensor.op import AS_CPU, Op
-from rushlight_tensor.tensor import Tensor
 from rushlight_tensor.views import view_path
 
 
@@ -123,99 +121,7 @@ def select(input: Any, dim: int, index: int) -> Any:
     return _at(input, *[_ALL] * d, index)
 
 
-def unbind(input: Any, dim: int = 0) -> tuple[Any, ...]:
-    """The slices along `dim`, as views."""
-    if input._array.ndim == 0:
-        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
-    dim = axis(dim, input._array.ndim)
-    whole = [_ALL] * dim
-    return tuple([_at(input, *whole, i) for i in range(input._array.shape[dim])])
-
-
 def _dim_of(x: Any, dim: int, name: str) -> int:
     if x._array.ndim == 0:
         raise RuntimeError(f"{name}() cannot be applied to a 0-dim tensor.")
     return axis(dim, x._array.ndim)
-
-
-def split(input: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
-    """Views of consecutive pieces along `dim`: of one size (the last may be smaller), or of the sizes given."""
-    dim = _dim_of(input, dim, "split")
-    n = input._array.shape[dim]
-    if not isinstance(split_size_or_sections, (list, tuple)):
-        size = operator.index(split_size_or_sections)
-        if size < 0:
-            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={size}")
-        if size == 0 and n:
-            raise RuntimeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
-        ends = list(range(size, n, size)) if size else []
-        return _split_at(input, ends, dim)
-    sections = [operator.index(s) for s in split_size_or_sections]
-    if sum(sections) != n or any(s < 0 for s in sections):
-        raise RuntimeError(
-            f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {dim}), but "
-            f"got split_sizes={sections}"
-        )
-    return _split_at(input, list(itertools.accumulate(sections))[:-1], dim) if sections else ()
-
-
-def _split_at(x: Any, ends: list[int], dim: int) -> tuple[Any, ...]:
-    bounds = [0, *ends, x._array.shape[dim]]
-    return tuple([_cut(x, dim, a, max(a, b)) for a, b in itertools.pairwise(bounds)])
-
-
-def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
-    """At most `chunks` views of equal size along `dim`; the last may be smaller."""
-    dim = _dim_of(input, dim, "chunk")
-    if chunks <= 0:
-        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    n = input._array.shape[dim]
-    if n == 0:
-        return _split_at(input, [0] * (chunks - 1), dim)
-    return split(input, -(-n // chunks), dim)
-
-
-def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
-    """Views along `dim`: so many of nearly equal size, or cut at the indices given."""
-    dim = _dim_of(input, dim, "tensor_split")
-    if isinstance(indices_or_sections, Tensor):
-        indices_or_sections = indices_or_sections.tolist()
-    if isinstance(indices_or_sections, (list, tuple)):
-        n = input._array.shape[dim]
-        ends = [min(n, e) if e >= 0 else max(0, e + n) for e in indices_or_sections]
-        return _split_at(input, ends, dim)
-    if indices_or_sections <= 0:
-        raise RuntimeError(f"number of sections must be larger than 0, got {indices_or_sections}")
-    small, larger = divmod(input._array.shape[dim], indices_or_sections)
-    lengths = [small + (i < larger) for i in range(indices_or_sections)]
-    return _split_at(input, list(itertools.accumulate(lengths))[:-1], dim)
-
-
-def _split_along(input: Any, indices_or_sections: Any, dim: int, name: str, least: int) -> tuple[Any, ...]:
-    if input._array.ndim < least:
-        raise RuntimeError(
-            f"torch.{name} requires a tensor with at least {least} dimension, but got a tensor with "
-            f"{input._array.ndim} dimensions!"
-        )
-    n = input._array.shape[dim]
-    if isinstance(indices_or_sections, int) and (indices_or_sections <= 0 or n % indices_or_sections):
-        raise RuntimeError(
-            f"torch.{name} attempted to split along dimension {dim}, but the size of the dimension {n} is not "
-            f"divisible by the split_size {indices_or_sections}!"
-        )
-    return tensor_split(input, indices_or_sections, dim)
-
-
-def hsplit(input: Any, indices_or_sections: Any) -> tuple[Any, ...]:
-    """`tensor_split` into equal parts, or at indices, along dimension 1 (0 for vectors)."""
-    return _split_along(input, indices_or_sections, min(1, input._array.ndim - 1), "hsplit", 1)
-
-
-def vsplit(input: Any, indices_or_sections: Any) -> tuple[Any, ...]:
-    """`tensor_split` into equal parts, or at indices, along dimension 0."""
-    return _split_along(input, indices_or_sections, 0, "vsplit", 2)
-
-
-def dsplit(input: Any, indices_or_sections: Any) -> tuple[Any, ...]:
-    """`tensor_split` into equal parts, or at indices, along dimension 2."""
-    return _split_along(input, indices_or_sections, 2, "dsplit", 3)
