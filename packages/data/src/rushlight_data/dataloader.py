@@ -6,6 +6,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from rushlight_data.collate import default_collate, default_convert
@@ -15,7 +16,8 @@ from rushlight_data.parallel import WorkerIterator
 from rushlight_data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, draw_seed
 from rushlight_data.worker import Plan
 from rushlight_tensor import cuda
-from rushlight_tensor.random import Generator
+from rushlight_tensor.random import Generator, default_generator
+from rushlight_tensor.tensor import Tensor
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -112,6 +114,9 @@ class DataLoader(Generic[T_co]):
         self.in_order = in_order
         self.multiprocessing_context = multiprocessing_context
         self._iterator: WorkerIterator | None = None  # of persistent workers
+        self._base_seed = 0
+        self._progress: _Progress | None = None  # of the latest iteration
+        self._resumed: dict[str, Any] | None = None  # where the next one goes on
         self._told_length: int | None = None  # what `len` said for an iterable dataset, which may turn out to be wrong
         self._initialized = True
 
@@ -159,19 +164,77 @@ class DataLoader(Generic[T_co]):
         return self.sampler if self.batch_sampler is None else self.batch_sampler
 
     def __iter__(self) -> LoaderIterator:
-        # The base seed is drawn in every epoch, needed or not: PyTorch's stream is that of a loader with workers.
-        if self.num_workers == 0:
-            if self.timeout:
-                raise ValueError(f"timeout={self.timeout} needs workers to wait for: set num_workers > 0")
-            draw_seed(self.generator)
-            return LoaderIterator(_Serial(self), self)
+        if self.num_workers == 0 and self.timeout:
+            raise ValueError(f"timeout={self.timeout} needs workers to wait for: set num_workers > 0")
         workers = self._iterator
-        if workers is None or not workers.close.alive or workers.owner != os.getpid():
+        if workers is not None and not (workers.close.alive and workers.owner == os.getpid()):
+            workers = None
+        resumed, self._resumed = self._resumed, None
+        if workers is None:  # drawn without workers too: the stream does not depend on their number
+            self._base_seed = draw_seed(self.generator) if resumed is None else int(resumed["base_seed"])
+        indices = iter(self._indices)
+        progress = self._progress = _Progress(_stream(self.generator).get_state(), self._base_seed)
+        if resumed is not None:
+            indices = self._catch_up(indices, resumed)
+        if self.num_workers == 0:
+            return LoaderIterator(_Serial(self, indices), self, progress)
+        if workers is None:
             workers = self._start()
         if self.persistent_workers:
             self._iterator = workers
-        workers.start_epoch(iter(self._indices))
-        return LoaderIterator(workers, self)
+        workers.start_epoch(indices)
+        return LoaderIterator(workers, self, progress)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the latest iteration stands: `load_state_dict` goes on behind the batch given last.
+
+        Save it with the random state (`get_rng_state`).  Then the samples are those of a run without a break, in the
+        same order; random numbers that a dataset draws itself in a worker are not.
+
+        Returns:
+            The number of batches given, the base seed of the workers, and the random state from which the order was
+            drawn (None where no epoch is under way).
+        Raises:
+            TypeError: For an `IterableDataset`, whose position nobody but itself knows.
+        """
+        self._check_resumable()
+        progress = self._progress
+        if progress is None or progress.finished:
+            return {"batches": 0, "base_seed": None, "random": None}
+        return {"batches": progress.given, "base_seed": progress.base_seed, "random": progress.random}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Make the next iteration go on where `state_dict` was called; `num_workers` may be another.
+
+        Raises:
+            ValueError: When `state` is not from `state_dict`.
+        """
+        self._check_resumable()
+        if set(state) != {"batches", "base_seed", "random"}:
+            raise ValueError(
+                f"expected the state of a DataLoader (batches, base_seed, random), got the keys {sorted(state)}"
+            )
+        self._resumed = state if state["random"] is not None else None
+
+    def _check_resumable(self) -> None:
+        if isinstance(self.dataset, IterableDataset):
+            raise TypeError(
+                f"the position in {type(self.dataset).__name__}, an IterableDataset, is not known to the loader; "
+                "let the dataset save and restore it, or use a Dataset with __getitem__"
+            )
+
+    def _catch_up(self, indices: Iterator[Any], state: dict[str, Any]) -> Iterator[Any]:
+        """The rest of an epoch, drawn from the state it began with; the default generator is left as it is."""
+        stream = _stream(self.generator)
+        now = stream.get_state()
+        stream.set_state(state["random"])
+        rest = itertools.islice(indices, int(state["batches"]), None)
+        first = list(itertools.islice(rest, 1))  # samplers draw at their first index
+        if self.generator is None:
+            stream.set_state(now)
+        assert self._progress is not None, "an iteration has begun"
+        self._progress.random, self._progress.given = state["random"], int(state["batches"])
+        return itertools.chain(first, rest)
 
     def _start(self) -> WorkerIterator:
         _warn_of_many(self.num_workers)
@@ -182,7 +245,7 @@ class DataLoader(Generic[T_co]):
             drop_last=self.drop_last,
             init_fn=self.worker_init_fn,
             num_workers=self.num_workers,
-            base_seed=draw_seed(self.generator),
+            base_seed=self._base_seed,
         )
         context = self.multiprocessing_context
         method = context if context is None or isinstance(context, str) else context.get_start_method()
@@ -190,24 +253,43 @@ class DataLoader(Generic[T_co]):
         return WorkerIterator(plan, method, prefetch, self.timeout, self.in_order, self.persistent_workers)
 
 
+@dataclass(slots=True)
+class _Progress:
+    """How far an epoch is, and from what its order was drawn."""
+
+    random: Tensor
+    base_seed: int
+    given: int = 0
+    finished: bool = False
+
+
+def _stream(generator: Generator | None) -> Generator:
+    return default_generator if generator is None else generator
+
+
 class LoaderIterator:
     """One epoch of a loader."""
 
-    def __init__(self, batches: Iterator[Any], loader: DataLoader[Any]) -> None:
+    def __init__(self, batches: Iterator[Any], loader: DataLoader[Any], progress: _Progress) -> None:
         self._batches = batches
         self._loader = loader
+        self._progress = progress
         if loader.pin_memory and not cuda.is_available():
             _warn_of_pinning()
-        self._given = 0
 
     def __iter__(self) -> LoaderIterator:
         return self
 
     def __next__(self) -> Any:
-        batch = next(self._batches)
-        self._given += 1
+        progress = self._progress
+        try:
+            batch = next(self._batches)
+        except StopIteration:
+            progress.finished = True
+            raise
+        progress.given += 1
         told = self._loader._told_length
-        if told is not None and self._given == told + 1:
+        if told is not None and progress.given == told + 1:
             _warn_of_length(self._loader, told)
         return batch
 
@@ -220,8 +302,8 @@ class _Serial:
 
     __slots__ = ("_fetch", "_indices")
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self._indices = iter(loader._indices)
+    def __init__(self, loader: DataLoader[Any], indices: Iterator[Any]) -> None:
+        self._indices = indices
         self._fetch = make_fetch(loader.dataset, loader.batch_sampler is not None, loader.collate_fn, loader.drop_last)
 
     def __iter__(self) -> _Serial:
