@@ -148,9 +148,8 @@ class Watch:
         result = dispatch.run(op, arrays, attrs)
         avals = [Aval(x.shape, x.dtype) if isinstance(x, np.ndarray) else x for x in arrays]
         said = op.infer(*avals, **attrs)
-        if op.aux and not isinstance(said[0], Aval):
-            result = result[0]
-        got = result if isinstance(result, tuple) else (result,)
+        seen = result[0] if op.aux and isinstance(said, Aval) else result  # what is kept for the gradient may be unsaid
+        got = seen if isinstance(seen, tuple) else (seen,)
         expected = (said,) if isinstance(said, Aval) else said
         assert [(g.shape, g.dtype) for g in got] == [(tuple(e.shape), e.dtype) for e in expected], f"{op.name}: {avals}"
         self.seen.add(op.name)

@@ -9,7 +9,7 @@ import numpy as np
 
 from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import call
-from rushlight_tensor.half import in_float32
+from rushlight_tensor.half import aux_in_float32, in_float32
 from rushlight_tensor.infer import Aval, broadcast_shapes
 from rushlight_tensor.kernels import attention as kernels
 from rushlight_tensor.op import AS_CPU, Op, fused
@@ -76,7 +76,7 @@ def _batch(q: Any, k: Any, v: Any) -> tuple[int, ...]:
     )
 
 
-@in_float32
+@aux_in_float32
 def _attention_kernel(q: Any, k: Any, v: Any, mask: Any, is_causal: bool, scale: float) -> Any:
     if min(q.ndim, k.ndim, v.ndim) < 2 or not q.dtype == k.dtype == v.dtype:
         raise TypeError("attention of these")

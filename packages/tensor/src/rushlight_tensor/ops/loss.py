@@ -11,7 +11,7 @@ import numpy as np
 
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
-from rushlight_tensor.half import in_float32
+from rushlight_tensor.half import aux_in_float32, in_float32, wide
 from rushlight_tensor.infer import Aval, broadcast_shapes
 from rushlight_tensor.kernels.cross_entropy import cross_entropy as cross_entropy_kernel
 from rushlight_tensor.kernels.cross_entropy import cross_entropy_backward as cross_entropy_backward_kernel
@@ -91,10 +91,10 @@ def _cross_entropy_aval(
     label_smoothing: float = 0.0,
 ) -> tuple[Aval, Aval]:
     rows, each = _class_aval(input, target, weight)
-    return Aval(each if reduction == "none" else (), input.dtype), Aval((rows.shape[0], 2), input.dtype)
+    return Aval(each if reduction == "none" else (), input.dtype), Aval((rows.shape[0], 2), wide(input.dtype))
 
 
-@in_float32
+@aux_in_float32
 def _cross_entropy_kernel(
     x: Any, target: Any, weight: Any, reduction: str, ignore_index: int, label_smoothing: float
 ) -> Any:

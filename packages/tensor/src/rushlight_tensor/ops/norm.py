@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.dispatch import call
-from rushlight_tensor.half import in_float32
+from rushlight_tensor.half import aux_in_float32, in_float32, wide
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.inplace import mutate
 from rushlight_tensor.kernels import batch_norm as channel_kernels
@@ -36,7 +36,8 @@ def _check_rows(input: Any, weight: Any, bias: Any, dims: int) -> None:
 def _layer_norm_aval(input: Any, weight: Any, bias: Any, dims: int = 1, eps: float = 1e-5) -> tuple[Aval, ...]:
     _check_rows(input, weight, bias, dims)
     rows = (math.prod(input.shape[: len(input.shape) - dims]),)
-    return Aval(input.shape, input.dtype), Aval(rows, input.dtype), Aval(rows, input.dtype)
+    stats = Aval(rows, wide(input.dtype))
+    return Aval(input.shape, input.dtype), stats, stats
 
 
 def _as_rows(x: Any, dims: int) -> Any:
@@ -49,7 +50,7 @@ def _flat(w: Any) -> Any:
     return w if w is None or w.ndim == 1 else w.reshape(-1)
 
 
-@in_float32
+@aux_in_float32
 def _layer_norm_kernel(x: Any, weight: Any, bias: Any, dims: int, eps: float) -> Any:
     if (weight is not None and weight.shape != x.shape[x.ndim - dims :]) or (
         bias is not None and bias.shape != x.shape[x.ndim - dims :]
@@ -139,10 +140,10 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
 def _rms_norm_aval(input: Any, weight: Any, dims: int = 1, eps: float = 1e-5) -> tuple[Aval, ...]:
     _check_rows(input, weight, None, dims)
     rows = (math.prod(input.shape[: len(input.shape) - dims]),)
-    return Aval(input.shape, input.dtype), Aval(rows, input.dtype)
+    return Aval(input.shape, input.dtype), Aval(rows, wide(input.dtype))
 
 
-@in_float32
+@aux_in_float32
 def _rms_norm_kernel(x: Any, weight: Any, dims: int, eps: float) -> Any:
     _check_rows(x, weight, None, dims)
     y, rstd = row_kernels.rms_norm(_as_rows(x, dims), _flat(weight), eps)

@@ -8,7 +8,7 @@ import numpy as np
 
 from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import call
-from rushlight_tensor.half import in_float32
+from rushlight_tensor.half import aux_in_float32, in_float32
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels import pool as kernels
 from rushlight_tensor.op import AS_CPU, Op, fused
@@ -57,7 +57,7 @@ def _max_aval(
     return Aval(shape, x.dtype), Aval(shape, np.dtype(np.int32))
 
 
-@in_float32
+@aux_in_float32
 def _max_kernel(x: Any, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, ceil_mode: bool) -> Any:
     _pooled(x.shape, kernel, stride, padding, dilation, ceil_mode)
     return kernels.max_pool2d(x, kernel, stride, padding, dilation, ceil_mode)

@@ -49,7 +49,7 @@ _viewed = view_path(_view)
 
 
 def _lies_channels_last(a: Any) -> bool:
-    """Whether it lies as results of `conv` do, which would be contiguous in PyTorch.  See Note [Channels last] there."""
+    """Whether it lies as results of `conv` do, contiguous in PyTorch.  See Note [Channels last] there."""
     return a.ndim in (3, 4) and bool(np.moveaxis(a, 1, -1).flags.c_contiguous)
 
 
