@@ -77,6 +77,8 @@ from rushlight_nn.modules.norm import LocalResponseNorm as LocalResponseNorm
 from rushlight_nn.modules.norm import RMSNorm as RMSNorm
 from rushlight_nn.modules.pooling import AdaptiveAvgPool1d as AdaptiveAvgPool1d
 from rushlight_nn.modules.pooling import AdaptiveAvgPool2d as AdaptiveAvgPool2d
+from rushlight_nn.modules.pooling import AdaptiveMaxPool1d as AdaptiveMaxPool1d
+from rushlight_nn.modules.pooling import AdaptiveMaxPool2d as AdaptiveMaxPool2d
 from rushlight_nn.modules.pooling import AvgPool1d as AvgPool1d
 from rushlight_nn.modules.pooling import AvgPool2d as AvgPool2d
 from rushlight_nn.modules.pooling import MaxPool1d as MaxPool1d
@@ -88,11 +90,13 @@ from rushlight_nn.modules.rnn import RNNBase as RNNBase
 from rushlight_nn.modules.rnn_cells import GRUCell as GRUCell
 from rushlight_nn.modules.rnn_cells import LSTMCell as LSTMCell
 from rushlight_nn.modules.rnn_cells import RNNCell as RNNCell
+from rushlight_nn.modules.shape import ChannelShuffle as ChannelShuffle
 from rushlight_nn.modules.shape import CircularPad1d as CircularPad1d
 from rushlight_nn.modules.shape import CircularPad2d as CircularPad2d
 from rushlight_nn.modules.shape import ConstantPad1d as ConstantPad1d
 from rushlight_nn.modules.shape import ConstantPad2d as ConstantPad2d
 from rushlight_nn.modules.shape import Flatten as Flatten
+from rushlight_nn.modules.shape import Fold as Fold
 from rushlight_nn.modules.shape import PixelShuffle as PixelShuffle
 from rushlight_nn.modules.shape import PixelUnshuffle as PixelUnshuffle
 from rushlight_nn.modules.shape import ReflectionPad1d as ReflectionPad1d
@@ -100,6 +104,7 @@ from rushlight_nn.modules.shape import ReflectionPad2d as ReflectionPad2d
 from rushlight_nn.modules.shape import ReplicationPad1d as ReplicationPad1d
 from rushlight_nn.modules.shape import ReplicationPad2d as ReplicationPad2d
 from rushlight_nn.modules.shape import Unflatten as Unflatten
+from rushlight_nn.modules.shape import Unfold as Unfold
 from rushlight_nn.modules.shape import Upsample as Upsample
 from rushlight_nn.modules.shape import ZeroPad1d as ZeroPad1d
 from rushlight_nn.modules.shape import ZeroPad2d as ZeroPad2d

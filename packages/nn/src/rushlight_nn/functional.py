@@ -62,6 +62,7 @@ from rushlight_tensor.ops.norm import instance_norm as instance_norm
 from rushlight_tensor.ops.norm import layer_norm as layer_norm
 from rushlight_tensor.ops.norm import local_response_norm as local_response_norm
 from rushlight_tensor.ops.norm import rms_norm as rms_norm
+from rushlight_tensor.ops.pad import col2im, im2col
 from rushlight_tensor.ops.pad import pad as pad
 from rushlight_tensor.ops.pool import adaptive_avg_pool1d as adaptive_avg_pool1d
 from rushlight_tensor.ops.pool import adaptive_avg_pool2d as adaptive_avg_pool2d
@@ -71,6 +72,7 @@ from rushlight_tensor.ops.pool import avg_pool1d as avg_pool1d
 from rushlight_tensor.ops.pool import avg_pool2d as avg_pool2d
 from rushlight_tensor.ops.pool import max_pool1d as max_pool1d
 from rushlight_tensor.ops.pool import max_pool2d as max_pool2d
+from rushlight_tensor.ops.resize import channel_shuffle as channel_shuffle
 from rushlight_tensor.ops.resize import interpolate as interpolate
 from rushlight_tensor.ops.resize import pixel_shuffle as pixel_shuffle
 from rushlight_tensor.ops.resize import pixel_unshuffle as pixel_unshuffle
@@ -78,3 +80,5 @@ from rushlight_tensor.ops.softmax import gumbel_softmax as gumbel_softmax
 from rushlight_tensor.ops.softmax import log_softmax as log_softmax
 from rushlight_tensor.ops.softmax import softmax as softmax
 from rushlight_tensor.ops.softmax import softmin as softmin
+
+fold, unfold = col2im, im2col  # the names they have here; as methods, `Tensor.unfold` is another operation

@@ -42,7 +42,7 @@ class Adam(Optimizer):
         })  # fmt: skip
 
     def _init_state(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
-        state["step"] = zeros(())
+        state["step"] = zeros((), device=p.device)
         state["exp_avg"] = zeros_of(p)
         state["exp_avg_sq"] = zeros_of(p)
         if group["amsgrad"]:
@@ -93,7 +93,7 @@ class Adamax(Optimizer):
         })  # fmt: skip
 
     def _init_state(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
-        state["step"] = zeros(())
+        state["step"] = zeros((), device=p.device)
         state["exp_avg"] = zeros_of(p)
         state["exp_inf"] = zeros_of(p)
 
@@ -125,8 +125,8 @@ class NAdam(Optimizer):
         })  # fmt: skip
 
     def _init_state(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
-        state["step"] = zeros(())
-        state["mu_product"] = ones(())
+        state["step"] = zeros((), device=p.device)
+        state["mu_product"] = ones((), device=p.device)
         state["exp_avg"] = zeros_of(p)
         state["exp_avg_sq"] = zeros_of(p)
 
@@ -157,7 +157,7 @@ class RAdam(Optimizer):
         })  # fmt: skip
 
     def _init_state(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
-        state["step"] = zeros(())
+        state["step"] = zeros((), device=p.device)
         state["exp_avg"] = zeros_of(p)
         state["exp_avg_sq"] = zeros_of(p)
 

@@ -49,7 +49,7 @@ class RMSprop(Optimizer):
         return (*names, "grad_avg") if group["centered"] else names
 
     def _init_state(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
-        state["step"] = zeros(())
+        state["step"] = zeros((), device=p.device)
         for name in self._names(group)[1:]:
             state[name] = zeros_of(p)
 
@@ -97,7 +97,7 @@ class Adagrad(Optimizer):
                 self._init_state(group, p, self.state[p])
 
     def _init_state(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
-        state["step"] = zeros(())
+        state["step"] = zeros((), device=p.device)
         start = float(group["initial_accumulator_value"])
         state["sum"] = full(p.shape, start, dtype=p.dtype, device=p.device)
 
@@ -136,7 +136,7 @@ class Adadelta(Optimizer):
         })  # fmt: skip
 
     def _init_state(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
-        state["step"] = zeros(())
+        state["step"] = zeros((), device=p.device)
         state["square_avg"] = zeros_of(p)
         state["acc_delta"] = zeros_of(p)
 

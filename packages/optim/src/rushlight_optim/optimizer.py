@@ -324,7 +324,7 @@ def _like(p: Tensor, name: str, value: Any) -> Any:
     if isinstance(value, Tensor):
         if name != "step" and p.is_floating_point():
             return value.to(device=p.device, dtype=p.dtype, copy=True)
-        return value.clone()
+        return value.to(device=p.device, copy=True)
     if isinstance(value, dict):
         return {k: _like(p, k, v) for k, v in value.items()}
     return value

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_autograd import no_grad
-from rushlight_tensor import Tensor
+from rushlight_tensor import Tensor, cuda
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.inplace import mutate
 from rushlight_tensor.kernels import optim as kernels
@@ -36,7 +36,7 @@ def _total_norm(*xs: Any, norm_type: float) -> Any:
         norm = float(sum(int((x != 0).any()) for x in xs))
     else:
         norm = sum(float((abs(x).astype(np.float64) ** norm_type).sum()) for x in xs) ** (1.0 / norm_type)
-    return np.asarray(norm, dtype=xs[0].dtype)
+    return cuda.like(xs[0], np.asarray(norm, dtype=xs[0].dtype))
 
 
 total_norm = Op("total_norm", infer=_total_norm_aval, cpu=_total_norm, cuda=AS_CPU, vjp=None)
