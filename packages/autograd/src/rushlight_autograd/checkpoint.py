@@ -5,6 +5,7 @@ Source: Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rushlight_autograd import engine
@@ -20,6 +21,11 @@ class _Segment(CustomNode):
     """A segment of the graph that is known by its function and its inputs."""
 
     __slots__ = ("args", "fn", "kwargs", "rng")
+
+    args: tuple[Any, ...]
+    fn: Callable[..., Any]
+    kwargs: dict[str, Any]
+    rng: Tensor | None
 
     def name(self) -> str:
         return "CheckpointBackward"

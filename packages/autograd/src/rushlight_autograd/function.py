@@ -46,13 +46,17 @@ class FunctionCtx:
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         """What was saved.  Raises RuntimeError when it was freed, or changed in place since."""
-        return self._node().unpacked()  # type: ignore[no-any-return]
+        return self._node().unpacked()
 
 
 class FunctionNode(CustomNode):
     """A call of a user's function in the graph."""
 
     __slots__ = ("ctx", "function", "outputs")
+
+    ctx: FunctionCtx
+    function: type[Function]
+    outputs: int
 
     def name(self) -> str:
         return f"{self.function.__name__}Backward"
@@ -165,7 +169,7 @@ def _record(cls: type[Function], ctx: FunctionCtx, edges: tuple[Any, ...], outs:
     tensors = [o for o in outs if isinstance(o, Tensor)]
     if not tensors:
         return
-    shapes = tuple([o._array.shape if isinstance(o, Tensor) else () for o in outs])
+    shapes: Any = tuple([o._array.shape if isinstance(o, Tensor) else () for o in outs])
     node = FunctionNode(edges, shapes[0] if len(outs) == 1 else shapes)
     node.function, node.ctx, node.outputs = cls, ctx, len(outs)
     saved: list[Any] = []

@@ -80,7 +80,7 @@ def jvp(func: Callable[..., Any], inputs: Any, v: Any = None) -> tuple[Any, Any]
         out = func(*xs)
         dummy = _zeros(out)
         dummy.requires_grad = True
-        pulled = grad(out, xs, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
+        pulled: Any = grad(out, xs, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
         vs = [wrap(np.ones_like(x._array)) for x in xs] if v is None else [v] if isinstance(v, Tensor) else list(v)
         parts = [(p * w).sum() for p, w in zip(pulled, vs, strict=True) if p._requires_grad]
     if not parts:
@@ -97,7 +97,7 @@ def hvp(func: Callable[..., Any], inputs: Any, v: Any) -> tuple[Any, Any]:
     with enable_grad():
         xs = _leaves(inputs)
         out = func(*xs)
-        gs = grad(out, xs, create_graph=True, allow_unused=True, materialize_grads=True)
+        gs: Any = grad(out, xs, create_graph=True, allow_unused=True, materialize_grads=True)
     vs = (v,) if isinstance(v, Tensor) else tuple(v)
     found = grad(gs, xs, vs, allow_unused=True, materialize_grads=True)
     return detach(out), found[0] if isinstance(inputs, Tensor) else found

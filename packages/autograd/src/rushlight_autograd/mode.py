@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 from rushlight_tensor.dispatch import MODE
 
@@ -59,6 +59,10 @@ class no_grad(_Mode):
 
     grad = False
 
+    @overload
+    def __new__(cls, fn: None = None) -> Self: ...
+    @overload
+    def __new__(cls, fn: F) -> F: ...  # type: ignore[misc]
     def __new__(cls, fn: Any = None) -> Any:
         self = super().__new__(cls)
         return self if fn is None else self(fn)
@@ -69,6 +73,10 @@ class enable_grad(_Mode):
 
     grad = True
 
+    @overload
+    def __new__(cls, fn: None = None) -> Self: ...
+    @overload
+    def __new__(cls, fn: F) -> F: ...  # type: ignore[misc]
     def __new__(cls, fn: Any = None) -> Any:
         self = super().__new__(cls)
         return self if fn is None else self(fn)
@@ -96,6 +104,10 @@ class set_grad_enabled(_Mode):
 class inference_mode(_Mode):
     """`no_grad`, and `is_inference_mode_enabled()` says so."""
 
+    @overload
+    def __new__(cls, mode: bool = True) -> Self: ...
+    @overload
+    def __new__(cls, mode: F) -> F: ...  # type: ignore[misc]
     def __new__(cls, mode: Any = True) -> Any:
         self = super().__new__(cls)
         if callable(mode):

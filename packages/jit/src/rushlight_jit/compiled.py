@@ -215,6 +215,8 @@ class _CompiledNode(CustomNode):
 
     __slots__ = ("trace",)
 
+    trace: _Trace
+
     def name(self) -> str:
         return "CompiledBackward"
 
@@ -226,6 +228,7 @@ class _CompiledNode(CustomNode):
         if self.saved is None:
             raise RuntimeError("Trying to backward through the graph a second time; specify retain_graph=True")
         plan = self.trace.backward
+        assert plan is not None
         begin = plan.graph.inputs[: len(g)]
         seeds = [np.zeros(v.shape, v.dtype) if t is None else t._array for v, t in zip(begin, g, strict=True)]
         made = plan.run([*seeds, *self.saved])

@@ -133,6 +133,7 @@ def expression(instr: Instr, names: dict[Value, str]) -> str:
         x = operands[name] if name in operands else instr.attrs[name]
         return names[x] if isinstance(x, Value) else f"({float(x)!r})"
 
+    assert instr.op.expr is not None
     text = _NAME.sub(fill, instr.op.expr)
     text = re.sub(r"\((-?)inf\)", r"(\1INFINITY)", text).replace("(nan)", "(NAN)")
     text = _LITERAL.sub(lambda m: m.group(1) + "f", text)

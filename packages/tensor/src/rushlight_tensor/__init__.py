@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from rushlight_tensor import cuda as cuda
 from rushlight_tensor import dtypes as dtypes
 from rushlight_tensor import methods, ops, printing, state
@@ -17,6 +19,7 @@ from rushlight_tensor.kernels.threads import get_num_threads as get_num_threads
 from rushlight_tensor.kernels.threads import set_num_threads as set_num_threads
 from rushlight_tensor.op import REGISTRY as REGISTRY
 from rushlight_tensor.op import Op as Op
+from rushlight_tensor.ops.create import tensor as tensor
 from rushlight_tensor.printing import set_printoptions as set_printoptions
 from rushlight_tensor.random import Generator as Generator
 from rushlight_tensor.random import default_generator as default_generator
@@ -33,3 +36,7 @@ methods.bind()
 printing.bind()
 globals().update(ops.public())
 globals().update({d.name: d for d in dtypes.ALL})
+
+if TYPE_CHECKING:  # what the two lines above add
+
+    def __getattr__(name: str) -> Any: ...

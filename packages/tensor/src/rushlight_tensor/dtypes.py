@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import ml_dtypes
@@ -13,7 +14,9 @@ class dtype:
 
     __slots__ = ("is_complex", "is_floating_point", "is_signed", "itemsize", "name", "np")
 
-    def __init__(self, name: str, np_dtype: Any, *, floating: bool = False, complex: bool = False) -> None:
+    def __init__(
+        self, name: str, np_dtype: Any, *, floating: builtins.bool = False, complex: builtins.bool = False
+    ) -> None:
         self.name, self.np = name, np.dtype(np_dtype)
         self.itemsize = self.np.itemsize
         self.is_floating_point, self.is_complex = floating, complex
@@ -95,7 +98,7 @@ class finfo:
         d = of or _default
         if not d.is_floating_point:
             raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{d}'")
-        info: Any = ml_dtypes.finfo(d.np)
+        info: Any = ml_dtypes.finfo(d.np)  # type: ignore[no-untyped-call]
         self.dtype, self.bits = d.name, d.itemsize * 8
         self.eps, self.max, self.min = _number(info.eps), _number(info.max), _number(info.min)
         self.tiny = self.smallest_normal = _number(info.smallest_normal)

@@ -67,7 +67,7 @@ class CustomNode(Node):
 
     __slots__ = ()
 
-    def __init__(self, edges: tuple[Any, ...], shape: tuple[int, ...]) -> None:
+    def __init__(self, edges: tuple[Any, ...], shape: tuple[Any, ...]) -> None:
         self.op, self.hooks, self.stale, self.saved, self.attrs, self.versions = None, None, False, (), {}, ()
         self.edges, self.shape = edges, shape
 
@@ -145,10 +145,10 @@ def pull(n: Node, g: Any, edges: Sequence[Any], create_graph: bool) -> Sequence[
     """
     op = n.op
     if op is None:
-        return n.apply(g, tuple([e is not None for e in edges]))  # type: ignore[attr-defined,no-any-return]
+        return n.apply(g, tuple([e is not None for e in edges]))  # type: ignore[attr-defined]
     saved = unpack(n, create_graph)
     if type(op.vjp) is not tuple:
-        return op.vjp.rule(g, tuple([e is not None for e in edges]), *saved, **n.attrs)  # type: ignore[no-any-return]
+        return op.vjp.rule(g, tuple([e is not None for e in edges]), *saved, **n.attrs)
     return [
         None if rule is None or e is None else rule(g, *saved, **n.attrs) for rule, e in zip(op.vjp, edges, strict=True)
     ]
@@ -163,7 +163,7 @@ def pull_bare(op: Any) -> Callable[[Node, Any, Sequence[Any]], Sequence[Any]] | 
     """
     rules = op.vjp
     if hasattr(rules, "pull_bare"):
-        return rules.pull_bare  # type: ignore[no-any-return]
+        return rules.pull_bare
     if type(rules) is not tuple or op.variadic:
         return None
     if any(r is None or r.__code__.co_names or r.__code__.co_freevars for r in rules):

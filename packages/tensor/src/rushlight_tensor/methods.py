@@ -21,7 +21,7 @@ from rushlight_tensor.tensor import Tensor
 
 def _method(fn: Any) -> Callable[..., Any]:
     if not isinstance(fn, Op):
-        return fn  # type: ignore[no-any-return]
+        return fn
     if fn.fast is not None:
         return fn.fast
 
@@ -77,8 +77,8 @@ def bind() -> None:
         setattr(Tensor, f"__{name}__", _operator(op))
         setattr(Tensor, f"__r{name}__", _reflected(op))
         setattr(Tensor, f"__i{name}__", _inplace(op))
-    Tensor.__matmul__ = linalg.matmul  # type: ignore[method-assign, assignment]
-    Tensor.__rmatmul__ = lambda self, other: linalg.matmul(other, self)
+    Tensor.__matmul__ = linalg.matmul  # type: ignore[method-assign]
+    Tensor.__rmatmul__ = lambda self, other: linalg.matmul(other, self)  # type: ignore[method-assign]
     for name, op in {"lt": s.lt, "le": s.le, "gt": s.gt, "ge": s.ge, "eq": s.eq, "ne": s.ne}.items():
         setattr(Tensor, f"__{name}__", _operator(op))
     for name, op in {"neg": e.neg, "abs": e.abs, "invert": s.bitwise_not}.items():

@@ -66,7 +66,7 @@ class fused(joint):
 
     def pull_bare(self, n: graph.Node, g: Any, edges: Any) -> Any:
         """The gradients as arrays, with no tensor in between."""
-        xs = graph.unpack_arrays(n)
+        xs: Any = graph.unpack_arrays(n)
         needs = tuple([e is not None for e in edges])
         attrs = n.attrs
         if self.has_attrs:

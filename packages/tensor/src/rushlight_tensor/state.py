@@ -119,7 +119,7 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
     array = read(self)
     if array.dtype.kind == "V" and not force:
         raise TypeError("Got unsupported ScalarType BFloat16; convert it with .float() first")
-    return array.astype(np.float32) if array.dtype.kind == "V" else array  # type: ignore[no-any-return]
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
 def _array_protocol(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
@@ -158,7 +158,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         out = cast(out, dtype=dtypes.to_numpy(dtype))
     if device is not None and not _is_on(out._array, devices.device(device)):
         out = to_device(out, to=str(devices.device(device)), back=str(devices.of(out._array)))
-    return clone(out) if again and out is self else out  # type: ignore[no-any-return]
+    return clone(out) if again and out is self else out
 
 
 def _is_on(array: Any, d: devices.device) -> bool:
@@ -222,7 +222,7 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
 
 def _get_data(self: Tensor) -> Tensor:
-    return detach(self)  # type: ignore[no-any-return]
+    return detach(self)
 
 
 def _set_data(self: Tensor, other: Tensor) -> None:
@@ -325,7 +325,7 @@ def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
 
 def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
     """The tensor with contiguous memory: itself, or a copy."""
-    return self if is_contiguous(self) else clone(self, contiguous=True)  # type: ignore[no-any-return]
+    return self if is_contiguous(self) else clone(self, contiguous=True)
 
 
 def data_ptr(self: Tensor) -> int:
@@ -344,7 +344,7 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     if self.grad is not None:
         out.grad = _deepcopy(self.grad, memo)
     memo[id(self)] = out
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 def _reduce(self: Tensor) -> Any:
@@ -354,7 +354,7 @@ def _reduce(self: Tensor) -> Any:
 def _rebuild(cls: type[Tensor], array: Any, device: str, requires_grad: bool) -> Tensor:
     out = wrap_as(cls, devices.place(array, device))
     out._requires_grad = requires_grad
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 def _grad_fn(self: Tensor) -> Any:
@@ -378,8 +378,8 @@ def bind() -> None:
     }
     for name, getter in properties.items():
         setattr(Tensor, name, property(getter))
-    Tensor.data = property(_get_data, _set_data)
-    methods = {
+    setattr(Tensor, "data", property(_get_data, _set_data))  # noqa: B010 - for a checker it is a property already
+    methods: dict[str, Any] = {
         "__bool__": _bool, "__float__": lambda t: float(item(t)), "__int__": lambda t: int(item(t)),
         "__index__": _index,
         "__complex__": lambda t: complex(item(t)), "__iter__": _iter, "__contains__": _contains,

@@ -28,14 +28,14 @@ def view_path(op: Any) -> Callable[[Tensor, dict[str, Any]], Tensor]:
 
     def fast(x: Tensor, attrs: dict[str, Any]) -> Tensor:
         if dispatch.INTERCEPT is not None or not isinstance(x, Tensor):
-            return call(op, (x,), attrs)  # type: ignore[no-any-return]
+            return call(op, (x,), attrs)
         a = x._array
         if type(a) is not np.ndarray:
-            return call(op, (x,), attrs)  # type: ignore[no-any-return]
+            return call(op, (x,), attrs)
         try:
             z = cpu(a, **attrs)
         except Exception:
-            return call(op, (x,), attrs)  # type: ignore[no-any-return]  # which says what is wrong
+            return call(op, (x,), attrs)  # which says what is wrong
         t = _new(Tensor)
         t._array = z
         t.grad = t._hooks = None

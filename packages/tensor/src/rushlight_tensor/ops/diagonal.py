@@ -122,12 +122,12 @@ def triu(input: Any, diagonal: int = 0) -> Any:
 
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """The indices (2, n) of the elements on and below a diagonal of a (row, col) matrix, by rows."""
-    return wrap(np.stack(np.tril_indices(row, offset, col))).to(device=device, dtype=dtype)  # type: ignore[no-any-return]
+    return wrap(np.stack(np.tril_indices(row, offset, col))).to(device=device, dtype=dtype)
 
 
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
     """The indices (2, n) of the elements on and above a diagonal of a (row, col) matrix, by rows."""
-    return wrap(np.stack(np.triu_indices(row, offset, col))).to(device=device, dtype=dtype)  # type: ignore[no-any-return]
+    return wrap(np.stack(np.triu_indices(row, offset, col))).to(device=device, dtype=dtype)
 
 
 # Windows

@@ -186,9 +186,9 @@ def _merged(shape: tuple[int, ...], dim: int, count: int) -> tuple[int, ...]:
 
 def _getitem(self: Tensor, index: Any) -> Tensor:
     if type(index) is int:
-        return _at(self, index)  # type: ignore[no-any-return]
+        return _at(self, index)
     if type(index) is slice:
-        return _at(self, _bounds(index))  # type: ignore[no-any-return]
+        return _at(self, _bounds(index))
     at, tensors = _parse(self, index)
     x = _at(self, *at) if at or not tensors else self
     if not tensors:
@@ -198,7 +198,7 @@ def _getitem(self: Tensor, index: Any) -> Tensor:
         x = _permute(x, order)
     if count != 1:
         x = reshape(x, _merged(x._array.shape, dim, count))
-    return _index_select(x, flat, dim)  # type: ignore[no-any-return]
+    return _index_select(x, flat, dim)
 
 
 # ---------------------------------------------------------------------------------------------- writing by index
@@ -230,7 +230,7 @@ def _without_leading_ones(value: Tensor, ndim: int) -> Tensor:
     shape = value._array.shape
     extra = len(shape) - ndim
     if extra > 0 and all(n == 1 for n in shape[:extra]):
-        return reshape(value, shape[extra:])  # type: ignore[no-any-return]
+        return reshape(value, shape[extra:])
     return value
 
 

@@ -115,7 +115,7 @@ def _matmul_backward_kernel(g: Any, x: Any, y: Any, needs: Any) -> Any:
         grads = (lambda: gemm(g, y.swapaxes(-1, -2)), lambda: gemm(x.swapaxes(-1, -2), g))
     for need, make in zip(needs, grads, strict=True):
         if need:
-            out.append(make())
+            out.append(make())  # type: ignore[no-untyped-call]
     return tuple(out)
 
 
