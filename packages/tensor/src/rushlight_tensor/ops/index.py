@@ -42,6 +42,9 @@ _Parts = tuple[tuple[Any, ...], list[tuple[int, Tensor]]]
 
 def _parse(x: Tensor, index: Any) -> _Parts:
     """The basic part of an index, and the tensors with the dimension of the basic result they index."""
+    plain = _plain(index)
+    if plain is not None:
+        return plain, []
     items = index if isinstance(index, tuple) else tuple(index) if _is_tuple_in_disguise(index) else (index,)
     items = tuple([_entry(e) for e in items])
     spare = x._array.ndim - sum(_width(e) for e in items)
@@ -73,6 +76,19 @@ def _parse(x: Tensor, index: Any) -> _Parts:
     while at and at[-1] is _ALL:
         at.pop()
     return tuple(at), tensors
+
+
+def _plain(index: Any) -> tuple[Any, ...] | None:
+    """An index of ints, slices and None alone, in the form that `_slice` takes: most of them are."""
+    at: list[Any] = []
+    for e in index if type(index) is tuple else (index,):
+        if type(e) is int or e is None:
+            at.append(e)
+        elif type(e) is slice:
+            at.append(_bounds(e))
+        else:
+            return None
+    return tuple(at)
 
 
 def _nothing(x: Tensor, items: tuple[Any, ...]) -> _Parts:
@@ -187,8 +203,6 @@ def _merged(shape: tuple[int, ...], dim: int, count: int) -> tuple[int, ...]:
 def _getitem(self: Tensor, index: Any) -> Tensor:
     if type(index) is int:
         return _at(self, index)
-    if type(index) is slice:
-        return _at(self, _bounds(index))
     at, tensors = _parse(self, index)
     x = _at(self, *at) if at or not tensors else self
     if not tensors:

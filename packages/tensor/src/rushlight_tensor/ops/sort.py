@@ -206,12 +206,12 @@ def _searchsorted_aval(sorted_sequence: Any, x: Any, right: bool = False, int32:
 def _searchsorted_kernel(sorted_sequence: Any, x: Any, right: bool, int32: bool) -> Any:
     side: Any = "right" if right else "left"
     if sorted_sequence.ndim == 1:
-        out = np.searchsorted(sorted_sequence, x, side)
+        out: Any = np.searchsorted(sorted_sequence, x, side)
     else:
         _searchsorted_aval(sorted_sequence, x)
         rows = zip(sorted_sequence.reshape(-1, sorted_sequence.shape[-1]), x.reshape(-1, x.shape[-1]), strict=True)
-        out = np.array([np.searchsorted(s, v, side) for s, v in rows]).reshape(x.shape)
-    return np.asarray(out).astype(np.int32 if int32 else np.int64, copy=False)
+        out = np.stack([np.searchsorted(s, v, side) for s, v in rows]).reshape(x.shape)
+    return out.astype(np.int32 if int32 else np.int64, copy=False)
 
 
 _searchsorted = Op("searchsorted", infer=_searchsorted_aval, cpu=_searchsorted_kernel, cuda=AS_CPU, vjp=None)
