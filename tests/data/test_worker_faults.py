@@ -317,6 +317,27 @@ def test_a_script_with_threads_and_kernels_forks_safely(tmp_path):
     assert run_script(tmp_path, script) == (0, "", "")
 
 
+def test_threads_that_draw_random_numbers_do_not_block_forked_workers(tmp_path):
+    script = """
+        import threading
+        import numpy as np
+        import rushlight_tensor as T
+        from rushlight_data import DataLoader
+
+        going = True
+        def draw(function):
+            while going:
+                function(300_000)
+        threads = [threading.Thread(target=draw, args=(function,)) for function in (T.rand, np.random.rand)]
+        for thread in threads:
+            thread.start()
+        for _ in range(8):
+            assert len(list(DataLoader(range(4), 2, num_workers=2, timeout=30))) == 2
+        going = False
+    """
+    assert run_script(tmp_path, script) == (0, "", "")
+
+
 def test_a_server_that_died_is_replaced(tmp_path):
     script = """
         import os

@@ -31,6 +31,7 @@ HELD_OUT = MODULES[5::10]  # whole modules, so that no validation text was seen 
 
 # The same on every machine and for every Python, so that a trained model fits all of them.
 VOCABULARY = "\n " + string.digits + string.ascii_letters + string.punctuation
+_LETTERS = np.frombuffer(VOCABULARY.encode("ascii"), dtype=np.uint8)
 _UNKNOWN = "?"
 
 
@@ -82,8 +83,8 @@ class StdlibText(Dataset[tuple[Tensor, Tensor]]):
 
     def decode(self, codes: Any) -> str:
         """The text of a tensor or sequence of characters' numbers."""
-        numbers = codes.tolist() if isinstance(codes, Tensor) else codes
-        return "".join(VOCABULARY[number] for number in numbers)
+        numbers = codes.numpy() if isinstance(codes, Tensor) else np.asarray(codes, dtype=np.int64)
+        return _LETTERS[numbers].tobytes().decode("ascii")
 
     def __len__(self) -> int:
         return (len(self._codes) - self.block_size - 1) // self.stride + 1
@@ -136,5 +137,5 @@ def _encoded(text: str) -> np.ndarray:
     """Places in the vocabulary, uint8; a tab counts as four spaces."""
     points = np.frombuffer(text.replace("\t", "    ").encode("utf-32-le"), dtype=np.uint32)
     table = np.full(128, VOCABULARY.index(_UNKNOWN), dtype=np.uint8)
-    table[np.frombuffer(VOCABULARY.encode("ascii"), dtype=np.uint8)] = np.arange(len(VOCABULARY), dtype=np.uint8)
+    table[_LETTERS] = np.arange(len(_LETTERS), dtype=np.uint8)
     return table[np.where(points < len(table), points, ord(_UNKNOWN))]

@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -144,6 +144,8 @@ def _seed(plan: Plan, worker: int) -> WorkerInfo:
     seed = plan.base_seed + worker
     random.seed(seed)
     manual_seed(seed)
+    lock: Any = cast(Any, np.random).get_bit_generator().lock
+    lock._at_fork_reinit()  # another thread may have been drawing at the fork
     words = [worker, plan.base_seed & 0xFFFFFFFF, plan.base_seed >> 32, 0]
     np.random.seed(np.random.SeedSequence(words).generate_state(4))  # PyTorch's, number for number
     return WorkerInfo(worker, plan.num_workers, seed, plan.dataset)

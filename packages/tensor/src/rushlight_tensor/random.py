@@ -18,6 +18,7 @@ Note [Streams]
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -356,6 +357,16 @@ def _title(dtype: np.dtype[Any]) -> str:
 
 default_generator = Generator()
 default_generator.seed()
+
+
+def _after_fork() -> None:
+    """Another thread may have been drawing: the child, a loader's worker, would wait for its locks for ever."""
+    locks: Any = (default_generator._lock, default_generator._bits.lock)
+    for lock in locks:
+        lock._at_fork_reinit()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def manual_seed(seed: Any) -> Generator:

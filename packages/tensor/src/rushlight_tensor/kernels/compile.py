@@ -48,6 +48,8 @@ _ABANDONED_BUILD_S = 3600.0
 
 _lock = threading.Lock()
 _environment_lock = threading.Lock()
+for _each in (_lock, _environment_lock):  # held by another thread at a fork, it would be held in the child for ever
+    os.register_at_fork(after_in_child=_each._at_fork_reinit)  # type: ignore[attr-defined]
 _loaded: dict[str, binding.Library | None] = {}
 _warned = False
 
