@@ -161,7 +161,6 @@ class Job:
             "model": self.cfg.model.name, "data": self.cfg.data.name, "world": self.world, "rng": states,
             "schedule": self.schedule.state_dict(), "trained_s": self.trained_s, "rows": self.recorder.rows,
         }  # fmt: skip
-        job["schedule"] = {k: v for k, v in job["schedule"].items() if k != "lr_lambdas"}
         checkpoint.write(
             self.folder / "checkpoints", self.step, self.model.state_dict(), self.optimizer.state_dict(), job,
             self.cfg.checkpoint.keep,

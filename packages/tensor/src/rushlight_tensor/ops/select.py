@@ -11,6 +11,7 @@ from rushlight_tensor.infer import Aval, binary_bool, binary_promoted, broadcast
 from rushlight_tensor.op import AS_CPU, Op, joint
 from rushlight_tensor.ops.cast import cast
 from rushlight_tensor.promote import same
+from rushlight_tensor.state import read
 from rushlight_tensor.tensor import Tensor, wrap
 
 eq = Op("eq", infer=binary_bool, promote=same, cpu=np.equal, expr="{x} == {y}", vjp=None)
@@ -94,3 +95,28 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
         else:
             xs.append(wrap(cuda.like(condition._array, np.asarray(v, dtype=common))))
     return _where(condition, *xs)
+
+
+def isclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Any:
+    """Where `|input - other| <= atol + rtol * |other|`, element by element; infinities are close to themselves."""
+    if input._array.dtype != other._array.dtype:
+        raise RuntimeError(f"{input.dtype} did not match {other.dtype}".replace("torch.", ""))
+    if rtol < 0 or atol < 0:
+        raise RuntimeError(f"rtol and atol must be greater than or equal to zero, but got {rtol} and {atol}")
+    close = input == other
+    if promote.category(input._array.dtype) > 0:
+        near = (input - other).abs() <= atol + (rtol * other).abs()
+        close = close | (near & isfinite(input) & isfinite(other))
+    return close | (isnan(input) & isnan(other)) if equal_nan else close
+
+
+def allclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+    """Whether `isclose` holds everywhere."""
+    return bool(read(isclose(input, other, rtol, atol, equal_nan)).all())
+
+
+def equal(input: Any, other: Any) -> bool:
+    """Whether two tensors have the same shape and elements."""
+    if input._array.shape != other._array.shape:
+        return False
+    return bool(read(input == other).all())
