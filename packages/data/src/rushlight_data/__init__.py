@@ -14,6 +14,7 @@ from rushlight_data.dataset import random_split as random_split
 from rushlight_data.digits import Digits as Digits
 from rushlight_data.distributed import DistributedSampler as DistributedSampler
 from rushlight_data.distributed import set_world as set_world
+from rushlight_data.packed import PackedList as PackedList
 from rushlight_data.sampler import BatchSampler as BatchSampler
 from rushlight_data.sampler import RandomSampler as RandomSampler
 from rushlight_data.sampler import Sampler as Sampler
