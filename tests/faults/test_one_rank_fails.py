@@ -58,6 +58,8 @@ def test_early_exit_with_code_0(start, place):
     assert "trained" not in ended.out
     assert "rank 1 has left: it came to the end of its program, or called sys.exit" in ended.err
     assert "rank 0 waits in vain in " in ended.err
+    assert "training.py" in ended.err
+    assert "rushlight_distributed/" not in ended.err  # the user's lines, not ours
 
 
 @pytest.mark.parametrize("kind", ["exit 3", "segfault"])

@@ -27,7 +27,8 @@ _ANYBODY = -(1 << 40)  # in _PEER: a receive from whoever sends; else peer + 1 f
 _KEPT = 16  # collectives that the ring remembers, three cells each
 _TEXT_BYTES, _TEXTS = 256, 256
 _REMEMBERED = 1000  # collectives by which another host may be late and still be compared with
-_OURS = ("rushlight_distributed", "rushlight_nn", "rushlight_autograd", "rushlight_tensor")
+# Modules through which a program's call comes to us: the line to tell is that of the innermost other one.
+BETWEEN = ("rushlight_distributed", "rushlight_nn", "rushlight_autograd", "rushlight_tensor", "threading")
 
 _made = itertools.count(1)
 
@@ -116,8 +117,8 @@ class Contract:
             text = self._number % _TEXTS
             del self._known[self._keys[text]]
             self._keys[text] = key
-        site = f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "a background thread"
-        self.board.write_text(self.rank, text * _TEXT_BYTES, f"{_described(call)} at {site}", _TEXT_BYTES)
+        site = f"at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "in a background thread"
+        self.board.write_text(self.rank, text * _TEXT_BYTES, f"{_described(call)} {site}", _TEXT_BYTES)
         # The code is kept, so that its id stays its own.
         self._known[key] = entry = (zlib.crc32(repr(call).encode()), text, frame.f_code if frame is not None else None)
         return entry
@@ -232,9 +233,9 @@ def disagreement(number: int, group: str, said: dict[int, str]) -> ContractError
 
 
 def _site() -> FrameType | None:
-    """The innermost frame that is not ours: where the program called."""
+    """Where the program called; None in a thread of ours."""
     frame: FrameType | None = sys._getframe(3)  # this, `enter` and its caller are ours
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(_OURS):
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(BETWEEN):
         frame = frame.f_back
     return frame
 

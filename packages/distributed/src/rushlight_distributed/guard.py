@@ -29,7 +29,7 @@ from typing import Any
 
 from rushlight_distributed.board import Board, Mirror
 from rushlight_distributed.communicator import MpiCommunicator
-from rushlight_distributed.contract import Contract, ContractError, disagreement
+from rushlight_distributed.contract import BETWEEN, Contract, ContractError, disagreement
 
 TICK_S = 0.25
 SURE_S = 2.0  # a circle of waiting ranks is reported when it has lasted so long
@@ -236,11 +236,11 @@ class Guard:
     def _tell_where(self) -> None:
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         inside = ""
-        while frame is not None and "rushlight_" in frame.f_globals.get("__name__", ""):
+        while frame is not None and frame.f_globals.get("__name__", "").startswith(BETWEEN):
             frame = frame.f_back
         for contract in list(self.contracts):
             if contract.pending() and self._main_thread_waits():
-                inside = f", in {contract.here().rpartition(' at ')[0]}"
+                inside = f", in {contract.here().partition(' at ')[0]}"
         if frame is not None:
             where = f"{frame.f_code.co_filename}:{frame.f_lineno}{inside}"
             self._board.write_text(self.rank, 0, where, _WHERE_BYTES)
@@ -288,7 +288,7 @@ def _without_our_end(trace: TracebackType | None) -> TracebackType | None:
     """The traceback up to the line of the program that called this package."""
     at, last = trace, None
     while at is not None:
-        if not at.tb_frame.f_globals.get("__name__", "").startswith("rushlight_distributed"):
+        if not at.tb_frame.f_globals.get("__name__", "").startswith(BETWEEN):
             last = at
         at = at.tb_next
     if last is not None:
@@ -297,9 +297,7 @@ def _without_our_end(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _trace_to(frame: FrameType | None) -> TracebackType | None:
-    """A traceback that ends where the main thread is, without this package's frames."""
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("rushlight_distributed"):
-        frame = frame.f_back
+    """A traceback that ends where the main thread is."""
     trace: TracebackType | None = None
     while frame is not None:
         trace = TracebackType(trace, frame, frame.f_lasti, frame.f_lineno)
