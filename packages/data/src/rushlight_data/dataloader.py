@@ -34,8 +34,8 @@ class DataLoader(Generic[T_co]):
         shuffle: Visit samples in a new random order in each epoch.
         sampler: The order of samples, instead of `shuffle`.
         batch_sampler: Lists of indices, instead of `batch_size`, `shuffle`, `sampler` and `drop_last`.
-        num_workers: Processes that load; 0: this one does.  See Note [How workers start] in `start.py`, and `PackedList`
-            for datasets of millions of Python objects.
+        num_workers: Processes that load; 0: this one does.  See Note [How workers start] in `start.py`; for
+            datasets of millions of Python objects see `PackedList`.
         collate_fn: From a list of samples to a batch; `default_collate` unless told.
         pin_memory, pin_memory_device: Accepted for PyTorch's signature; host memory is pageable here.
         drop_last: Leave out a last batch that is not full.
