@@ -253,3 +253,8 @@ def any(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
 def all(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Whether every element over `dim` (None: of all) is not zero."""
     return _all(input, dim=_dims(dim), keepdim=keepdim)
+
+
+def count_nonzero(input: Any, dim: Any = None) -> Any:
+    """The number of elements over `dim` (None: of all) that are not zero, int64."""
+    return sum(input != 0, dim)

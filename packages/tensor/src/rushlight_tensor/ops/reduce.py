@@ -48,6 +48,11 @@ def _sum_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
     return Aval(reduced(x.shape, dim, keepdim), dtype)
 
 
+def _add_up(x: Any, over: Any, keepdim: bool = False) -> Any:
+    """`x.sum`; NumPy's warnings count as ours then: Note [The straight line] in `dispatch`."""
+    return np.add.reduce(x, over, keepdims=keepdim) if type(x) is np.ndarray else x.sum(over, keepdims=keepdim)
+
+
 @in_float32
 def _sum_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
     if x.dtype.kind in "iub":
@@ -56,8 +61,8 @@ def _sum_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
         n = x.shape[dim]
         if n >= _LONG and dim % x.ndim != x.ndim - 1:
             return _sum_down(x, dim % x.ndim, keepdim)
-        return x.sum(dim, keepdims=keepdim)
-    return x.sum(_over(x, dim), keepdims=keepdim)
+        return _add_up(x, dim, keepdim)
+    return _add_up(x, _over(x, dim), keepdim)
 
 
 def _over(x: Any, dim: Any) -> Any:
@@ -71,8 +76,8 @@ def _sum_down(x: Any, at: int, keepdim: bool) -> Any:
     whole = n // rows * rows
     head, tail = (x[(slice(None),) * at + (part,)] for part in (slice(0, whole), slice(whole, n)))
     blocks = head.reshape(*x.shape[:at], whole // rows, rows, *x.shape[at + 1 :])
-    out = blocks.sum(at + 1).sum(at, keepdims=keepdim)
-    return out + tail.sum(at, keepdims=keepdim) if whole < n else out
+    out = _add_up(_add_up(blocks, at + 1), at, keepdim)
+    return out + _add_up(tail, at, keepdim) if whole < n else out
 
 
 def _spread(g: Any, shape: tuple[int, ...], dim: Any, keepdim: bool) -> Any:
@@ -412,7 +417,7 @@ def _logsumexp_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
     over = axes(dim, x.ndim)
     top = x.max(over, keepdims=True) if x.size else np.zeros(reduced(x.shape, dim, True), x.dtype)
     top = np.where(np.isfinite(top), top, x.dtype.type(0))
-    out = np.log(np.exp(x - top).sum(over, keepdims=True)) + top
+    out = np.log(_add_up(np.exp(x - top), over, True)) + top
     return out if keepdim else out.reshape(reduced(x.shape, dim, False))
 
 
