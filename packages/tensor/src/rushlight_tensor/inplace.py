@@ -12,7 +12,7 @@ import numpy as np
 
 from rushlight_tensor import cuda, dispatch
 from rushlight_tensor.dispatch import MODE, call, edge, node_for, run, sync
-from rushlight_tensor.graph import CustomNode, Node, Slot, Stale, dtype_title, pull, stale_text
+from rushlight_tensor.graph import CustomNode, Node, Slot, dtype_title, pull
 from rushlight_tensor.promote import category
 from rushlight_tensor.tensor import Tensor, wrap
 
@@ -30,14 +30,14 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     xs = (x, *ys)
     wants = grad and any(isinstance(t, Tensor) and t._requires_grad for t in xs)
     n = node_for(op, xs, attrs, (x._array,)) if wants else None  # versions as they were before the change
+    if n is not None and any(item is x for item in n.saved):  # what x was is needed, and saving x would make a cycle
+        before = dispatch.CLONE(x)
+        n.versions = tuple([0 if item is x else v for item, v in zip(n.saved, n.versions, strict=True)])
+        n.saved = tuple([before if item is x else item for item in n.saved])
     _write(op, x, [y._array if isinstance(y, Tensor) else y for y in ys], attrs)
     touch(x)
     if n is None:
         return x
-    if n.saved:  # what x was is gone; and saving x would make a cycle
-        gone = Stale(stale_text(x, op.name))
-        n.saved = tuple([gone if item is x else item for item in n.saved])
-        n.versions = tuple([None if item is gone else v for item, v in zip(n.saved, n.versions, strict=True)])
     if root is None:
         x._node, x._requires_grad = n, True
     else:
