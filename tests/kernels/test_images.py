@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rushlight_tensor.kernels import batch_norm, pool
+from rushlight_tensor.kernels import activation, batch_norm, pool
 from rushlight_tensor.kernels.conv import conv2d, conv2d_backward, conv2d_input_gradient
 from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
 
@@ -66,6 +66,22 @@ def test_chain_of_convolutions_stays_in_channels_last_memory():
     y = conv2d(image(2, 3, 8, 8), image(4, 3, 3, 3))
     assert y.transpose(0, 2, 3, 1).flags.c_contiguous
     assert pool.max_pool2d(y, (2, 2), (2, 2))[0].transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+@pytest.mark.parametrize("size", [4, 40])
+def test_activations_keep_the_memory_order_of_images(size):
+    x, g = image(2, 5, size, size, last=True), image(2, 5, size, size, last=True)
+    results = [activation.relu(x), activation.relu_backward(g, x), activation.gelu(x), activation.gelu_backward(g, x)]
+    flat = [np.ascontiguousarray(a) for a in (x, g)]
+    expected = [
+        activation.relu(flat[0]),
+        activation.relu_backward(flat[1], flat[0]),
+        activation.gelu(flat[0]),
+        activation.gelu_backward(flat[1], flat[0]),
+    ]
+    for got, wanted in zip(results, expected, strict=True):
+        assert got.transpose(0, 2, 3, 1).flags.c_contiguous
+        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7)
 
 
 def test_convolution_bits_do_not_depend_on_threads():

@@ -17,13 +17,33 @@ LARGE = 16384
 _ERF = np.frompyfunc(math.erf, 1, 1)
 
 
+def _run(kernel: str, x: np.ndarray, *others: np.ndarray) -> np.ndarray | None:
+    """A kernel of `c/activation.c` over arrays that lie alike in memory, as does the result; None where C cannot do it.
+
+    Images lie in memory as `channels_last` says: their result must stay in that order.
+    """
+    c = c_library("activation")
+    if c is None:
+        return None
+    if c.float32(x, *others):
+        y = np.empty(x.shape, np.float32)
+        getattr(c, kernel)(x, *others, y, x.size)
+        return y
+    if x.ndim != 4:
+        return None
+    images = [image.transpose(0, 2, 3, 1) for image in (x, *others)]
+    if not c.float32(*images):
+        return None
+    y = np.empty(images[0].shape, np.float32)
+    getattr(c, kernel)(*images, y, y.size)
+    return y.transpose(0, 3, 1, 2)
+
+
 def _unary(name: str, reference: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    kernel_name = f"{name}_f32"
+    kernel = f"{name}_f32"
 
     def function(x: np.ndarray) -> np.ndarray:
-        if x.size >= LARGE and (c := c_library("activation")) is not None and c.float32(x):
-            y = np.empty(x.shape, np.float32)
-            getattr(c, kernel_name)(x, y, x.size)
+        if x.size >= LARGE and (y := _run(kernel, x)) is not None:
             return y
         return reference(x)
 
@@ -33,12 +53,10 @@ def _unary(name: str, reference: Callable[[np.ndarray], np.ndarray]) -> Callable
 
 
 def _binary(name: str, reference: np.ufunc) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    kernel_name = f"{name}_f32"
+    kernel = f"{name}_f32"
 
     def function(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        if x.size >= LARGE and x.shape == y.shape and (c := c_library("activation")) is not None and c.float32(x, y):
-            z = np.empty(x.shape, np.float32)
-            getattr(c, kernel_name)(x, y, z, x.size)
+        if x.size >= LARGE and x.shape == y.shape and (z := _run(kernel, x, y)) is not None:
             return z
         return reference(x, y)
 
@@ -64,11 +82,11 @@ div = _binary("div", np.true_divide)
 
 def relu_backward(g: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Gradient of `relu` from its result (or its input): `g` where `y > 0`, else 0."""
-    if (c := c_library("activation")) is not None and c.float32(g, y) and g.shape == y.shape:
-        dx = np.empty(y.shape, np.float32)
-        c.relu_backward_f32(g, y, dx, y.size)
+    if g.shape == y.shape and (dx := _run("relu_backward_f32", g, y)) is not None:
         return dx
-    return np.where(y <= 0, g.dtype.type(0), g)
+    dx = np.array(np.broadcast_to(g, y.shape), order="K")
+    dx[y <= 0] = 0
+    return dx
 
 
 def gelu(x: np.ndarray, approximate: str = "none") -> np.ndarray:
@@ -80,22 +98,14 @@ def gelu(x: np.ndarray, approximate: str = "none") -> np.ndarray:
     Returns:
         Array of the same shape and dtype.
     """
-    c = c_library("activation")
-    if c is None or not c.float32(x):
-        return _gelu_numpy(x, approximate)
-    y = np.empty(x.shape, np.float32)
-    (c.gelu_tanh if approximate == "tanh" else c.gelu_erf)(x, y, x.size)
-    return y
+    y = _run("gelu_tanh" if approximate == "tanh" else "gelu_erf", x)
+    return _gelu_numpy(x, approximate) if y is None else y
 
 
 def gelu_backward(g: np.ndarray, x: np.ndarray, approximate: str = "none") -> np.ndarray:
     """Gradient of `gelu`: `g` times its derivative at `x`."""
-    c = c_library("activation")
-    if c is None or not c.float32(g, x):
-        return g * _gelu_derivative_numpy(x, approximate)
-    dx = np.empty(x.shape, np.float32)
-    (c.gelu_tanh_backward if approximate == "tanh" else c.gelu_erf_backward)(g, x, dx, x.size)
-    return dx
+    dx = _run("gelu_tanh_backward" if approximate == "tanh" else "gelu_erf_backward", g, x)
+    return g * _gelu_derivative_numpy(x, approximate) if dx is None else dx
 
 
 def erf(x: np.ndarray) -> np.ndarray:
@@ -104,10 +114,7 @@ def erf(x: np.ndarray) -> np.ndarray:
     NumPy has none: large arrays go through the C kernel of `gelu`'s polynomial, the others through math.erf, in double
     precision.
     """
-    c = c_library("activation") if x.size >= 64 else None
-    if c is not None and c.float32(x):
-        y = np.empty(x.shape, np.float32)
-        c.erf_f32(x, y, x.size)
+    if x.size >= 64 and (y := _run("erf_f32", x)) is not None:
         return y
     return np.asarray(_ERF(x), np.float64).astype(x.dtype)
 

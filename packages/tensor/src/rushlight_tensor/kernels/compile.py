@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rushlight_tensor.kernels import binding, cpu
+from rushlight_tensor.kernels.memory import keep_freed_pages
 
 SOURCES = Path(__file__).parent / "c"
 
@@ -103,6 +104,7 @@ def c_library(name: str) -> binding.Library | None:
     Returns:
         A `Library` whose attributes are the file's `EXPORT` functions (see `binding`), or None.
     """
+    keep_freed_pages()
     if find_compiler() is None:
         return None
     return compile_c((SOURCES / f"{name}.c").read_text())

@@ -1,19 +1,19 @@
-/* LSTM over a whole sequence: the loop over time, with one product and one pass over the gates per step. */
+/* LSTM and GRU over a whole sequence: the loop over time, with one product and one pass over the gates per step. */
 #include "rushlight.h"
 #include "vmath.h"
 
 /*
- * Gates lie as i, f, g, o, `hidden` columns each.  A step's product is cut by gate, four tasks whatever the number of
- * threads: see Note [Same bits].
+ * Gates of an LSTM lie as i, f, g, o, those of a GRU as r, z, n, `hidden` columns each.  A step's product is cut into
+ * four tasks whatever the number of threads: see Note [Same bits].
  */
-enum { GATES = 4 };
+enum { GATES = 4, PARTS = 4 };
 
-/* y (rows, n) += or = x (rows, k) w, in four parts of the columns; `w` is (n, k) if `transposed`, else (k, n). */
+/* y (rows, n) = x (rows, k) w + beta y, in four parts of the columns; `w` is (n, k) if `transposed`, else (k, n). */
 static void product(bool transposed, long rows, long n, long k, const float *x, const float *w, float beta, float *y) {
     bool shared = (double)rows * n * k > 3e5;
     _Pragma("omp parallel for schedule(static) num_threads(rl_threads()) if (shared)")
-    for (long part = 0; part < GATES; part++) {
-        long from = n * part / GATES, width = n * (part + 1) / GATES - from;
+    for (long part = 0; part < PARTS; part++) {
+        long from = n * part / PARTS, width = n * (part + 1) / PARTS - from;
         if (width) sgemm(false, transposed, rows, width, k, x, k, transposed ? w + from * k : w + from,
             transposed ? k : n, beta, y + from, n);
     }
@@ -81,5 +81,69 @@ EXPORT void lstm_backward(const float *grad, const float *gates, const float *st
             }
         }
         product(false, batch, hidden, wide, out, w, 0.f, dh);
+    }
+}
+
+/*
+ * x (steps, batch, 3 hidden): projected inputs.  h0 (batch, hidden).  w (3 hidden, hidden), bias (3 hidden).
+ * hs (steps, batch, hidden).  kept (steps, batch, 4 hidden): r, z, n, and the recurrent part of n.
+ * scratch (batch, 3 hidden).
+ */
+EXPORT void gru_forward(const float *x, const float *h0, const float *w, const float *bias, float *hs, float *kept,
+    float *scratch, long steps, long batch, long hidden, long reverse) {
+    long size = batch * hidden, wide = 3 * hidden;
+    const float *h_before = h0;
+    for (long s = 0; s < steps; s++) {
+        long t = reverse ? steps - 1 - s : s;
+        float *h = hs + t * size;
+        for (long b = 0; b < batch; b++) memcpy(scratch + b * wide, bias, wide * sizeof *scratch);
+        product(true, batch, wide, hidden, h_before, w, 1.f, scratch);
+        PARALLEL_FOR(batch * wide)
+        for (long b = 0; b < batch; b++) {
+            const float *xr = x + (t * batch + b) * wide, *xz = xr + hidden, *xn = xz + hidden;
+            const float *ar = scratch + b * wide, *az = ar + hidden, *an = az + hidden;
+            float *kr = kept + (t * batch + b) * 4 * hidden, *kz = kr + hidden, *kn = kz + hidden, *ka = kn + hidden;
+            const float *hb = h_before + b * hidden;
+            float *out = h + b * hidden;
+            SIMD for (long j = 0; j < hidden; j++) {
+                float r = vsigmoid(xr[j] + ar[j]), z = vsigmoid(xz[j] + az[j]), n = vtanh(xn[j] + r * an[j]);
+                kr[j] = r; kz[j] = z; kn[j] = n; ka[j] = an[j];
+                out[j] = n + z * (hb[j] - n);
+            }
+        }
+        h_before = h;
+    }
+}
+
+/*
+ * grad, hs (steps, batch, hidden).  dx, da (steps, batch, 3 hidden): gradients of the projected inputs and of the
+ * recurrent parts.  dh (batch, hidden): starts at zero, ends as the gradient of h0.  scratch (batch, hidden).
+ */
+EXPORT void gru_backward(const float *grad, const float *kept, const float *hs, const float *h0, const float *w,
+    float *dx, float *da, float *dh, float *scratch, long steps, long batch, long hidden, long reverse) {
+    long size = batch * hidden, wide = 3 * hidden;
+    for (long s = steps - 1; s >= 0; s--) {
+        long t = reverse ? steps - 1 - s : s, before = reverse ? t + 1 : t - 1;
+        const float *h_before = s ? hs + before * size : h0;
+        PARALLEL_FOR(batch * wide)
+        for (long b = 0; b < batch; b++) {
+            const float *kr = kept + (t * batch + b) * 4 * hidden, *kz = kr + hidden, *kn = kz + hidden;
+            const float *ka = kn + hidden, *g = grad + t * size + b * hidden, *hb = h_before + b * hidden;
+            float *xr = dx + (t * batch + b) * wide, *xz = xr + hidden, *xn = xz + hidden;
+            float *ar = da + (t * batch + b) * wide, *az = ar + hidden, *an = az + hidden;
+            float *carry = dh + b * hidden;
+            SIMD for (long j = 0; j < hidden; j++) {
+                float r = kr[j], z = kz[j], n = kn[j], d = carry[j] + g[j];
+                float dz = d * (hb[j] - n) * z * (1.f - z), dn = d * (1.f - z) * (1.f - n * n);
+                float dr = dn * ka[j] * r * (1.f - r);
+                xr[j] = ar[j] = dr;
+                xz[j] = az[j] = dz;
+                xn[j] = dn;
+                an[j] = dn * r;
+                carry[j] = d * z;
+            }
+        }
+        product(false, batch, hidden, wide, da + t * batch * wide, w, 0.f, scratch);
+        SIMD for (long j = 0; j < size; j++) dh[j] += scratch[j];
     }
 }
