@@ -1,8 +1,12 @@
 """`compile(fn)`: the same results and gradients as the function, never silently wrong, and readable."""
 
+import copy
+
 import numpy as np
 import pytest
 
+import rushlight_models
+import rushlight_optim
 import rushlight_tensor as T
 from rushlight_autograd import grad, no_grad
 from rushlight_jit import TraceError, compile
@@ -213,3 +217,51 @@ def test_second_derivative_through_a_compiled_function_is_refused():
     (x,) = tensors((3,), requires_grad=True)
     with pytest.raises(RuntimeError, match="second derivative"):
         grad(compile(lambda x: (x * x * x).sum())(x), x, create_graph=True)
+
+
+def test_backward_and_optimizer_steps_inside_are_refused():
+    (w,) = tensors((3,), requires_grad=True)
+    with pytest.raises(TraceError, match=r"test_compile\.py:\d+: backward\(\) stores into \.grad"):
+        compile(lambda x: (x * w).sum().backward())(T.ones(3))
+    optimizer = rushlight_optim.SGD([w], lr=0.1)
+
+    def step(x):
+        w.grad = grad((x * w).sum(), w)[0]
+        optimizer.step()
+
+    with pytest.raises(TraceError, match="call the optimizer outside"):
+        compile(step)(T.ones(3))
+
+
+MODELS = {
+    "mlp": (lambda: rushlight_models.MLP(dropout=0.2), lambda: T.randn(5, 64)),
+    "cnn": (rushlight_models.CNN, lambda: T.randn(4, 1, 8, 8)),
+    "gpt": (lambda: rushlight_models.GPT(n_layer=2, n_embd=32, dropout=0.1), lambda: T.randint(0, 65, (2, 16))),
+    "lstm": (lambda: rushlight_models.LSTMLanguageModel(hidden_size=32), lambda: T.randint(0, 65, (2, 9))),
+    "resnet": (lambda: rushlight_models.ResNet18(width=4), lambda: T.randn(2, 3, 16, 16)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_models_compile_with_their_gradients_statistics_and_dropout(name, training):
+    make, example = MODELS[name]
+    T.manual_seed(0)
+    model, x = make().train(training), example()
+    twin = copy.deepcopy(model)
+    fast = compile(twin)
+    for seed in (1, 2):
+        losses = []
+        for call, owner in ((model, model), (fast, twin)):
+            T.manual_seed(seed)
+            out = call(x)
+            loss = ((out[0] if isinstance(out, tuple) else out) ** 2).mean()
+            owner.zero_grad()
+            loss.backward()
+            losses.append(loss.item())
+        assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+        for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+            np.testing.assert_allclose(q.grad.numpy(), p.grad.numpy(), rtol=1e-3, atol=1e-5)
+        for p, q in zip(model.buffers(), twin.buffers(), strict=True):
+            np.testing.assert_allclose(q.numpy(), p.numpy(), rtol=1e-5, atol=1e-6)
+    assert fast.traces == 1

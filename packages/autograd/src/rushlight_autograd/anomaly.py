@@ -33,6 +33,9 @@ class _Recorder:
     def read(self, x: Any) -> None:
         """Reading values is allowed."""
 
+    def stored(self, leaf: Any) -> None:
+        """Gradients may be stored."""
+
     def recorded(self, node: Node) -> None:
         self.stacks[node] = traceback.StackSummary.from_list(traceback.extract_stack()[:-2])
 

@@ -220,6 +220,8 @@ class _Walk:
         if self.targets is not None:
             self.found[leaf] = g
             return
+        if dispatch.INTERCEPT is not None:
+            dispatch.INTERCEPT.stored(leaf)
         have = leaf.grad
         if have is None:
             leaf.grad = g

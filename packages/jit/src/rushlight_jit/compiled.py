@@ -248,12 +248,12 @@ def _stand_in(t: Tensor, grad: bool) -> Tensor:
 
 
 def _refuse_steps(graph: Graph) -> None:
+    """Raise TraceError for the step of an optimizer; running statistics of a norm, also a mutation, are replayed."""
     for i in graph.instrs:
-        if i.writes == "all":
+        if i.writes == "all" and i.op.home.startswith("rushlight_optim"):
             raise TraceError(
-                f"{i.where}: {i.op.name} changes state that Python keeps (a step count), which a "
-                "replay would not change; "
-                "call the optimizer outside the compiled function"
+                f"{i.where}: {i.op.name} depends on what Python keeps (learning rate, schedule), which a replay would "
+                "not follow; call the optimizer outside the compiled function"
             )
 
 

@@ -99,6 +99,13 @@ class Tracer:
             if isinstance(e, Tensor):
                 self.leaves[id(e)] = e
 
+    def stored(self, leaf: Tensor) -> None:
+        if threading.get_ident() == self._thread:
+            raise TraceError(
+                f"{user_line(with_code=True)}: backward() stores into .grad, which a replay would not do; use "
+                "autograd.grad() inside, or call backward() on the result of the compiled function"
+            )
+
     def read(self, x: Tensor) -> None:
         if threading.get_ident() == self._thread:
             raise TraceError(

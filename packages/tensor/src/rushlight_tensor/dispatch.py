@@ -59,6 +59,9 @@ class Interceptor(Protocol):
     def recorded(self, node: Node) -> None:
         """A node was made."""
 
+    def stored(self, leaf: Tensor) -> None:
+        """A gradient is about to be stored in the `.grad` of a leaf."""
+
     def read(self, x: Tensor) -> None:
         """Python is about to look at the values of `x`."""
 
