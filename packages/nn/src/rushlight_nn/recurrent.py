@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 
 from rushlight_nn import functional as F
 from rushlight_tensor import Tensor
+from rushlight_tensor.ops.create import zeros
 from rushlight_tensor.ops.join import cat
-from rushlight_tensor.ops.recurrent import lstm_sequence
+from rushlight_tensor.ops.recurrent import gru_sequence, lstm_sequence
 
 State = tuple[Tensor, ...]
 """(h,) or (h, c), each (B, H)."""
@@ -64,6 +65,13 @@ def gru_step(weight: Tensor, bias: Tensor | None) -> Step:
         return (n + z * (h - n),)
 
     return step
+
+
+def gru_layer(x: Tensor, state: State, weight: Tensor, bias: Tensor | None, reverse: bool) -> tuple[Tensor, State]:
+    """A GRU over all steps of projected inputs (T, B, 3 H) as one op: all h (T, B, H), and the last (h,)."""
+    no_bias = zeros(weight.shape[0], dtype=weight.dtype) if bias is None else bias
+    h: Tensor = gru_sequence(x, state[0], weight, no_bias, reverse=reverse)
+    return h, (h[0 if reverse else -1],)
 
 
 def run_forward(step: Step, steps: Sequence[Tensor], state: State) -> tuple[list[Tensor], State]:

@@ -100,11 +100,14 @@ class RNNBase(Module):
         """One layer in one direction; `inputs` is (T, B, F), or packed (N, F) with the batch `sizes`."""
         reverse = suffix.endswith("_reverse")
         bias_ih, bias_hh = (getattr(self, n + suffix) if self.bias else None for n in ("bias_ih", "bias_hh"))
-        if self.mode == "LSTM" and sizes is None and not self.proj_size and not inputs.is_cuda:
+        in_one_op = sizes is None and not self.proj_size and not inputs.is_cuda
+        if self.mode == "LSTM" and in_one_op:
             bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
             projected = F.linear(inputs, getattr(self, "weight_ih" + suffix), bias)
             return recurrent.lstm_layer(projected, state, getattr(self, "weight_hh" + suffix), reverse)
         projected = F.linear(inputs, getattr(self, "weight_ih" + suffix), bias_ih)
+        if self.mode == "GRU" and in_one_op:
+            return recurrent.gru_layer(projected, state, getattr(self, "weight_hh" + suffix), bias_hh, reverse)
         steps = projected.unbind(0) if sizes is None else projected.split(sizes, 0)
         extra = (getattr(self, "weight_hr" + suffix),) if self.proj_size else ()
         step = _STEPS[self.mode](getattr(self, "weight_hh" + suffix), bias_hh, *extra)

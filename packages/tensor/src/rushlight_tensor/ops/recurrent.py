@@ -1,4 +1,4 @@
-"""The LSTM recurrence over a whole sequence as one op; layers around it are in `rushlight_nn`."""
+"""The LSTM and GRU recurrences over a whole sequence, one op each; layers around them are in `rushlight_nn`."""
 
 from __future__ import annotations
 
@@ -94,4 +94,88 @@ lstm_sequence = Op(
 h, c (B, H) are the initial state, w (4 H, H) the recurrent weight; `reverse` runs from the last step to the first.
 There is no CUDA kernel: layers on a GPU run step by step.
 Source: Hochreiter and Schmidhuber 1997.
+"""
+
+
+def _gru_check(x: Any, h: Any, w: Any, b: Any) -> None:
+    hidden = w.shape[1] if len(w.shape) == 2 else -1
+    if len(x.shape) != 3 or x.shape[2] != 3 * hidden or tuple(w.shape) != (3 * hidden, hidden):
+        raise RuntimeError(
+            f"gru_sequence: expected x (T, B, 3 H) and w (3 H, H), got {tuple(x.shape)} and {tuple(w.shape)}"
+        )
+    if tuple(h.shape) != (x.shape[1], hidden) or tuple(b.shape) != (3 * hidden,):
+        raise RuntimeError(
+            f"gru_sequence: expected h {(x.shape[1], hidden)} and b {(3 * hidden,)}, got {tuple(h.shape)} and "
+            f"{tuple(b.shape)}"
+        )
+
+
+def _gru_aval(x: Any, h: Any, w: Any, b: Any, reverse: bool = False) -> tuple[Aval, Aval]:
+    _gru_check(x, h, w, b)
+    hidden = w.shape[1]
+    return Aval((*x.shape[:2], hidden), x.dtype), Aval((*x.shape[:2], 4 * hidden), x.dtype)
+
+
+def _gru(x: Any, h: Any, w: Any, b: Any, reverse: bool) -> Any:
+    _gru_check(x, h, w, b)
+    return kernels.gru(x, h, w, b, reverse)
+
+
+def _gru_backward_aval(
+    g: Any, x: Any, h: Any, w: Any, b: Any, hs: Any, kept: Any, reverse: bool = False,
+    needs: tuple[bool, ...] = (True, True, True, True),
+) -> tuple[Aval, ...]:  # fmt: skip
+    shapes = (x.shape, h.shape, w.shape, b.shape)
+    return tuple(Aval(tuple(s), hs.dtype) for s, need in zip(shapes, needs, strict=True) if need)
+
+
+def _gru_backward_kernel(
+    g: Any, x: Any, h: Any, w: Any, b: Any, hs: Any, kept: Any, reverse: bool, needs: tuple[bool, ...]
+) -> tuple[Any, ...]:
+    every = kernels.gru_backward(g, h, w, hs, kept, reverse)
+    return tuple(d for d, need in zip(every, needs, strict=True) if need)
+
+
+def _gru_rule(
+    g: Any, needs: tuple[bool, ...], x: Any, h: Any, w: Any, b: Any, hs: Any, kept: Any, reverse: bool
+) -> tuple[Any, ...]:
+    """The gradients in public ops, the gates computed again, for higher derivatives."""
+    order = range(x.shape[0] - 1, -1, -1) if reverse else range(x.shape[0])
+    saved = []
+    for t in order:
+        (xr, xz, xn), (ar, az, an) = x[t].chunk(3, -1), (matmul(h, w.t()) + b).chunk(3, -1)
+        r, z = sigmoid(xr + ar), sigmoid(xz + az)
+        n = tanh(xn + r * an)
+        saved.append((t, r, z, n, an, h))
+        h = n + z * (h - n)
+    dh: Any = 0.0
+    dw: Any = 0.0
+    db: Any = 0.0
+    dx: dict[int, Any] = {}
+    for t, r, z, n, an, before in reversed(saved):
+        dh = g[t] + dh
+        dz, dn = dh * (before - n) * z * (1 - z), dh * (1 - z) * (1 - n * n)
+        dr = dn * an * r * (1 - r)
+        dx[t] = cat((dr, dz, dn), -1)
+        da = cat((dr, dz, dn * r), -1)
+        dw, db = matmul(da.t(), before) + dw, da.sum(0) + db
+        dh = dh * z + matmul(da, w)
+    every = (stack([dx[t] for t in range(x.shape[0])], 0), dh, dw, db)
+    return tuple(d if need else None for d, need in zip(every, needs, strict=True))
+
+
+_gru_backward = Op("gru_sequence_backward", infer=_gru_backward_aval, cpu=_gru_backward_kernel, vjp=None)
+
+gru_sequence = Op(
+    "gru_sequence",
+    infer=_gru_aval,
+    cpu=_gru,
+    aux=True,
+    save=("x", "h", "w", "b", "out", "out1"),
+    vjp=fused(_gru_backward, _gru_rule),
+)
+"""h of every step (T, B, H), from projected inputs x (T, B, 3 H) in the order r, z, n.
+
+h (B, H) is the initial state, w (3 H, H) and b (3 H,) the recurrent weight and bias; `reverse` as for `lstm_sequence`.
+Source: Cho et al. 2014.
 """
