@@ -2,8 +2,10 @@
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -117,6 +119,38 @@ def test_memory_is_used_again_and_given_back():
     assert most < before + 40
     del loader, batch
     assert open_files() == before
+
+
+KINDS = [
+    np.zeros((0, 3)),
+    np.array(3.5),
+    np.array([{"a": 1}], dtype=object),
+    np.zeros(5000, dtype=[("a", "i4"), ("b", "f8")]),
+    np.ones(40_000, dtype=ml_dtypes.bfloat16),
+    np.arange(100_000).reshape(100, 1000).T,
+    np.arange(100_000)[::2],
+    np.array(["abc"] * 20_000),
+    np.arange(10, dtype=">i4"),
+    np.array(["2020-01-01"] * 9000, dtype="datetime64[D]"),
+    np.ma.masked_array(np.arange(20_000.0), mask=np.arange(20_000) % 2 == 0),
+    np.broadcast_to(np.float32(3), (200, 200)),
+    tensor(1.0),
+    tensor(np.zeros((0, 4))),
+    tensor(np.arange(60_000).reshape(200, 300)).t(),
+    b"x" * 200_000,
+    2**80,
+    None,
+    Counter("hello"),
+]
+
+
+@START
+def test_whatever_a_sample_is_it_arrives(start):
+    loader = DataLoader(KINDS, None, num_workers=1, multiprocessing_context=start, collate_fn=lambda sample: sample)
+    for sample, arrived in zip(KINDS, loader, strict=True):
+        assert type(arrived) is type(sample)
+        assert getattr(arrived, "dtype", None) == getattr(sample, "dtype", None)
+        np.testing.assert_array_equal(np.asarray(arrived), np.asarray(sample))
 
 
 def test_batches_may_be_written_to():

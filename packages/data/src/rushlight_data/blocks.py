@@ -132,18 +132,18 @@ class Pool:
         common = None
         if rest_bytes and (any(placed) or rest_bytes >= SMALL_BYTES):
             common = self._take(rest_bytes)
-        if common is None and (rest_bytes or not buffers):
-            return None
         where, offset = [], 0
         for buffer, block in zip(buffers, placed, strict=True):
-            if block is None and common is not None:
+            if block is not None:
+                where.append((block.number, 0, buffer.nbytes))
+            elif common is not None:
                 common.memory[offset : offset + buffer.nbytes] = buffer
                 where.append((common.number, offset, buffer.nbytes))
-                common.held_there = True
                 offset += _aligned(buffer.nbytes)
-            elif block is not None:
-                block.held_there = True
-                where.append((block.number, 0, buffer.nbytes))
+            else:
+                return None
+        for number, _, _ in where:
+            self._blocks[number].held_there = True
         return where
 
     def returned(self, numbers: Iterable[int]) -> None:

@@ -16,7 +16,8 @@ Note [How workers start]
     anonymous file that all workers map copy-on-write.
 
     A forked worker has one thread, whatever its parent had.  OpenBLAS prepares for that by itself; an OpenMP pool does
-    not, but a team of one thread never asks for the pool, so the worker sets the number of threads to one.
+    not, but a team of one thread never asks for the pool, so kernels use one thread in a forked child.  Locks that
+    other threads may hold at the fork are made anew in the child, by those who own them.
 
     Every worker holds a descriptor of the training process (a pidfd) and ends when that process does, even by SIGKILL
     and in the midst of loading; the training process holds one of every worker, and so learns of a death at once.
