@@ -12,7 +12,7 @@ from rushlight_tensor.kernels.compile import c_library
 from rushlight_tensor.kernels.linear import column_sums
 
 Array = np.ndarray
-Pair = tuple[int, int]
+Pair = tuple[int, ...]  # of two
 Size = tuple[int, ...]
 
 

@@ -9,7 +9,7 @@ from rushlight_tensor.kernels.channels_last import new_image, to_channels_last
 from rushlight_tensor.kernels.compile import c_library
 
 Array = np.ndarray
-Pair = tuple[int, int]
+Pair = tuple[int, ...]  # of two
 
 
 def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False) -> int:

@@ -33,8 +33,8 @@ def _pooled(shape: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation
                 f"dilation={d}"
             )
     sizes = [
-        kernels.pooled_size(n, *window, ceil_mode)
-        for n, *window in zip(shape[2:], kernel, stride, padding, dilation, strict=True)
+        kernels.pooled_size(n, k, s, p, d, ceil_mode)
+        for n, k, s, p, d in zip(shape[2:], kernel, stride, padding, dilation, strict=True)
     ]
     if min(sizes) <= 0:
         have, made = ("x".join(map(str, (shape[1], *part))) for part in (shape[2:], sizes))
