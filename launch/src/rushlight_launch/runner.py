@@ -106,7 +106,7 @@ def launch(
     words = [sys.executable, "-m", "rushlight_launch.rank", *(["-m"] if module else []), script, *args]
     for attempt in (1, 2):
         job = _Job(ranks, Console(folder, show, {"stdout": sys.stdout, "stderr": sys.stderr}))
-        wanted = {**os.environ, **(env or {}), "PYTHONUNBUFFERED": "1"}
+        wanted = {**os.environ, **(env or {})}
         result = job.run(mpi, words, hostfile, environment(wanted, ranks), timeout_s, start_timeout_s, folder)
         if attempt == 2 or not job.never_started:
             return result
