@@ -89,6 +89,14 @@ def relu_backward(g: np.ndarray, y: np.ndarray) -> np.ndarray:
     return dx
 
 
+def silu_backward(g: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Gradient of `silu`: `g` times its derivative at `x`."""
+    if g.shape == x.shape and (dx := _run("silu_backward_f32", g, x)) is not None:
+        return dx
+    s = _sigmoid_numpy(x)
+    return g * (s * (1 + x * (1 - s)))
+
+
 def gelu(x: np.ndarray, approximate: str = "none") -> np.ndarray:
     """Gaussian error linear unit (Hendrycks and Gimpel, 2016).
 

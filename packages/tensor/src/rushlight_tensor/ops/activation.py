@@ -221,11 +221,6 @@ logsigmoid = Op(
 )
 
 
-def _silu_backward_kernel(g: Any, y: Any, needs: Any) -> Any:
-    s = kernels.sigmoid(y)
-    return g * (s * (1 + y * (1 - s)))
-
-
 def _silu_rule(g: Any, needs: Any, x: Any) -> Any:
     s = sigmoid(x)
     return (g * (s * (1 + x * (1 - s))),)
@@ -234,7 +229,7 @@ def _silu_rule(g: Any, needs: Any, x: Any) -> Any:
 _silu_backward = Op(
     "silu_backward",
     infer=_grad_aval,
-    cpu=in_float32(_silu_backward_kernel),
+    cpu=in_float32(lambda g, y, needs: kernels.silu_backward(g, y)),
     expr="{g} * (1 + {y} * (1 - 1 / (1 + exp(-{y})))) / (1 + exp(-{y}))",
     vjp=None,
 )

@@ -11,10 +11,8 @@ from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.half import in_float32
 from rushlight_tensor.infer import Aval
-from rushlight_tensor.kernels.blas import gemm
+from rushlight_tensor.kernels.embedding import embedding_backward
 from rushlight_tensor.op import AS_CPU, Op, fused
-
-_ONE_HOT = 2**22  # up to so many table rows times indices, a product with one-hot rows beats sorting
 
 
 def _embedding_aval(weight: Any, indices: Any, padding_idx: int = -1) -> Aval:
@@ -44,21 +42,8 @@ def _embedding_backward_aval(
 
 @in_float32
 def _embedding_backward_kernel(g: Any, indices: Any, weight_shape: Any, padding_idx: int, needs: Any) -> Any:
-    rows, at = g.reshape(indices.size, weight_shape[1]), indices.reshape(-1)
-    if indices.size * weight_shape[0] <= _ONE_HOT:
-        codes = np.zeros_like(rows, shape=(weight_shape[0], at.size))
-        codes[at, np.arange(at.size)] = 1
-        if padding_idx >= 0:
-            codes[padding_idx] = 0
-        return gemm(codes, rows)
-    out = np.zeros_like(rows, shape=weight_shape)
-    order = np.argsort(at, kind="stable")
-    at = at[order]
-    starts = np.flatnonzero(np.concatenate([np.ones_like(at[:1], dtype=bool), at[1:] != at[:-1]]))
-    out[at[starts]] = np.add.reduceat(rows[order], starts, axis=0)
-    if padding_idx >= 0:
-        out[padding_idx] = 0
-    return out
+    rows = g.reshape(indices.size, weight_shape[1])
+    return embedding_backward(rows, indices.reshape(-1), weight_shape[0], padding_idx)
 
 
 def _again_rule(gg: Any, indices: Any, weight_shape: Any, padding_idx: int, needs: Any) -> Any:

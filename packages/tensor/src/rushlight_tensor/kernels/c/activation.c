@@ -28,6 +28,9 @@ EXPORT void sub_f32(const float *x, const float *y, float *z, long n) MAP(z[i] =
 EXPORT void mul_f32(const float *x, const float *y, float *z, long n) MAP(z[i] = x[i] * y[i])
 EXPORT void div_f32(const float *x, const float *y, float *z, long n) MAP(z[i] = x[i] / y[i])
 
+EXPORT void silu_backward_f32(const float *g, const float *x, float *dx, long n)
+MAP(float s = vsigmoid(x[i]); dx[i] = g[i] * (s * (1.f + x[i] * (1.f - s))))
+
 EXPORT void gelu_erf(const float *x, float *y, long n) MAP(y[i] = x[i] * vnormal_cdf(x[i]))
 
 #define INV_SQRT_2PI 0.39894228040143268f

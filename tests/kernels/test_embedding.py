@@ -1,0 +1,18 @@
+import numpy as np
+import pytest
+
+from rushlight_tensor.kernels import embedding
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("count", "rows", "d"), [(0, 3, 4), (1, 1, 1), (50, 7, 5), (400, 30, 130)])
+def test_gradients_of_a_row_add_up_and_that_of_padding_is_zero(dtype, count, rows, d):
+    rng = np.random.default_rng(0)
+    g, index = rng.standard_normal((count, d)).astype(dtype), rng.integers(0, rows, count)
+    want = np.zeros((rows, d))
+    np.add.at(want, index, g)
+    np.testing.assert_allclose(embedding.embedding_backward(g, index, rows), want, rtol=1e-5, atol=1e-5)
+    want[rows - 1] = 0
+    got = embedding.embedding_backward(g, index.astype(np.int32), rows, rows - 1)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    assert got.dtype == dtype
