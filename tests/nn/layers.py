@@ -66,6 +66,8 @@ EXAMPLES: dict[str, list[Example]] = {
     **_each(["AvgPool1d"], ((2, 3, 8),), 3, 2, 1),
     **_each(["AdaptiveAvgPool1d"], ((2, 3, 8),), 3),
     **_each(["Dropout"], ((3, 4),)),
+    **_each(["AlphaDropout"], ((3, 4),), 0.3),
+    **_each(["UpsamplingNearest2d", "UpsamplingBilinear2d"], ((2, 3, 4, 4),), scale_factor=2),
     **_each(["Dropout1d"], ((2, 3, 4),)),
     **_each(["Dropout2d"], ((2, 3, 4, 4),)),
     **_each(["InstanceNorm1d"], ((2, 3, 4),), 3),

@@ -113,6 +113,27 @@ def test_lookup_by_dotted_name():
     assert net.get_buffer("0.scale") is net[0].scale
 
 
+def test_a_submodule_is_exchanged_by_name():
+    net = nn.Sequential(Net(), nn.ReLU())
+    net.set_submodule("0.act", nn.Tanh())
+    assert isinstance(net[0].act, nn.Tanh)
+    net.set_submodule("0.new", nn.ReLU())
+    assert isinstance(net[0].new, nn.ReLU)
+    with pytest.raises(AttributeError, match="Net has no attribute `other`"):
+        net.set_submodule("0.other", nn.ReLU(), strict=True)
+    with pytest.raises(AttributeError, match="`weight` is not an nn"):
+        net.set_submodule("0.fc1.weight", nn.ReLU())
+    with pytest.raises(ValueError, match="without a target name"):
+        net.set_submodule("", nn.ReLU())
+
+
+def test_to_empty_keeps_shapes():
+    net = Net()
+    weight = net.fc1.weight
+    assert net.to_empty(device="cpu").fc1.weight is weight
+    assert weight.shape == (4, 3)
+
+
 def test_load_state_dict_reports_everything_at_once():
     net = Net()
     state = net.state_dict()

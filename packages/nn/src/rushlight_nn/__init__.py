@@ -42,6 +42,7 @@ from rushlight_nn.modules.conv import ConvTranspose1d as ConvTranspose1d
 from rushlight_nn.modules.conv import ConvTranspose2d as ConvTranspose2d
 from rushlight_nn.modules.distance import CosineSimilarity as CosineSimilarity
 from rushlight_nn.modules.distance import PairwiseDistance as PairwiseDistance
+from rushlight_nn.modules.dropout import AlphaDropout as AlphaDropout
 from rushlight_nn.modules.dropout import Dropout as Dropout
 from rushlight_nn.modules.dropout import Dropout1d as Dropout1d
 from rushlight_nn.modules.dropout import Dropout2d as Dropout2d
@@ -106,6 +107,8 @@ from rushlight_nn.modules.shape import ReplicationPad2d as ReplicationPad2d
 from rushlight_nn.modules.shape import Unflatten as Unflatten
 from rushlight_nn.modules.shape import Unfold as Unfold
 from rushlight_nn.modules.shape import Upsample as Upsample
+from rushlight_nn.modules.shape import UpsamplingBilinear2d as UpsamplingBilinear2d
+from rushlight_nn.modules.shape import UpsamplingNearest2d as UpsamplingNearest2d
 from rushlight_nn.modules.shape import ZeroPad1d as ZeroPad1d
 from rushlight_nn.modules.shape import ZeroPad2d as ZeroPad2d
 from rushlight_nn.modules.transformer import Transformer as Transformer

@@ -13,6 +13,7 @@ from rushlight_nn.parameter import Buffer, Parameter
 from rushlight_tensor import Tensor, device, dtypes
 from rushlight_tensor.dtypes import dtype
 from rushlight_tensor.names import typename
+from rushlight_tensor.ops.create import empty_like
 
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
 _HOOK_TABLES = (
@@ -191,6 +192,29 @@ class Module(HookRegistration, StateDict):
             if not isinstance(found, Module):
                 raise AttributeError(f"`{part}` is not an nn.Module")
         return found
+
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put `module` at the dotted name `target`.
+
+        Args:
+            target: Where; all but its last part exists.
+            module: What.
+            strict: Refuse a name that is not taken yet.
+        Raises:
+            ValueError: An empty name, or something that is no module.
+            AttributeError: The way there does not exist, or (strict) nothing is there.
+        """
+        path, _, name = target.rpartition(".")
+        if not name:
+            raise ValueError("Cannot set the submodule without a target name!")
+        if not isinstance(module, Module):
+            raise ValueError(f"`module` is not an nn.Module, found {type(module)}")
+        owner = self.get_submodule(path)
+        if strict and not hasattr(owner, name):
+            raise AttributeError(f"{type(owner).__name__} has no attribute `{name}`")
+        if hasattr(owner, name) and not isinstance(getattr(owner, name), Module):
+            raise AttributeError(f"`{name}` is not an nn.Module")
+        setattr(owner, name, module)
 
     def get_parameter(self, target: str) -> Parameter:
         """The parameter with the dotted name `target`.  Raises AttributeError."""
@@ -388,7 +412,11 @@ class Module(HookRegistration, StateDict):
 
         return self._apply(convert)
 
-    # --- text, copies
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
+        """Move to `device` without copying values, which are then undefined."""
+        return self._apply(lambda t: empty_like(t, device=device), recurse=recurse)
+
+    # --- text
 
     def extra_repr(self) -> str:
         """What the printed form shows between the parentheses; subclasses override it."""
