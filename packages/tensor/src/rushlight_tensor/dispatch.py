@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rushlight_tensor import cuda
-from rushlight_tensor.graph import INPUT, OUT, Node, Slot, save
+from rushlight_tensor.graph import INPUT, OUT, Node, Slot, Stale, save
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.promote import category, same
 from rushlight_tensor.tensor import Tensor, View, wrap
@@ -321,6 +321,8 @@ def operand(op: Any, i: int, x: Any) -> Any:
         return x
     if isinstance(x, ndarray):
         return wrap(x)
+    if isinstance(x, Stale):
+        x.complain()
     name = op.input_names[min(i, op.arity - 1)]
     raise TypeError(f"{op.name}(): argument {name!r} (position {i + 1}) must be Tensor, not {type(x).__name__}")
 

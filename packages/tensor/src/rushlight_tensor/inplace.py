@@ -6,6 +6,8 @@ mutate(op, xs)     an op that returns nothing and only writes into its inputs: t
 
 from __future__ import annotations
 
+import gc
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from rushlight_tensor import cuda, dispatch
 from rushlight_tensor.dispatch import MODE, call, edge, node_for, run, sync
 from rushlight_tensor.graph import CustomNode, Node, Slot, dtype_title, pull
 from rushlight_tensor.promote import category
-from rushlight_tensor.tensor import Tensor, wrap
+from rushlight_tensor.tensor import Tensor, View, wrap
 
 
 def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
@@ -38,13 +40,32 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     touch(x)
     if n is None:
         return x
+    changed = x if root is None else root
+    first = not changed._requires_grad
     if root is None:
         x._node, x._requires_grad = n, True
     else:
         root._node = WriteNode(root, x, n)
         root._requires_grad = x._requires_grad = True
         sync(x)
+    if first:
+        _tell_views(changed)
     return x
+
+
+def _tell_views(root: Tensor) -> None:
+    """Bring the other views of `root` up to date, which has just come to require grad: they do now, too.
+
+    Ops look at the flag of a tensor alone, and views are not listed anywhere.  They are looked for among all objects,
+    which takes milliseconds, but only where the memory has other users than `root` and the view that was written to.
+    """
+    memory = root._array if root._array.base is None else root._array.base
+    if sys.getrefcount(memory) <= 4:
+        return
+    views = [v for v in gc.get_referrers(root) if type(v) is View and v.root is root]
+    for t in gc.get_referrers(*views):
+        if isinstance(t, Tensor) and t._view in views:
+            sync(t)
 
 
 def operands_into(op: Any, x: Tensor, others: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -107,13 +128,19 @@ def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any], reads: tuple[
 
 def touch(x: Tensor) -> None:
     """Note that the memory of `x` was changed: versions move on, and a node that saved this result is stale."""
-    if x._view is None:
+    view = x._view
+    if view is None:
         x._version += 1
-        node = x._node
-    else:
-        base = x._view.base
-        base._version += 1
-        node = base._node
+        _went_stale(x._node)
+        return
+    view.base._version += 1
+    _went_stale(view.base._node)
+    _went_stale(x._node if view.root is None else view.root._node)
+
+
+def _went_stale(node: Any) -> None:
+    if type(node) is WriteNode:
+        node = node.inner
     if node is not None and node.op is not None and node.op.saves_out:
         (node.parent if type(node) is Slot else node).stale = True
 
