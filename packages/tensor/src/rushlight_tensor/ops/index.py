@@ -357,8 +357,9 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1
 
 def index_add_(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
     """`index_add` in place."""
-    d, index, source = _source("index_add_", input, dim, index, source, RuntimeError)
-    inplace(_index_put, input, index, source if alpha == 1 else source * alpha, dim=d, accumulate=True)
+    x = reshape(input, 1) if input._array.ndim == 0 else input
+    d, index, source = _source("index_add_", x, dim, index, source, RuntimeError)
+    inplace(_index_put, x, index, source if alpha == 1 else source * alpha, dim=d, accumulate=True)
     return input
 
 
@@ -369,8 +370,10 @@ def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
 
 def index_copy_(input: Any, dim: int, index: Any, source: Any) -> Any:
     """`index_copy` in place."""
-    d, index, source = _source("index_copy_", input, dim, index, source, IndexError)
-    return inplace(_index_put, input, index, source, dim=d, accumulate=False)
+    x = reshape(input, 1) if input._array.ndim == 0 else input
+    d, index, source = _source("index_copy_", x, dim, index, source, IndexError)
+    inplace(_index_put, x, index, source, dim=d, accumulate=False)
+    return input
 
 
 def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
@@ -381,8 +384,10 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
 def index_fill_(input: Any, dim: int, index: Any, value: Any) -> Any:
     """`index_fill` in place."""
     value = _fill_value("index_fill_", input, value)
+    x = reshape(input, 1) if input._array.ndim == 0 else input
     index = reshape(index, 1) if index._array.ndim == 0 else index
-    return inplace(_index_put, input, index, value, dim=axis(dim, input._array.ndim), accumulate=False)
+    inplace(_index_put, x, index, value, dim=axis(dim, x._array.ndim), accumulate=False)
+    return input
 
 
 def _fill_value(name: str, x: Any, value: Any) -> Any:

@@ -244,6 +244,8 @@ def movedim(input: Any, source: Any, destination: Any) -> Any:
         if len(set(dims)) != len(dims):
             raise RuntimeError(f"movedim: repeated dim in `{name}` ({dims})")
     order = [d for d in range(n) if d not in src]
+    if n == 0:
+        return _permuted(input, {"dims": ()})
     for d, s in sorted(zip(dst, src, strict=True)):
         order.insert(d, s)
     return _permuted(input, {"dims": tuple(order)})
