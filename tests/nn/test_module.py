@@ -310,5 +310,16 @@ def test_parameter_shares_memory_with_its_data():
     assert repr(nn.Parameter(T.tensor([1.0]))) == "Parameter containing:\ntensor([1.], requires_grad=True)"
 
 
+def test_an_error_names_the_module_and_the_shapes_it_was_given():
+    net = nn.Sequential(nn.Sequential(nn.ReLU(), Net()), nn.ReLU())
+    with pytest.raises(RuntimeError) as e:
+        net(T.ones(2, 5))
+    place = "in Sequential.0.1.fc1: Linear(in_features=3, out_features=4, bias=True), called with (float32 2×5)"
+    assert e.value.__notes__ == [place]
+    with pytest.raises(TypeError) as e:
+        Net()(T.ones(1, 3), times="x")
+    assert e.value.__notes__ == ["in Net: Net(…), called with (float32 1×3, times='x')"]
+
+
 def test_dir_lists_what_is_registered():
     assert {"fc1", "scale", "forward"} <= set(dir(Net()))

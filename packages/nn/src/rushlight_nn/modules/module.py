@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from rushlight_autograd import no_grad
+from rushlight_nn.modules.explain import add_place
 from rushlight_nn.modules.hooks import HookRegistration, call_with_hooks
 from rushlight_nn.modules.state import StateDict
 from rushlight_nn.parameter import Buffer, Parameter
@@ -57,9 +58,13 @@ class Module(HookRegistration, StateDict):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """`forward(*args, **kwargs)`, with the hooks that are registered; see Note [Straight-line call]."""
-        if self._hooked:
-            return call_with_hooks(self, args, kwargs)
-        return self.forward(*args, **kwargs)
+        try:
+            if self._hooked:
+                return call_with_hooks(self, args, kwargs)
+            return self.forward(*args, **kwargs)
+        except Exception as error:
+            add_place(error, self, args, kwargs)
+            raise
 
     # --- attributes
 
