@@ -1,0 +1,63 @@
+"""In-place operations and views in the graph: one named test for each way in which they once went wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rushlight_tensor as rl
+from rushlight_autograd import grad
+
+
+def test_a_function_in_place_keeps_what_its_gradient_needs():
+    x, w = rl.tensor([0.5, 1.0], requires_grad=True), rl.tensor(3.0, requires_grad=True)
+    y = x * 1
+    y.sin_().mul_(w)  # sin needs its argument, mul the factor that it overwrites
+    gx, gw = grad(y.sum(), (x, w))
+    np.testing.assert_allclose(gx.numpy(), 3 * np.cos([0.5, 1.0]), rtol=1e-6)
+    np.testing.assert_allclose(gw.item(), np.sin([0.5, 1.0]).sum(), rtol=1e-6)
+
+
+def test_multiplying_by_itself_in_place():
+    x = rl.tensor([2.0, 3.0], requires_grad=True)
+    y = x * 1
+    y.mul_(y)
+    assert grad(y.sum(), x)[0].tolist() == [4, 6]
+
+
+def test_overwriting_through_a_view_passes_no_gradient_to_the_old_values():
+    x = rl.ones(4, requires_grad=True)
+    y = x * 2
+    y[1:3] = 5.0
+    assert grad(y.sum(), x)[0].tolist() == [2, 0, 0, 2]
+
+
+def test_a_view_made_before_its_base_requires_grad_takes_part():
+    x = rl.ones(2, requires_grad=True)
+    base = rl.zeros(2, 2)
+    row, column, detached = base[0], base.t()[1], base.detach()
+    base[0] = x * 3
+    assert row.requires_grad
+    assert column.requires_grad
+    assert not detached.requires_grad
+    assert grad((row * rl.tensor([1.0, 2.0])).sum() + column.sum(), x)[0].tolist() == [3, 9]
+
+
+def test_what_an_in_place_op_on_a_view_has_saved_goes_stale():
+    x = rl.ones(2, 2, requires_grad=True)
+    y = x * 1
+    row = y[0]
+    row.exp_()  # has saved its result
+    row.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_pieces_are_told_apart_when_they_are_written_to():
+    x = rl.ones(6, requires_grad=True)
+    y = x * 1
+    pieces = y.split(2)
+    pieces[1].mul_(5)
+    pieces[2].mul_(7)
+    assert grad(y.sum(), x, retain_graph=True)[0].tolist() == [1, 1, 5, 5, 7, 7]
+    assert grad((pieces[1] * pieces[2]).sum(), x)[0].tolist() == [0, 0, 35, 35, 35, 35]
