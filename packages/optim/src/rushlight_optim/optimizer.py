@@ -261,21 +261,13 @@ class Optimizer:
 
         State that does not exist is made by `_init_state`.
         """
-        params, grads = [], []
-        columns: tuple[list[Tensor], ...] = tuple([] for _ in names)
-        state = self.state
-        for p in group["params"]:
-            g = p.grad
-            if g is None:
-                continue
-            params.append(p)
-            grads.append(g)
-            own = state[p]
+        params = [p for p in group["params"] if p.grad is not None]
+        grads = [p.grad for p in params]
+        states = [self.state[p] for p in params]
+        for p, own in zip(params, states, strict=True):
             if not own:
                 self._init_state(group, p, own)
-            for column, name in zip(columns, names, strict=True):
-                column.append(own[name])
-        return params, grads, *columns
+        return params, grads, *[[own[name] for own in states] for name in names]
 
     def _init_state(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
         """Fill the state of a parameter that is about to make its first step."""

@@ -108,10 +108,10 @@ def _adam(*arrays: Array, amsgrad: bool, **options: Any) -> None:
         _amsgrad_kernel(*arrays, **options)
         return
     n = len(arrays) // 5
-    params, steps, means, squares, grads = (list(arrays[i * n : (i + 1) * n]) for i in range(5))
+    params, steps, means, squares, grads = [list(arrays[i : i + n]) for i in range(0, 5 * n, n)]
     for step in steps:
         step += 1
-    kernels.adam_step(params, grads, means, squares, [float(step) for step in steps], **options)
+    kernels.adam_step(params, grads, means, squares, [step.item() for step in steps], **options)
 
 
 def _amsgrad(
