@@ -1,5 +1,9 @@
 """Matrix products: every layout against np.matmul in double precision, and the same bits on any number of threads."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -89,6 +93,39 @@ def test_linear_and_its_gradients(shape, dtype):
     np.testing.assert_allclose(dw, g.reshape(-1, n).T @ x.reshape(-1, k), **tolerance)
     np.testing.assert_allclose(db, g.reshape(-1, n).sum(0), **tolerance)
     assert linear_backward(g, x, w, (False, False, False)) == (None, None, None)
+
+
+FORKED = """
+import os, signal
+import numpy as np
+from rushlight_tensor.kernels.blas import gemm
+from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
+set_num_threads(3)
+a = np.random.default_rng(0).standard_normal((700, 700)).astype(np.float32)
+expected = gemm(a, a).tobytes()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    set_num_threads(3)
+    os._exit(0 if gemm(a, a).tobytes() == expected and get_num_threads() == 1 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), get_num_threads())
+"""
+
+
+def test_forked_child_computes_on_one_thread_instead_of_hanging():
+    command = [sys.executable, "-W", "ignore", "-c", FORKED]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["0", "3"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "threads"),
+    [({"OMP_NUM_THREADS": "3"}, 3), ({"OMP_NUM_THREADS": "", "OMPI_COMM_WORLD_LOCAL_SIZE": "4096"}, 1)],
+)
+def test_default_threads_follow_the_environment_and_are_shared_among_ranks(environment, threads):
+    command = [sys.executable, "-c", "from rushlight_tensor.kernels.threads import *; print(get_num_threads())"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=True)
+    assert int(done.stdout) == threads
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2"])

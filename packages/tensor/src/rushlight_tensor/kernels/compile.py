@@ -68,8 +68,8 @@ class Compiler:
         common = _FLAGS + _SAFE_MATH
         yield (*common, *native, "-fopenmp", *_GCC_ONLY)
         yield (*common, *native, "-fopenmp")
-        yield (*common, *native)
-        yield common
+        yield (*common, *native, "-fopenmp-simd")
+        yield (*common, "-fopenmp-simd")
 
 
 class CompileError(Exception):

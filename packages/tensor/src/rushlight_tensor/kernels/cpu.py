@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 
 _CPUINFO_BYTES = 8192  # the first core's entry; the whole file takes milliseconds on a large node
 _CPUINFO_FIELDS = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features")
@@ -21,7 +20,7 @@ def description() -> tuple[str, ...]:
                 fields[name.strip()] = value.strip()
     except OSError:
         pass
-    return (platform.machine(), *(fields.get(name, "") for name in _CPUINFO_FIELDS))
+    return (os.uname().machine, *(fields.get(name, "") for name in _CPUINFO_FIELDS))
 
 
 def is_amd() -> bool:

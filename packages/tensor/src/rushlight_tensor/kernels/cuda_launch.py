@@ -42,8 +42,17 @@ class CupyRunner:
     """Runs kernels on the current GPU."""
 
     def compile(self, text: str) -> Callable[[str], Kernel]:
-        module = cuda.cupy().RawModule(code=text, options=("-std=c++17",))
-        return functools.cache(module.get_function)
+        cupy = cuda.cupy()
+
+        @functools.cache
+        def on_device(index: int, name: str) -> Any:  # CuPy binds a function to the device it was taken on
+            return module(index).get_function(name)
+
+        @functools.cache
+        def module(index: int) -> Any:
+            return cupy.RawModule(code=text, options=("-std=c++17",))
+
+        return lambda name: on_device(cupy.cuda.runtime.getDevice(), name)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return cuda.cupy().empty(shape, dtype)

@@ -1,4 +1,4 @@
-"""Generated elementwise kernels, run on the CPU: every op that has an expression, against its NumPy kernel."""
+"""Generated elementwise kernels: every op that has an expression, against its NumPy kernel."""
 
 import ml_dtypes
 import numpy as np
@@ -7,11 +7,8 @@ import pytest
 from rushlight_tensor import REGISTRY
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels import elementwise_cuda
-from rushlight_tensor.kernels.cuda_launch import running_on
 from rushlight_tensor.kernels.cuda_text import attributes_of, elementwise_text
-from tests.cuda_on_cpu.runner import REVERSE, CpuRunner, device, why_not
-
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+from tests.cuda.machines import using
 
 OPS = [op for op in REGISTRY.values() if op.expr is not None]
 DTYPES = {
@@ -65,25 +62,34 @@ def one_text():
     return lambda spec: texts[next(dtype for _, dtype in spec.inputs if dtype is not None)]
 
 
+@pytest.fixture(params=["cpu-reverse", "gpu"])
+def on(request):
+    with using(request.param) as machine:
+        yield machine
+
+
 @pytest.fixture
-def on_cpu(one_text, monkeypatch):
+def together(one_text, monkeypatch):
     monkeypatch.setattr(elementwise_cuda, "_text", one_text)
-    with running_on(CpuRunner(REVERSE)):
-        yield
+
+
+def launch(on, name, *arrays, **attrs):
+    """Run an op's generated kernel on NumPy arrays and numbers."""
+    return on.run(lambda *given: elementwise_cuda.launch(REGISTRY[name], list(given), attrs), *arrays)
 
 
 def infer(op, arrays, attrs):
     return op.infer(*(Aval(a.shape, a.dtype) if hasattr(a, "shape") else a for a in arrays), **attrs)
 
 
-def check(op, dtype, arrays, attrs):
+def check(on, op, dtype, arrays, attrs):
     """The generated kernel against `cpu`, which computes 16-bit floats in double precision here."""
     if op.name == "pow" and dtype == "int64":
         arrays[1] = np.abs(arrays[1])
     exact = [a.astype(float) if dtype not in ("int64", "bool") else np.asarray(a) for a in arrays]
     with np.errstate(all="ignore"):
         wanted = np.asarray(op.cpu(*exact, **attrs))
-    got = np.asarray(elementwise_cuda.launch(op, [device(a) for a in arrays], attrs))
+    got = launch(on, op.name, *arrays, **attrs)
     aval = infer(op, arrays, attrs)
     assert (got.shape, got.dtype) == (aval.shape, aval.dtype)
     tolerance = TOLERANCE[dtype]
@@ -91,62 +97,51 @@ def check(op, dtype, arrays, attrs):
 
 
 @pytest.mark.parametrize(("op", "dtype"), CASES)
-def test_kernel_agrees_with_the_cpu(on_cpu, op, dtype):
-    check(op, dtype, [sample(dtype, 5, 60) for _ in op.input_names], op.defaults)
+def test_kernel_agrees_with_the_cpu(on, together, op, dtype):
+    check(on, op, dtype, [sample(dtype, 5, 60) for _ in op.input_names], op.defaults)
 
 
 @pytest.mark.parametrize(
     ("op", "dtype"),
     [case for case in CASES if len(case.values[0].input_names) == 2 and case.values[0].promote is not None],
 )
-def test_kernel_takes_broadcast_and_strided_inputs(on_cpu, op, dtype):
+def test_kernel_takes_broadcast_and_strided_inputs(on, together, op, dtype):
     x, y = sample(dtype, 7, 1, 12).transpose(2, 1, 0), sample(dtype, 8, 14)[::2, ::2]
-    check(op, dtype, [x, y], op.defaults)
+    check(on, op, dtype, [x, y], op.defaults)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int64"])
-def test_python_numbers_stand_in_for_arrays(dtype):
+def test_python_numbers_stand_in_for_arrays(on, dtype):
     x, number = sample(dtype, 4, 5), 3 if dtype == "int64" else 2.5
-    with running_on(CpuRunner()):
-        for arrays in ([device(x), number], [number, device(x)]):
-            got = elementwise_cuda.launch(REGISTRY["sub"], arrays, {})
-            wanted = np.subtract(*(np.asarray(a) if hasattr(a, "shape") else a for a in arrays))
-            np.testing.assert_array_equal(np.asarray(got), wanted)
+    for arrays in ([x, number], [number, x]):
+        np.testing.assert_array_equal(launch(on, "sub", *arrays), np.subtract(*arrays))
 
 
-def test_attributes_reach_the_kernel():
+def test_attributes_reach_the_kernel(on):
     x = sample("float32", 50)
-    with running_on(CpuRunner()):
-        got = elementwise_cuda.launch(REGISTRY["leaky_relu"], [device(x)], {"negative_slope": 0.25})
-        np.testing.assert_array_equal(np.asarray(got), np.where(x > 0, x, x * np.float32(0.25)))
+    got = launch(on, "leaky_relu", x, negative_slope=0.25)
+    np.testing.assert_array_equal(got, np.where(x > 0, x, x * np.float32(0.25)))
 
 
-def test_integers_round_towards_minus_infinity_and_stay_exact():
+def test_integers_round_towards_minus_infinity_and_stay_exact(on):
     x, y = np.array([7, -7, 7, -7, 2**53 + 1, 0]), np.array([2, 2, -2, -2, 1, 5])
-    with running_on(CpuRunner()):
-        quotient = elementwise_cuda.launch(REGISTRY["floor_divide"], [device(x), device(y)], {})
-        rest = elementwise_cuda.launch(REGISTRY["remainder"], [device(x), device(y)], {})
-        power = elementwise_cuda.launch(
-            REGISTRY["pow"], [device(np.array([3, -2, 5])), device(np.array([39, 3, 0]))], {}
-        )
-    np.testing.assert_array_equal(np.asarray(quotient), x // y)
-    np.testing.assert_array_equal(np.asarray(rest), x % y)
-    np.testing.assert_array_equal(np.asarray(power), [3**39, -8, 1])
+    np.testing.assert_array_equal(launch(on, "floor_divide", x, y), x // y)
+    np.testing.assert_array_equal(launch(on, "remainder", x, y), x % y)
+    power = launch(on, "pow", np.array([3, -2, 5]), np.array([39, 3, 0]))
+    np.testing.assert_array_equal(power, [3**39, -8, 1])
 
 
 @pytest.mark.parametrize("shape", [(), (0, 3), (1, 1, 1), (2, 1, 3, 1, 2, 1, 2, 1, 2, 1, 2)])
-def test_shapes_at_the_edges(shape):
+def test_shapes_at_the_edges(on, shape):
     x, y = sample("float32", *shape), sample("float32", *shape[-1:])
-    with running_on(CpuRunner()):
-        got = elementwise_cuda.launch(REGISTRY["mul"], [device(x), device(y)], {})
-    np.testing.assert_array_equal(np.asarray(got), x * y)
+    np.testing.assert_array_equal(launch(on, "mul", np.asarray(x), np.asarray(y)), x * y)
 
 
-def test_shapes_that_do_not_broadcast_are_the_users_error():
-    with running_on(CpuRunner()), pytest.raises(RuntimeError, match=r"size of tensor a \(3\) must match"):
-        elementwise_cuda.launch(REGISTRY["add"], [device(np.zeros(3)), device(np.zeros(4))], {})
+def test_shapes_that_do_not_broadcast_are_the_users_error(on):
+    with pytest.raises(RuntimeError, match=r"size of tensor a \(3\) must match"):
+        launch(on, "add", np.zeros(3), np.zeros(4))
 
 
-def test_dtype_without_kernels_is_named():
-    with running_on(CpuRunner()), pytest.raises(TypeError, match="no CUDA kernels for complex64"):
-        elementwise_cuda.launch(REGISTRY["add"], [device(np.zeros(3, np.complex64))] * 2, {})
+def test_dtype_without_kernels_is_named(on):
+    with pytest.raises(TypeError, match="no CUDA kernels for complex64"):
+        launch(on, "add", *[np.zeros(3, np.complex64)] * 2)
