@@ -172,6 +172,16 @@ SAME = [
         for r in ("sum", "mean", "prod", "amax", "amin")
         for s in (True, False)
     ],
+    lambda t, x=X: x.clone().fill_diagonal_(7),
+    lambda t, x=Y: x.reshape(6, 4)[:, :2].clone().fill_diagonal_(7, wrap=True),
+    lambda t, x=X, v=V: t.diagonal_scatter(x, v[:3]),
+    lambda t, x=X, v=V: t.select_scatter(x, v[:4], 0, 1),
+    lambda t, x=X, v=V: t.slice_scatter(x, v[:4].reshape(1, 4), 0, 1, 2),
+    lambda t, x=X, v=V: x.clone().put_(t.tensor([0, 5]), v[:2]),
+    lambda t, x=X, v=V: x.t().clone().put_(t.tensor([1, 1]), v[:2], accumulate=True),
+    lambda t, x=X, v=V: t.block_diag(x, v, x[:1, :1]),
+    lambda t, v=V: t.combinations(v, 2),
+    lambda t, v=V: t.combinations(v[:3], 3, with_replacement=True),
     # order
     lambda t, x=Y: t.sort(x),
     lambda t, x=Y: x.sort(1, descending=True),

@@ -92,6 +92,28 @@ def diagflat(input: Any, offset: int = 0) -> Any:
     return diag_embed(input.reshape(-1), offset)
 
 
+def fill_diagonal_(input: Any, fill_value: float, wrap: bool = False) -> Any:
+    """Write a number to the main diagonal, in place; with `wrap`, again below the square of a tall matrix."""
+    shape = input._array.shape
+    if len(shape) < 2 or (len(shape) > 2 and len(set(shape)) > 1):
+        raise RuntimeError(f"fill_diagonal_ needs a matrix, or equal sizes in more dimensions; got {list(shape)}")
+    if len(shape) > 2:
+        for i in range(shape[0]):
+            input[(i,) * len(shape)] = fill_value
+        return input
+    period = shape[1] + 1 if wrap else shape[0]
+    for start in range(0, shape[0], max(period, 1)):
+        input[start:].diagonal().fill_(fill_value)
+    return input
+
+
+def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    """A copy of `input` with `src` on a diagonal."""
+    out = clone(input)
+    _diagonal(out, offset, dim1, dim2).copy_(src)
+    return out
+
+
 # Triangles
 
 

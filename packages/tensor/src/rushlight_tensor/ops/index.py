@@ -21,7 +21,7 @@ from rushlight_tensor.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import cast, clone, copy
-from rushlight_tensor.ops.gather import _flat_index, _gather, _index_put, _index_select
+from rushlight_tensor.ops.gather import _flat_index, _index_put, _index_select
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import _permute, _view, expand, reshape
 from rushlight_tensor.ops.slicing import _ALL, _at, _slice
@@ -291,103 +291,31 @@ def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -
     return index_put_(clone(input), indices, values, accumulate)
 
 
-# ------------------------------------------------------------------------------------------------ along one dimension
-
-
-def index_select(input: Any, dim: int, index: Any) -> Any:
-    """The slices of `input` along `dim` at the positions of a 1-d index (a copy)."""
-    if index._array.ndim > 1:
-        raise IndexError("index_select(): Index is supposed to be a vector")
-    index = reshape(index, 1) if index._array.ndim == 0 else index
-    if input._array.ndim == 0:
-        return reshape(_index_select(reshape(input, 1), index, axis(dim, 0), False), ())
-    return _index_select(input, index, dim, False)
-
-
-def take(input: Any, index: Any) -> Any:
-    """The elements of the flattened `input` at the positions of `index`, in its shape."""
-    n = input._array.size
-    if isinstance(index._array, np.ndarray):
-        bad = index._array[(index._array < -n) | (index._array >= n)]
-        if bad.size:
-            raise IndexError(f"out of range: tried to access index {bad.flat[0]} on a tensor of {n} elements.")
-    return _index_select(reshape(input, -1), index, 0)
-
-
-def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
-    """`gather` that broadcasts; without `dim` it takes from the flattened `input`."""
-    if dim is None:
-        return _gather(reshape(input, -1), reshape(indices, -1), 0)
-    if input._array.ndim != indices._array.ndim:
-        raise RuntimeError(
-            "torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
-            f"{input._array.ndim} dimensions for input, and {indices._array.ndim} dimensions for indices"
-        )
-    d = axis(dim, input._array.ndim)
-    a, b = list(input._array.shape), list(indices._array.shape)
-    a[d] = b[d] = 1
-    common = list(broadcast_shapes(tuple(a), tuple(b)))
-    a, b = list(common), list(common)
-    a[d], b[d] = input._array.shape[d], indices._array.shape[d]
-    return _gather(expand(input, a), expand(indices, b), d)
-
-
-def _source(name: str, x: Any, dim: int, index: Any, source: Any, error: type[Exception]) -> tuple[int, Any, Any]:
-    if index._array.ndim > 1:
-        raise IndexError(f"{name}(): Index should have dimension 1 or 0 (got {index._array.ndim})")
-    index = reshape(index, 1) if index._array.ndim == 0 else index
-    d = axis(dim, x._array.ndim)
-    if source._array.ndim == 0:
-        source = reshape(source, 1)
-    shape, want = source._array.shape, (*x._array.shape[:d], index._array.size, *x._array.shape[d + 1 :])
-    if len(shape) > d and shape[d] != index._array.size:
-        raise error(
-            f"{name}(): Number of indices ({index._array.size}) should be equal to source.size(dim): ({shape[d]}), for "
-            f"dim: {d}"
-        )
-    if shape != want:
-        raise RuntimeError(f"{name}(): source has shape {list(shape)}, but self and index ask for {list(want)}")
-    return d, index, source
-
-
-def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
-    """A copy of `input` with `alpha * source` added to its slices along `dim`; repeated positions add up."""
-    return index_add_(clone(input), dim, index, source, alpha=alpha)
-
-
-def index_add_(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
-    """`index_add` in place."""
-    x = reshape(input, 1) if input._array.ndim == 0 else input
-    d, index, source = _source("index_add_", x, dim, index, source, RuntimeError)
-    inplace(_index_put, x, index, source if alpha == 1 else source * alpha, dim=d, accumulate=True)
+def put_(input: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
+    """Write `source` to the positions `index` of the flattened `input`, in place."""
+    if not input._array.flags.c_contiguous:
+        return input.copy_(reshape(put_(reshape(clone(input), -1), index, source, accumulate), input._array.shape))
+    index_put_(reshape(input, -1), (reshape(index, -1),), reshape(source, -1), accumulate)
     return input
 
 
-def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
-    """A copy of `input` with its slices along `dim` replaced by those of `source`."""
-    return index_copy_(clone(input), dim, index, source)
+def select_scatter(input: Any, src: Any, dim: int, index: int) -> Any:
+    """A copy of `input` with `src` in place of element `index` of dimension `dim`."""
+    out = clone(input)
+    out.select(dim, index).copy_(src)
+    return out
 
 
-def index_copy_(input: Any, dim: int, index: Any, source: Any) -> Any:
-    """`index_copy` in place."""
-    x = reshape(input, 1) if input._array.ndim == 0 else input
-    d, index, source = _source("index_copy_", x, dim, index, source, IndexError)
-    inplace(_index_put, x, index, source, dim=d, accumulate=False)
-    return input
+def slice_scatter(
+    input: Any, src: Any, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Any:
+    """A copy of `input` with `src` in place of `[start:end:step]` along `dim`."""
+    out = clone(input)
+    _at(out, *[_ALL] * axis(dim, input._array.ndim), (start, end, step)).copy_(src)
+    return out
 
 
-def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
-    """A copy of `input` with its slices along `dim` filled with a number."""
-    return index_fill_(clone(input), dim, index, value)
-
-
-def index_fill_(input: Any, dim: int, index: Any, value: Any) -> Any:
-    """`index_fill` in place."""
-    value = _fill_value("index_fill_", input, value)
-    x = reshape(input, 1) if input._array.ndim == 0 else input
-    index = reshape(index, 1) if index._array.ndim == 0 else index
-    inplace(_index_put, x, index, value, dim=axis(dim, x._array.ndim), accumulate=False)
-    return input
+# ------------------------------------------------------------------------------------------------------------ masks
 
 
 def _fill_value(name: str, x: Any, value: Any) -> Any:
@@ -398,9 +326,6 @@ def _fill_value(name: str, x: Any, value: Any) -> Any:
             f"{name} only supports a 0-dimensional value tensor, but got tensor with {value._array.ndim} dimension(s)."
         )
     return cast(value, dtype=x._array.dtype) if value._array.dtype != x._array.dtype else value
-
-
-# ------------------------------------------------------------------------------------------------------------ masks
 
 
 def _masked_fill_aval(x: Any, mask: Any, y: Any) -> Aval:

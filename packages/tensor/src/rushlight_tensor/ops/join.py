@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,8 @@ import numpy as np
 from rushlight_tensor import promote
 from rushlight_tensor.infer import Aval, axes, axis, sizes
 from rushlight_tensor.op import AS_CPU, Op, joint
+from rushlight_tensor.ops.along import index_select
 from rushlight_tensor.ops.cast import clone
-from rushlight_tensor.ops.index import index_select
 from rushlight_tensor.ops.shape import (
     atleast_1d,
     atleast_2d,
@@ -141,6 +142,30 @@ def dstack(tensors: Any) -> Any:
 def column_stack(tensors: Any) -> Any:
     """Side by side, vectors as columns."""
     return cat([reshape(x, (x._array.size, 1)) if x._array.ndim < 2 else x for x in tensors], 1)
+
+
+def row_stack(tensors: Any) -> Any:
+    """`vstack` under another name."""
+    return vstack(tensors)
+
+
+def block_diag(*tensors: Any) -> Any:
+    """The matrices along the diagonal of a larger one, zeros outside; vectors are rows."""
+    blocks = [atleast_2d(x) for x in tensors]
+    width = sum(b._array.shape[1] for b in blocks)
+    rows, left = [], 0
+    for b in blocks:
+        n, m = b._array.shape
+        rows.append(cat([b.new_zeros(n, left), b, b.new_zeros(n, width - left - m)], 1))
+        left += m
+    return cat(rows, 0)
+
+
+def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
+    """All combinations of `r` elements of a vector, in order, as rows."""
+    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    rows = np.array(list(choose(range(input._array.size), r)), np.int64).reshape(-1, r)
+    return input[wrap(rows)]
 
 
 # Repetition

@@ -62,6 +62,14 @@ def _slice_put_kernel(g: Any, shape: tuple[int, ...], at: Any) -> Any:
     return out
 
 
+def _slice_rule(g: Any, shape: tuple[int, ...], at: Any) -> Any:
+    if all(e is None or e == _ALL for e in at):  # every element is there, so nothing has to be filled in
+        return _slice(g, tuple([0 if e is None else _ALL for e in at]))
+    return _slice_put(g, shape, at)
+
+
+_ALL = (None, None, None)
+
 _slice = Op(
     "slice",
     infer=_slice_aval,
@@ -69,7 +77,7 @@ _slice = Op(
     cuda=AS_CPU,
     view=True,
     save=("x.shape",),
-    vjp=(lambda g, shape, at: _slice_put(g, shape, at),),
+    vjp=(_slice_rule,),
 )
 
 _slice_put = Op(
@@ -80,7 +88,6 @@ _slice_put = Op(
     vjp=(lambda g, shape, at: _slice(g, at),),
 )
 
-_ALL = (None, None, None)
 _view_of = view_path(_slice)
 
 
