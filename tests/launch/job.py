@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rushlight_launch.channel import memory_folder
 from rushlight_launch.mpi import environment, find_mpi
 
 LIMIT_S = 60.0
@@ -33,7 +35,9 @@ def launched(ranks: int, program: Sequence[str | Path], log_dir: Path, *options:
 def mpirun(ranks: int, program: Sequence[str | Path]) -> Ended:
     """`mpirun -n RANKS python PROGRAM…`, with no help of the launcher."""
     words = find_mpi().command(ranks, None, ())
-    return ran([*words, sys.executable, *map(str, program)], environment(os.environ, ranks))
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as segments:  # Open MPI would leave them behind
+        env = {**environment(os.environ, ranks), "OMPI_MCA_btl_sm_backing_directory": segments}
+        return ran([*words, sys.executable, *map(str, program)], env)
 
 
 def ran(words: Sequence[str], env: dict[str, str]) -> Ended:

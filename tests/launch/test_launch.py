@@ -99,13 +99,17 @@ def test_signal_ends_launcher_and_ranks(script, tmp_path, number, code):
 
 
 def test_killed_launcher_leaves_no_rank_behind(script, tmp_path):
-    program = script("print(os.getpid(), flush=True); import time; time.sleep(100)")
+    program = script(
+        "print(os.environ['OMPI_MCA_btl_sm_backing_directory'], os.getpid(), flush=True); import time; time.sleep(100)"
+    )
     words = [sys.executable, "-m", "rushlight_launch", "launch", "-n", "2", "--log-dir", f"{tmp_path}/l", str(program)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    pids = [int(process.stdout.readline().split()[-1]) for _ in range(2)]
+    told = [process.stdout.readline().split() for _ in range(2)]
+    folder, pids = told[0][2], [int(words[3]) for words in told]
     process.kill()
     process.communicate(timeout=30)
     assert _all_gone(pids)
+    assert not Path(folder).exists()
 
 
 def _all_gone(pids):
@@ -202,8 +206,18 @@ def test_command_line_lists_its_commands(capsys):
     assert "no command 'lunch'" in capsys.readouterr().err
 
 
-def test_nothing_is_left_in_the_temporary_folder(script, tmp_path, monkeypatch):
+@pytest.mark.parametrize("act", ["pass", "os.kill(os.getpid(), 9)"])
+def test_nothing_is_left_in_temporary_folders(script, tmp_path, monkeypatch, act):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
-    assert launched(2, [script("")], tmp_path / "logs").code == 0
-    assert os.listdir(tmp_path / "tmp") == []
+    program = script(
+        "import time; from mpi4py import MPI\nMPI.COMM_WORLD.Barrier()\n"
+        "print(os.environ['OMPI_MCA_btl_sm_backing_directory'], flush=True); time.sleep(0.2)\n"
+        f"if rank == 1: {act}\nMPI.COMM_WORLD.Barrier()"
+    )
+    ended = launched(2, [program], tmp_path / "logs")
+    assert (ended.code == 0) == (act == "pass")
+    folder = ended.out.split()[2]
+    assert "rushlight-" in folder
+    assert not os.path.exists(folder)
+    assert [name for name in os.listdir(tmp_path / "tmp") if not name.startswith("prte.")] == []

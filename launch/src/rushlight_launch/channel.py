@@ -12,6 +12,7 @@ JSON, `{"token", "rank", "stream"}`; on the control socket one line of JSON per 
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 import tempfile
@@ -23,11 +24,16 @@ STREAMS = ("stdout", "stderr", "control")
 
 
 class Listener:
-    """The launcher's end: a unix socket on one host, TCP when ranks are on several."""
+    """The launcher's end: a unix socket on one host, TCP when ranks are on several.
+
+    Attributes:
+        folder: On one host, a folder that is in memory and gone with the job; else None.
+    """
 
     def __init__(self, *, several_hosts: bool) -> None:
         self.token = secrets.token_hex(16)
-        self._folder = None if several_hosts else tempfile.TemporaryDirectory(prefix="rushlight-")
+        self._folder = None if several_hosts else tempfile.TemporaryDirectory(prefix="rushlight-", dir=memory_folder())
+        self.folder = None if self._folder is None else self._folder.name
         if self._folder is None:
             self.socket = socket.create_server(("", 0))
             self.address = f"tcp:{socket.gethostname()}:{self.socket.getsockname()[1]}"
@@ -42,6 +48,11 @@ class Listener:
         self.socket.close()
         if self._folder is not None:
             self._folder.cleanup()
+
+
+def memory_folder() -> str:
+    """Where files are memory: /dev/shm if there is one, else the temporary folder."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
 
 
 def connect(address: str, token: str, rank: int, stream: str) -> socket.socket:

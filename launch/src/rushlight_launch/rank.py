@@ -8,10 +8,12 @@ for ranks that wait for this one); a good end is marked as the very last step, s
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import faulthandler
 import os
 import runpy
+import shutil
 import signal
 import socket
 import sys
@@ -38,7 +40,7 @@ def main(argv: list[str]) -> None:
     control.sendall(encode({"event": "start", "pid": os.getpid(), "host": socket.gethostname()}))
     faulthandler.enable(all_threads=False)
     _die_with_parent()
-    threading.Thread(target=_die_with_launcher, args=(control,), daemon=True, name="rushlight-launch").start()
+    threading.Thread(target=_die_with_launcher, args=(control, address), daemon=True, name="rushlight-launch").start()
     # First registered is last run: after every other handler of the program had its say.
     owner = os.getpid()
     atexit.register(lambda: control.sendall(encode({"event": "finished"})) if os.getpid() == owner else None)
@@ -100,10 +102,13 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _die_with_launcher(control: socket.socket) -> None:
-    """The launcher never writes: the socket ends when the launcher is gone, and then so is the job."""
-    while control.recv(1024):
-        pass
+def _die_with_launcher(control: socket.socket, address: str) -> None:
+    """The launcher never writes: the socket ends when the launcher is gone, and then so are the job and its folder."""
+    with contextlib.suppress(OSError):
+        while control.recv(1024):
+            pass
+    if address.startswith("unix:"):
+        shutil.rmtree(Path(address.removeprefix("unix:")).parent, ignore_errors=True)
     os._exit(1)
 
 

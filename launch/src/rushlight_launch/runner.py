@@ -164,6 +164,9 @@ class _Job:
         began = time.monotonic()
         self._listener = Listener(several_hosts=hostfile is not None)
         env |= {ADDRESS: self._listener.address, TOKEN: self._listener.token}
+        if self._listener.folder is not None:
+            # Open MPI leaves its segments behind when ranks are killed.
+            env.setdefault("OMPI_MCA_btl_sm_backing_directory", self._listener.folder)
         try:
             self._selector.register(self._listener.socket, selectors.EVENT_READ, self._accept)
             process = subprocess.Popen(
