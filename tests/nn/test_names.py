@@ -1,0 +1,40 @@
+"""One module, one class, under every name: `rushlight.nn.modules.linear.Linear is rushlight.nn.Linear`."""
+
+import importlib
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import rushlight
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "same"),
+    [
+        ("rushlight.nn.parameter", "Parameter", rushlight.nn.Parameter),
+        ("rushlight.nn.modules.linear", "Linear", rushlight.nn.Linear),
+        ("rushlight.nn.modules.module", "Module", rushlight.nn.Module),
+        ("rushlight.nn.utils.clip_grad", "clip_grad_norm_", rushlight.nn.utils.clip_grad_norm_),
+        ("rushlight.optim.adam", "Adam", rushlight.optim.Adam),
+        ("rushlight.optim.optimizer", "Optimizer", rushlight.optim.Optimizer),
+        ("rushlight.optim.lr_scheduler.base", "LRScheduler", rushlight.optim.lr_scheduler.LRScheduler),
+        ("rushlight.optim.swa_utils", "AveragedModel", importlib.import_module("rushlight_nn.averaging").AveragedModel),
+    ],
+)
+def test_what_lies_below_an_alias_is_the_same_object(module, name, same):
+    found = importlib.import_module(module)
+    assert getattr(found, name) is same
+    assert found.__spec__.name == found.__name__
+    assert pickle.loads(pickle.dumps(getattr(found, name))) is same
+
+
+def test_a_fresh_process_can_start_from_any_of_the_names():
+    code = "from rushlight.nn.modules.conv import Conv2d; import rushlight_nn; assert Conv2d is rushlight_nn.Conv2d"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_a_name_that_does_not_exist_is_not_found():
+    with pytest.raises(ModuleNotFoundError, match="nothing_here"):
+        importlib.import_module("rushlight.nn.nothing_here")
