@@ -420,5 +420,9 @@ def argwhere(input: Any) -> Any:
     return nonzero(input)
 
 
-SYNTAX = {"__getitem__": _getitem, "__setitem__": _setitem}
-"""Methods that Python's syntax calls."""
+SYNTAX = {
+    "__getitem__": _getitem,
+    "__setitem__": _setitem,
+    "where": lambda self, condition, other: where(condition, self, other),
+}
+"""Methods that Python's syntax calls, and one whose arguments are in another order than those of its function."""

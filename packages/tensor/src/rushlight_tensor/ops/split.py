@@ -110,6 +110,11 @@ def split(input: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, .
     return _split_at(input, list(itertools.accumulate(sections))[:-1], dim) if sections else ()
 
 
+def split_with_sizes(input: Any, split_sizes: Any, dim: int = 0) -> tuple[Any, ...]:
+    """`split` into pieces of the sizes given."""
+    return split(input, list(split_sizes), dim)
+
+
 def _split_at(x: Any, ends: list[int], dim: int) -> tuple[Any, ...]:
     whole = [_ALL] * dim
     bounds = list(itertools.pairwise([0, *ends, x._array.shape[dim]]))
