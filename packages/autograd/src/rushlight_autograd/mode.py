@@ -54,32 +54,24 @@ class _Mode:
         return call  # type: ignore[return-value]
 
 
-class no_grad(_Mode):
+class _Bare(_Mode):
+    """A mode without arguments, which may decorate a function with or without parentheses."""
+
+    def __new__(cls, fn: Any = None) -> Any:
+        self = super().__new__(cls)
+        return self if fn is None else self(fn)
+
+
+class no_grad(_Bare):  # noqa: N801 - PyTorch's names
     """Record nothing inside.  `with no_grad():`, `@no_grad()` or `@no_grad`."""
 
     grad = False
 
-    @overload
-    def __new__(cls, fn: None = None) -> Self: ...
-    @overload
-    def __new__(cls, fn: F) -> F: ...  # type: ignore[misc]
-    def __new__(cls, fn: Any = None) -> Any:
-        self = super().__new__(cls)
-        return self if fn is None else self(fn)
 
-
-class enable_grad(_Mode):
+class enable_grad(_Bare):  # noqa: N801
     """Record inside, also within `no_grad`."""
 
     grad = True
-
-    @overload
-    def __new__(cls, fn: None = None) -> Self: ...
-    @overload
-    def __new__(cls, fn: F) -> F: ...  # type: ignore[misc]
-    def __new__(cls, fn: Any = None) -> Any:
-        self = super().__new__(cls)
-        return self if fn is None else self(fn)
 
 
 class set_grad_enabled(_Mode):
