@@ -84,7 +84,7 @@ def relu_backward(g: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Gradient of `relu` from its result (or its input): `g` where `y > 0`, else 0."""
     if g.shape == y.shape and (dx := _run("relu_backward_f32", g, y)) is not None:
         return dx
-    dx = np.array(np.broadcast_to(g, y.shape), order="K")
+    dx = np.broadcast_to(g, y.shape).copy(order="K")
     dx[y <= 0] = 0
     return dx
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from rushlight_tensor.kernels.arrays import on_host
 from rushlight_tensor.kernels.blas import gemm, load_private_blas
 from rushlight_tensor.kernels.compile import c_library
 from rushlight_tensor.kernels.softmax import softmax, softmax_backward
@@ -73,7 +74,7 @@ def attention_backward(
 
 def _fits(*arrays: Array) -> bool:
     """Whether C can read them: float32, last dimension contiguous, rows that do not overlap."""
-    return all(
+    return on_host(*arrays) and all(
         x.dtype == np.float32 and x.size and x.strides[3] == 4 and x.strides[2] >= 4 * x.shape[3] and min(x.strides) > 0
         for x in arrays
     )
@@ -96,7 +97,7 @@ def _attention_numpy(
 ) -> tuple[Array, Array]:
     scores = gemm(q, k.swapaxes(-1, -2)) * q.dtype.type(scale)
     if causal:
-        mask = np.tri(*scores.shape[-2:], dtype=bool) if mask is None else mask
+        mask = np.tril(np.ones_like(scores[0, 0], dtype=bool)) if mask is None and scores.size else mask
     if mask is not None and mask.dtype == bool:
         scores = np.where(mask, scores, q.dtype.type(-np.inf))
     elif mask is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rushlight_tensor.kernels.arrays import contiguous
 from rushlight_tensor.kernels.binding import Library
 from rushlight_tensor.kernels.channels_last import to_channels_last
 from rushlight_tensor.kernels.compile import c_library
@@ -87,7 +88,7 @@ def _library(*arrays: Array | None) -> Library | None:
 
 def _channels_inside(x: Array) -> Array:
     """(P, C) of (N, C) or (N, C, H, W): without a copy where memory already lies so."""
-    return np.ascontiguousarray(x) if x.ndim == 2 else to_channels_last(x).reshape(-1, x.shape[1])
+    return contiguous(x) if x.ndim == 2 else to_channels_last(x).reshape(-1, x.shape[1])
 
 
 def _channels_second(flat: Array, shape: tuple[int, ...]) -> Array:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.kernels import cpu
+from rushlight_tensor.kernels.arrays import on_host
 from rushlight_tensor.kernels.binding import DGEMM, SGEMM, STATE, Library
 from rushlight_tensor.kernels.compile import c_library, scoped_environment
 
@@ -70,7 +71,9 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndar
     if a.size * b.shape[-1] <= _SMALL:
         return np.matmul(a, b, out=out)
     dtype = a.dtype
-    if a.ndim < 2 or b.ndim < 2 or b.dtype != dtype or dtype.char not in "fd" or a.shape[-1] != b.shape[-2]:
+    if not on_host(a, b, out) or a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
+        return np.matmul(a, b, out=out)
+    if b.dtype != dtype or dtype.char not in "fd":
         return np.matmul(a, b, out=out)
     m, k = a.shape[-2:]
     n = b.shape[-1]

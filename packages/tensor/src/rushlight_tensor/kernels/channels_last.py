@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rushlight_tensor.kernels.arrays import contiguous
 from rushlight_tensor.kernels.compile import c_library
 
 
@@ -18,15 +19,15 @@ def to_channels_last(x: np.ndarray) -> np.ndarray:
         return y
     c = c_library("conv")
     if c is None or not c.float32(x):
-        return np.ascontiguousarray(y)
+        return contiguous(y)
     n, channels, h, w = x.shape
     y = np.empty((n, h, w, channels), x.dtype)
     c.swap_channels(x, y, n, channels, h * w)
     return y
 
 
-def new_image(shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """A fresh (N, H, W, C) array, and its (N, C, H, W) view; `shape` is the view's."""
+def new_image(shape: tuple[int, ...], like: np.ndarray, dtype: np.dtype | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """A fresh (N, H, W, C) array of the kind of `like`, and its (N, C, H, W) view, whose shape is given."""
     n, c, h, w = shape
-    memory = np.empty((n, h, w, c), dtype)
+    memory = np.empty_like(like, dtype, order="C", shape=(n, h, w, c))
     return memory, memory.transpose(0, 3, 1, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from rushlight_tensor.kernels.arrays import contiguous, on_host
 from rushlight_tensor.kernels.binding import Library
 from rushlight_tensor.kernels.blas import gemm, load_private_blas
 from rushlight_tensor.kernels.channels_last import new_image, to_channels_last
@@ -44,10 +45,10 @@ def conv2d(
     if c is None:
         return _conv2d_numpy(x, w, b, stride, padding, dilation, groups)
     source = to_channels_last(x)
-    memory, y = new_image((n, k, oh, ow), x.dtype)
+    memory, y = new_image((n, k, oh, ow), x)
     if y.size:
         bias = b if b is None else np.ascontiguousarray(b)
-        c.conv2d(source, np.ascontiguousarray(w), bias, memory, np.array(shape, np.int64))
+        c.conv2d(source, contiguous(w), bias, memory, np.array(shape, np.int64))
     return y
 
 
@@ -80,8 +81,8 @@ def conv2d_backward(
     packed = np.array(shape, np.int64)
     dx = dw = None
     if needs[0]:
-        memory, dx = new_image(x.shape, x.dtype)
-        c.conv2d_grad_input(g_last, np.ascontiguousarray(w), memory, packed)
+        memory, dx = new_image(x.shape, x)
+        c.conv2d_grad_input(g_last, contiguous(w), memory, packed)
     if needs[1]:
         dw = np.empty(w.shape, w.dtype)
         c.conv2d_grad_weight(g_last, to_channels_last(x), dw, packed)
@@ -111,13 +112,13 @@ def conv2d_input_gradient(
     c = _library(g, w)
     if c is None or not g.size:
         return _input_gradient_numpy(to_channels_last(g), w, shape)
-    memory, dx = new_image(input_shape, g.dtype)
-    c.conv2d_grad_input(to_channels_last(g), np.ascontiguousarray(w), memory, np.array(shape, np.int64))
+    memory, dx = new_image(input_shape, g)
+    c.conv2d_grad_input(to_channels_last(g), contiguous(w), memory, np.array(shape, np.int64))
     return dx
 
 
 def _library(*arrays: Array | None) -> Library | None:
-    if any(x is not None and x.dtype != np.float32 for x in arrays) or not load_private_blas():
+    if any(x is not None and x.dtype != np.float32 for x in arrays) or not on_host(*arrays) or not load_private_blas():
         return None
     return c_library("conv")
 
@@ -150,7 +151,7 @@ def _conv2d_numpy(
     n, _, oh, ow = x.shape[0], 0, *_geometry(x.shape, w.shape, stride, padding, dilation, groups)[4:6]
     k, cg, kh, kw = w.shape
     patches = _patches(x, (kh, kw), stride, padding, dilation)
-    memory, y = new_image((n, k, oh, ow), x.dtype)
+    memory, y = new_image((n, k, oh, ow), x)
     kg = k // groups
     for i in range(groups):
         columns = patches[:, i * cg : (i + 1) * cg].transpose(0, 2, 3, 1, 4, 5).reshape(n * oh * ow, cg * kh * kw)
@@ -165,7 +166,7 @@ def _input_gradient_numpy(g_last: Array, w: Array, shape: Size) -> Array:
     n, h, width, c, oh, ow, k, kh, kw = shape[:9]
     (sh, sw, ph, pw, dh, dw), groups = shape[9:15], shape[15]
     kg, cg = k // groups, c // groups
-    padded = np.zeros((n, h + 2 * ph, width + 2 * pw, c), g_last.dtype)
+    padded = np.zeros_like(g_last, order="C", shape=(n, h + 2 * ph, width + 2 * pw, c))
     for i in range(groups):
         gi, wi = g_last[..., i * kg : (i + 1) * kg].reshape(-1, kg), w[i * kg : (i + 1) * kg]
         for ky, kx in np.ndindex(kh, kw):
@@ -178,9 +179,9 @@ def _input_gradient_numpy(g_last: Array, w: Array, shape: Size) -> Array:
 def _weight_gradient_numpy(g_last: Array, x: Array, w: Array, shape: Size) -> Array:
     kg, cg = w.shape[0] // shape[15], w.shape[1]
     patches = _patches(x, w.shape[2:], shape[9:11], shape[11:13], shape[13:15])
-    dw = np.empty(w.shape, w.dtype)
+    dw = np.empty_like(w, order="C")
     for i in range(shape[15]):
-        columns = patches[:, i * cg : (i + 1) * cg].transpose(0, 2, 3, 1, 4, 5).reshape(-1, dw[0].size)
+        columns = patches[:, i * cg : (i + 1) * cg].transpose(0, 2, 3, 1, 4, 5).reshape(-1, w[0].size)
         gi = g_last[..., i * kg : (i + 1) * kg].reshape(-1, kg)
         dw[i * kg : (i + 1) * kg] = gemm(gi.T, columns).reshape(kg, *w.shape[1:])
     return dw

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from rushlight_tensor.cuda import is_cuda
+from rushlight_tensor.kernels import cuda_kernels
+from rushlight_tensor.kernels.arrays import contiguous
 from rushlight_tensor.kernels.compile import c_library
 from rushlight_tensor.kernels.softmax import _shifted
 
@@ -30,14 +35,16 @@ def cross_entropy(
     Returns:
         The loss, () or (N,) for "none", and each row's (max, log of the sum of exponentials) (N, 2) for the gradient.
     Raises:
-        IndexError: A class does not exist.
+        IndexError: A class does not exist; on a GPU its loss is NaN instead.
     """
     rows, n = x.shape
     c = c_library("softmax")
-    if c is None or not c.float32(x, weight) or target.dtype != np.int64:
+    if is_cuda(x):
+        each, stats = cuda_kernels.cross_entropy(x, target, weight, ignore_index, label_smoothing)
+    elif c is None or not c.float32(x, weight) or target.dtype != np.int64:
         each, stats = _losses_numpy(x, target, weight, ignore_index, label_smoothing)
     else:
-        target = np.ascontiguousarray(target)
+        target = contiguous(target)
         each, stats = np.empty(rows, np.float32), np.empty((rows, 2), np.float32)
         wrong = c.cross_entropy(x, target, weight, each, stats, rows, n, ignore_index, label_smoothing)
         if wrong >= 0:
@@ -47,7 +54,7 @@ def cross_entropy(
     total = each.sum(dtype=np.float64)
     if reduction == "mean":
         total = total / _total_weight(target, weight, ignore_index)  # 0 / 0 where no row counts: NaN, as in PyTorch
-    return np.asarray(total, x.dtype), stats
+    return total.astype(x.dtype)[...], stats
 
 
 def cross_entropy_backward(
@@ -72,20 +79,21 @@ def cross_entropy_backward(
     rows, n = x.shape
     if reduction == "mean":
         g = g / _total_weight(target, weight, ignore_index)
-    g = np.full(rows, g, x.dtype) if g.ndim == 0 else np.ascontiguousarray(g)
+    g = np.full_like(stats, g, x.dtype, order="C", shape=rows) if g.ndim == 0 else contiguous(g)
+    if is_cuda(x):
+        g = g.astype(stats.dtype)
+        return cuda_kernels.cross_entropy_backward(g, x, target, stats, weight, ignore_index, label_smoothing)
     c = c_library("softmax")
     if c is None or not c.float32(g, x, stats, weight) or target.dtype != np.int64:
         return _gradient_numpy(g, x, target, stats, weight, ignore_index, label_smoothing)
     dx = np.empty(x.shape, np.float32)
-    c.cross_entropy_backward(
-        g, x, np.ascontiguousarray(target), weight, stats, dx, rows, n, ignore_index, label_smoothing
-    )
+    c.cross_entropy_backward(g, x, contiguous(target), weight, stats, dx, rows, n, ignore_index, label_smoothing)
     return dx
 
 
-def _total_weight(target: Array, weight: Array | None, ignore_index: int) -> np.float64:
+def _total_weight(target: Array, weight: Array | None, ignore_index: int) -> Any:
     counts = target != ignore_index
-    return np.float64(np.count_nonzero(counts)) if weight is None else weight[target[counts]].sum(dtype=np.float64)
+    return (counts if weight is None else weight[target[counts]]).sum(dtype=np.float64)
 
 
 def _losses_numpy(
@@ -98,12 +106,12 @@ def _losses_numpy(
     shifted = _shifted(x)
     log_sum = np.log(np.exp(shifted).sum(-1))
     logp = shifted - log_sum[:, None]
-    w = np.ones(x.shape[1], x.dtype) if weight is None else weight
+    w = np.ones_like(x, shape=x.shape[1]) if weight is None else weight
     t = np.where(counts, target, 0)
     losses = -(1 - smoothing) * w[t] * logp[np.arange(len(t)), t]
     if smoothing > 0:
         losses = losses - smoothing / x.shape[1] * (logp * w).sum(-1)
-    stats = np.stack([x.max(-1) if x.size else np.empty(0, x.dtype), log_sum], 1)
+    stats = np.stack([x.max(-1) if x.size else x.sum(-1), log_sum], 1)
     return np.where(counts, losses, 0).astype(x.dtype), stats
 
 
@@ -111,7 +119,7 @@ def _gradient_numpy(
     g: Array, x: Array, target: Array, stats: Array, weight: Array | None, ignore_index: int, smoothing: float
 ) -> Array:
     counts = target != ignore_index
-    w = np.ones(x.shape[1], x.dtype) if weight is None else weight
+    w = np.ones_like(x, shape=x.shape[1]) if weight is None else weight
     t = np.where(counts, target, 0)
     wanted = np.broadcast_to(smoothing / x.shape[1] * w, x.shape).copy()
     wanted[np.arange(len(t)), t] += (1 - smoothing) * w[t]

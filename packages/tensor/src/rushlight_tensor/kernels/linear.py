@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rushlight_tensor.kernels.arrays import contiguous
 from rushlight_tensor.kernels.blas import blas_library, gemm
 from rushlight_tensor.kernels.compile import c_library
 
@@ -44,7 +45,7 @@ def linear_backward(
     n, k = w.shape
     c = blas_library()
     if c is not None and not g.flags.c_contiguous:
-        g = np.ascontiguousarray(g)
+        g = contiguous(g)
     if c is None or not c.float32(g, x, w):
         flat = g.reshape(-1, n)
         dx = gemm(flat, w).reshape(x.shape) if needs[0] else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from rushlight_tensor.cuda import is_cuda
+from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels.compile import c_library
 
 Array = np.ndarray
@@ -22,7 +24,7 @@ def layer_norm(x: Array, w: Array | None, b: Array | None, eps: float = 1e-5) ->
     """
     c = c_library("norm")
     if c is None or not c.float32(x, w, b) or (b is not None and w is None):
-        return _layer_norm_numpy(x, w, b, eps)
+        return cuda_kernels.layer_norm(x, w, b, eps) if is_cuda(x) else _layer_norm_numpy(x, w, b, eps)
     y, mean, rstd = (
         np.empty(x.shape, np.float32),
         np.empty(x.shape[:-1], np.float32),
@@ -49,6 +51,8 @@ def layer_norm_backward(
     """
     c = c_library("norm")
     if c is None or not c.float32(g, x, w, mean, rstd):
+        if is_cuda(x):
+            return cuda_kernels.layer_norm_backward(g, x, w, mean, rstd, needs)
         return _layer_norm_backward_numpy(g, x, w, mean, rstd, needs)
     n = x.shape[-1]
     dx = np.empty(x.shape, np.float32) if needs[0] else None

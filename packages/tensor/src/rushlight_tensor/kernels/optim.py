@@ -12,6 +12,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from rushlight_tensor.cuda import is_cuda
+from rushlight_tensor.kernels import cuda_kernels
+from rushlight_tensor.kernels.arrays import contiguous
 from rushlight_tensor.kernels.binding import Library
 from rushlight_tensor.kernels.compile import c_library
 
@@ -50,6 +53,12 @@ def adam_step(
         decoupled: AdamW's weight decay instead of Adam's.
         maximize: Go up the gradient.
     """
+    if params and all(is_cuda(p) and p.dtype == np.float32 and p.flags.c_contiguous for p in params):
+        cuda_kernels.adam_step(
+            params, [contiguous(g) for g in grads], means, squares, steps, lr=lr, beta1=beta1, beta2=beta2, eps=eps,
+            weight_decay=weight_decay, decoupled=decoupled, maximize=maximize,
+        )  # fmt: skip
+        return
     step_sizes = [lr / (1 - beta1**t) for t in steps]
     corrections = [math.sqrt(1 - beta2**t) for t in steps]
     c, fast, slow = _split(params, grads, means, squares)

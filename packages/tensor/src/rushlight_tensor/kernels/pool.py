@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rushlight_tensor.kernels.arrays import contiguous, like, on_host
 from rushlight_tensor.kernels.binding import Library
 from rushlight_tensor.kernels.channels_last import new_image, to_channels_last
 from rushlight_tensor.kernels.compile import c_library
@@ -37,8 +38,8 @@ def max_pool2d(
     shape = _geometry(x.shape, kernel, stride, padding, dilation, ceil_mode)
     n, c = x.shape[:2]
     source = to_channels_last(x)
-    memory, y = new_image((n, c, *shape[4:6]), x.dtype)
-    index_memory, index = new_image((n, c, *shape[4:6]), np.dtype(np.int32))
+    memory, y = new_image((n, c, *shape[4:6]), x)
+    index_memory, index = new_image((n, c, *shape[4:6]), x, np.dtype(np.int32))
     library = _library(x)
     if library is not None:
         library.max_pool(source, memory, index_memory, np.array(shape, np.int64))
@@ -58,8 +59,8 @@ def max_pool2d_backward(g: Array, index: Array, input_shape: tuple[int, ...]) ->
         (N, C, H, W).
     """
     n, c, h, w = input_shape
-    g_last, index_last = to_channels_last(g), np.ascontiguousarray(index.transpose(0, 2, 3, 1))
-    memory, dx = new_image(input_shape, g.dtype)
+    g_last, index_last = to_channels_last(g), contiguous(index.transpose(0, 2, 3, 1))
+    memory, dx = new_image(input_shape, g)
     library = _library(g)
     oh, ow = g.shape[2:]
     if library is not None:
@@ -67,8 +68,8 @@ def max_pool2d_backward(g: Array, index: Array, input_shape: tuple[int, ...]) ->
         library.max_pool_backward(g_last, index_last, memory, shape)
         return dx
     memory[...] = 0
-    images = np.arange(n)[:, None, None, None]
-    np.add.at(memory.reshape(n, h * w, c), (images, index_last, np.arange(c)), g_last)
+    images, channels = like(g, np.arange(n)[:, None, None, None]), like(g, np.arange(c))
+    np.add.at(memory.reshape(n, h * w, c), (images, index_last, channels), g_last)
     return dx
 
 
@@ -96,7 +97,7 @@ def avg_pool2d(
     """
     shape = _geometry(x.shape, kernel, stride, padding, (1, 1), ceil_mode)
     source = to_channels_last(x)
-    memory, y = new_image((*x.shape[:2], *shape[4:6]), x.dtype)
+    memory, y = new_image((*x.shape[:2], *shape[4:6]), x)
     library = _library(x)
     if library is not None:
         library.avg_pool(source, memory, np.array(shape, np.int64), count_include_pad, divisor or 0)
@@ -104,7 +105,7 @@ def avg_pool2d(
     memory[...] = 0
     for image, out in _windows(shape):
         memory[:, *out] += source[:, *image]
-    memory /= _counts(shape, count_include_pad, divisor)[..., None].astype(x.dtype)
+    memory /= like(x, _counts(shape, count_include_pad, divisor)[..., None].astype(x.dtype))
     return y
 
 
@@ -121,20 +122,20 @@ def avg_pool2d_backward(
     """Gradient of `avg_pool2d`: each g is spread evenly over its window; g (N, C, OH, OW), result (N, C, H, W)."""
     shape = _geometry(input_shape, kernel, stride, padding, (1, 1), ceil_mode)
     g_last = to_channels_last(g)
-    memory, dx = new_image(input_shape, g.dtype)
+    memory, dx = new_image(input_shape, g)
     library = _library(g)
     if library is not None:
         library.avg_pool_backward(g_last, memory, np.array(shape, np.int64), count_include_pad, divisor or 0)
         return dx
     memory[...] = 0
-    shares = g_last / _counts(shape, count_include_pad, divisor)[..., None].astype(g.dtype)
+    shares = g_last / like(g, _counts(shape, count_include_pad, divisor)[..., None].astype(g.dtype))
     for image, out in _windows(shape):
         memory[:, *image] += shares[:, *out]
     return dx
 
 
 def _library(x: Array) -> Library | None:
-    return c_library("pool") if x.dtype == np.float32 else None
+    return c_library("pool") if x.dtype == np.float32 and on_host(x) else None
 
 
 def _geometry(
@@ -180,7 +181,8 @@ def _counts(shape: tuple[int, ...], count_include_pad: bool, divisor: int | None
 
 
 def _max_pool_numpy(source: Array, memory: Array, index: Array, shape: tuple[int, ...]) -> None:
-    positions = np.arange(source.shape[1] * source.shape[2], dtype=np.int32).reshape(source.shape[1:3])
+    numbers = np.arange(source.shape[1] * source.shape[2], dtype=np.int32)
+    positions = like(source, numbers.reshape(source.shape[1:3]))
     memory[...] = -np.inf
     index[...] = -1
     for image, out in _windows(shape):
