@@ -35,7 +35,10 @@ def _method(fn: Any) -> Callable[..., Any]:
 def _inplace(fn: Any) -> Callable[..., Tensor]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if isinstance(fn, Op):
-            return inplace(fn, self, *args, **kwargs)
+            if not kwargs and not fn.defaults:
+                return inplace(fn, self, *args)
+            xs, attrs = fn.bind((self, *args), kwargs)
+            return inplace(fn, *xs, **attrs)
         return inplace(dispatch.COPY, self, fn(self, *args, **kwargs))
 
     method.__name__ = f"{getattr(fn, 'name', None) or fn.__name__}_"
@@ -70,7 +73,7 @@ def bind() -> None:
             ) or name in ops.INPLACE:
                 setattr(Tensor, f"{name}_", _inplace(fn))
     for name, op in {
-        "add": e.add, "sub": e.sub, "mul": e.mul, "truediv": e.div, "floordiv": e.floor_divide,
+        "add": e._add, "sub": e._sub, "mul": e.mul, "truediv": e._div, "floordiv": e.floor_divide,
         "mod": e.remainder, "pow": e.pow,
         "and": s.bitwise_and, "or": s.bitwise_or, "xor": s.bitwise_xor,
     }.items():  # fmt: skip

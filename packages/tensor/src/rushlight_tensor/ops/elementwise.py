@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.infer import binary_float, binary_promoted, unary_float, unary_same
+from rushlight_tensor.inplace import inplace
 from rushlight_tensor.op import Op
+from rushlight_tensor.ops.cast import copy
 from rushlight_tensor.ops.select import where
-from rushlight_tensor.promote import same, to_float
+from rushlight_tensor.promote import category, result_type, same, to_float
 
 # Arithmetic
 
-add = Op("add", infer=binary_promoted, promote=same, cpu=np.add, expr="{x} + {y}", vjp=(lambda g: g, lambda g: g))
+_add = Op("add", infer=binary_promoted, promote=same, cpu=np.add, expr="{x} + {y}", vjp=(lambda g: g, lambda g: g))
 
 
 def _sub_aval(x: Any, y: Any) -> Any:
@@ -34,7 +36,7 @@ def _sub_aval(x: Any, y: Any) -> Any:
     return out
 
 
-sub = Op("sub", infer=_sub_aval, promote=same, cpu=np.subtract, expr="{x} - {y}", vjp=(lambda g: g, lambda g: -g))
+_sub = Op("sub", infer=_sub_aval, promote=same, cpu=np.subtract, expr="{x} - {y}", vjp=(lambda g: g, lambda g: -g))
 
 mul = Op(
     "mul",
@@ -46,7 +48,7 @@ mul = Op(
     vjp=(lambda g, x, y: g * y, lambda g, x, y: g * x),
 )
 
-div = Op(
+_div = Op(
     "div",
     infer=binary_float,
     promote=to_float,
@@ -172,7 +174,7 @@ def _round_kernel(x: Any) -> Any:
     return x.copy() if x.dtype.kind in "iu" else np.rint(x)  # which would make integers floats
 
 
-round = Op("round", infer=unary_same, promote=same, cpu=_round_kernel, expr="rint({x})", vjp=(lambda g: g * 0,))
+_round = Op("round", infer=unary_same, promote=same, cpu=_round_kernel, expr="rint({x})", vjp=(lambda g: g * 0,))
 
 # Exponentials, roots, logarithms
 
@@ -338,6 +340,59 @@ tanh = Op(
     save=("out",),
     vjp=(lambda g, out: g * (1 - out * out),),
 )
+
+# What PyTorch gives more arguments than a record has
+
+
+def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """`input + alpha * other`."""
+    return _add(input, other if alpha == 1 else other * alpha)
+
+
+def add_(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """`input += alpha * other`, in place."""
+    return inplace(_add, input, other if alpha == 1 else other * alpha)
+
+
+def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """`input - alpha * other`."""
+    return _sub(input, other if alpha == 1 else other * alpha)
+
+
+def sub_(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """`input -= alpha * other`, in place."""
+    return inplace(_sub, input, other if alpha == 1 else other * alpha)
+
+
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+    """`input / other`; with `rounding_mode` "floor" or "trunc" rounded, and in the common dtype."""
+    if rounding_mode is None:
+        return _div(input, other)
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode != "trunc":
+        raise RuntimeError(
+            f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
+        )
+    if category(result_type([getattr(t, "_array", t) for t in (input, other)])) < 2:
+        return floor_divide(input - fmod(input, other), other)
+    return trunc(_div(input, other))
+
+
+def div_(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+    """`div`, in place."""
+    if rounding_mode is None:
+        return inplace(_div, input, other)
+    return inplace(copy, input, div(input, other, rounding_mode=rounding_mode))
+
+
+def round(input: Any, *, decimals: int = 0) -> Any:
+    """The nearest integers, halves to the even one; with `decimals`, the nearest multiples of 10 ** -decimals."""
+    if decimals == 0:
+        return _round(input)
+    scale = 10.0 ** (decimals if decimals > 0 else -decimals)
+    return _div(_round(input * scale), scale) if decimals > 0 else _round(input / scale) * scale
+
 
 # Compositions need no record: they get CPU, CUDA, gradients and the compiler from what they are made of.
 

@@ -1,0 +1,263 @@
+"""Elementwise functions made of others, and PyTorch's second names of operations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor import dtypes, promote
+from rushlight_tensor.infer import unary_bool, unary_float
+from rushlight_tensor.op import Op
+from rushlight_tensor.ops.cast import cast
+from rushlight_tensor.ops.elementwise import abs, clamp, div, mul, neg, pow, rsqrt, sign, sqrt, sub, trunc
+from rushlight_tensor.ops.select import ge, gt, le, lt, ne, where
+from rushlight_tensor.promote import same, to_float
+
+# Hyperbolic
+
+asinh = Op(
+    "asinh",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.arcsinh,
+    expr="asinh({x})",
+    save=("x",),
+    vjp=(lambda g, x: g * rsqrt(x * x + 1),),
+)
+acosh = Op(
+    "acosh",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.arccosh,
+    expr="acosh({x})",
+    save=("x",),
+    vjp=(lambda g, x: g * rsqrt(x * x - 1),),
+)
+atanh = Op(
+    "atanh",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.arctanh,
+    expr="atanh({x})",
+    save=("x",),
+    vjp=(lambda g, x: g / (1 - x * x),),
+)
+signbit = Op("signbit", infer=unary_bool, promote=same, cpu=np.signbit, expr="signbit({x})", vjp=None)
+
+# Compositions
+
+
+def hypot(input: Any, other: Any) -> Any:
+    """`sqrt(input ** 2 + other ** 2)`."""
+    return sqrt(input * input + other * other)
+
+
+def copysign(input: Any, other: Any) -> Any:
+    """The size of `input` with the sign of `other`."""
+    negative_ = signbit(other) if hasattr(other, "_array") else math.copysign(1, other) < 0
+    size = abs(input)
+    return where(negative_, -size, size) if hasattr(negative_, "_array") else -size if negative_ else size
+
+
+def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
+    """`input` with numbers in place of NaN and the infinities; by default 0 and the largest finite ones."""
+    dtype = input._array.dtype
+    if promote.category(dtype) < 2:
+        return input.clone()
+    limit = float(dtypes.finfo(dtypes.from_numpy(dtype)).max)
+    out = where(input != input, nan, input)
+    out = where(out == math.inf, limit if posinf is None else posinf, out)
+    return where(out == -math.inf, -limit if neginf is None else neginf, out)
+
+
+def frac(input: Any) -> Any:
+    """What `trunc` cuts off."""
+    return input - trunc(input)
+
+
+def deg2rad(input: Any) -> Any:
+    """Degrees as radians."""
+    return input * (math.pi / 180)
+
+
+def rad2deg(input: Any) -> Any:
+    """Radians as degrees."""
+    return input * (180 / math.pi)
+
+
+def float_power(input: Any, exponent: Any) -> Any:
+    """`input ** exponent` in float64."""
+    base, power = (cast(t, dtype=np.dtype(np.float64)) if hasattr(t, "_array") else float(t) for t in (input, exponent))
+    return pow(base, power)
+
+
+def fmax(input: Any, other: Any) -> Any:
+    """The larger of each two; NaN only where both are."""
+    return where(input >= other, input, where(other == other, other, input))
+
+
+def fmin(input: Any, other: Any) -> Any:
+    """The smaller of each two; NaN only where both are."""
+    return where(input <= other, input, where(other == other, other, input))
+
+
+def heaviside(input: Any, values: Any) -> Any:
+    """0 below zero, 1 above it, `values` at it."""
+    return where(input == 0, values, cast(input > 0, dtype=input._array.dtype))
+
+
+def logaddexp2(input: Any, other: Any) -> Any:
+    """`log2(2 ** input + 2 ** other)` without overflow."""
+    return (input * math.log(2)).logaddexp(other * math.log(2)) / math.log(2)
+
+
+def ldexp(input: Any, other: Any) -> Any:
+    """`input * 2 ** other`."""
+    return input * pow(2.0, other)
+
+
+def rsub(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """`other - alpha * input`."""
+    return other - input * alpha
+
+
+def clamp_min(input: Any, min: Any) -> Any:
+    """`input`, at least `min`."""
+    return clamp(input, min=min)
+
+
+def clamp_max(input: Any, max: Any) -> Any:
+    """`input`, at most `max`."""
+    return clamp(input, max=max)
+
+
+def isposinf(input: Any) -> Any:
+    """Whether an element is +infinity."""
+    return input == math.inf
+
+
+def isneginf(input: Any) -> Any:
+    """Whether an element is -infinity."""
+    return input == -math.inf
+
+
+def numel(input: Any) -> int:
+    """The number of elements."""
+    return int(input._array.size)
+
+
+# Second names
+
+
+def clip(input: Any, min: Any = None, max: Any = None) -> Any:
+    """`clamp`."""
+    return clamp(input, min, max)
+
+
+def absolute(input: Any) -> Any:
+    """`abs`."""
+    return abs(input)
+
+
+def negative(input: Any) -> Any:
+    """`neg`."""
+    return neg(input)
+
+
+def sgn(input: Any) -> Any:
+    """`sign`."""
+    return sign(input)
+
+
+def positive(input: Any) -> Any:
+    """`input` itself.  Raises RuntimeError for bool."""
+    if input._array.dtype.kind == "b":
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
+
+
+def fix(input: Any) -> Any:
+    """`trunc`."""
+    return trunc(input)
+
+
+def subtract(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """`sub`."""
+    return sub(input, other, alpha=alpha)
+
+
+def multiply(input: Any, other: Any) -> Any:
+    """`mul`."""
+    return mul(input, other)
+
+
+def divide(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+    """`div`."""
+    return div(input, other, rounding_mode=rounding_mode)
+
+
+def true_divide(input: Any, other: Any) -> Any:
+    """`div`."""
+    return div(input, other)
+
+
+def not_equal(input: Any, other: Any) -> Any:
+    """`ne`."""
+    return ne(input, other)
+
+
+def less(input: Any, other: Any) -> Any:
+    """`lt`."""
+    return lt(input, other)
+
+
+def less_equal(input: Any, other: Any) -> Any:
+    """`le`."""
+    return le(input, other)
+
+
+def greater(input: Any, other: Any) -> Any:
+    """`gt`."""
+    return gt(input, other)
+
+
+def greater_equal(input: Any, other: Any) -> Any:
+    """`ge`."""
+    return ge(input, other)
+
+
+def arcsin(input: Any) -> Any:
+    """`asin`."""
+    return input.asin()
+
+
+def arccos(input: Any) -> Any:
+    """`acos`."""
+    return input.acos()
+
+
+def arctan(input: Any) -> Any:
+    """`atan`."""
+    return input.atan()
+
+
+def arctan2(input: Any, other: Any) -> Any:
+    """`atan2`."""
+    return input.atan2(other)
+
+
+def arcsinh(input: Any) -> Any:
+    """`asinh`."""
+    return asinh(input)
+
+
+def arccosh(input: Any) -> Any:
+    """`acosh`."""
+    return acosh(input)
+
+
+def arctanh(input: Any) -> Any:
+    """`atanh`."""
+    return atanh(input)
