@@ -16,8 +16,8 @@ from rushlight_tensor.op import Op
 
 INPLACE = (
     "clamp", "clip", "clamp_min", "clamp_max", "square", "lerp", "addcmul", "addcdiv", "addmm", "addmv", "addr",
-    "baddbmm", "tril", "triu", "cumsum", "cumprod", "logit", "sinc", "xlogy", "nan_to_num", "frac", "hypot", "copysign", "round",
-    "absolute", "negative", "multiply", "divide", "subtract",
+    "baddbmm", "tril", "triu", "cumsum", "cumprod", "logit", "sinc", "xlogy", "nan_to_num", "frac", "hypot", "copysign",
+    "round", "absolute", "negative", "multiply", "divide", "subtract",
 )  # fmt: skip
 """Compositions that also exist in place (`clamp_`); elementwise records always do."""
 
