@@ -68,6 +68,8 @@ def result_type(xs: Any) -> np.dtype[Any]:
         else:
             zero = x.dtype if zero is None else promote_types(zero, x.dtype)
     result = dims
+    if dims is not None and zero is not None and category(dims) == 2 and category(zero) == 3:
+        zero = _default_of(3, dims)  # as precise as the tensor with dimensions
     if result is None or (zero is not None and category(zero) > category(result)):
         result = zero if zero is not None else result
     if result is None or number > category(result):
