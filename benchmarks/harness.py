@@ -12,7 +12,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,13 @@ class Row:
 
     Args:
         name: What is done.
-        programs: Name to function; a call is one unit of work.
+        programs: Name to function (a call is one unit of work) or to a `player.Remote`.
         calls: How often a function is called in one round.
         bar: (slower, faster, ratio that the second has to reach over the first), or None.
     """
 
     name: str
-    programs: dict[str, Callable[[], Any]]
+    programs: Mapping[str, Callable[[], Any] | Any]
     calls: int = 1
     bar: tuple[str, str, float] | None = None
 
@@ -42,15 +42,20 @@ def measure(row: Row, rounds: int) -> dict[str, float]:
     names = list(row.programs)
     times: dict[str, list[float]] = {n: [] for n in names}
     for n in names:
-        row.programs[n]()  # compile, allocate, fill caches
+        _seconds(row.programs[n], 1)  # compile, allocate, fill caches
     for r in range(rounds):
         for n in names[r % len(names) :] + names[: r % len(names)]:
-            program = row.programs[n]
-            start = time.perf_counter()
-            for _ in range(row.calls):
-                program()
-            times[n].append((time.perf_counter() - start) / row.calls)
+            times[n].append(_seconds(row.programs[n], row.calls) / row.calls)
     return {n: statistics.median(t) for n, t in times.items()}
+
+
+def _seconds(program: Any, calls: int) -> float:
+    if hasattr(program, "timed"):  # it runs elsewhere and has its own clock
+        return float(program.timed(calls))
+    start = time.perf_counter()
+    for _ in range(calls):
+        program()
+    return time.perf_counter() - start
 
 
 def run(title: str, rows: list[Row], rounds: int = 15) -> list[dict[str, Any]]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import torch
+import os
 
-import rushlight
 from benchmarks.harness import Row, run
-from benchmarks.programs import both, digits_cnn, nano_gpt, tiny_mlp
+from benchmarks.player import Player, both
 
 
 def main() -> None:
-    """Measure with as many threads as PyTorch uses."""
-    rushlight.set_num_threads(torch.get_num_threads())
+    """Each framework in a process of its own, taking turns."""
+    players = [Player(name, threads=len(os.sched_getaffinity(0))) for name in ("torch", "rushlight")]
     w = ("torch", "rushlight")
     rows = [
-        Row("tiny MLP 64-64-10, Adam", both(tiny_mlp), 50, (*w, 2.0)),
-        Row("digits CNN, batch 64, Adam", both(digits_cnn), 3, (*w, 1.0)),
-        Row("nanoGPT, AdamW, clip", both(nano_gpt), 3, (*w, 1.0)),
+        Row("tiny MLP 64-64-10, Adam", both(players, "tiny_mlp"), 50, (*w, 2.0)),
+        Row("digits CNN, batch 64, Adam", both(players, "digits_cnn"), 5, (*w, 1.0)),
+        Row("nanoGPT, AdamW, clip", both(players, "nano_gpt"), 5, (*w, 1.0)),
     ]
     run("steps", rows)
+    for player in players:
+        player.close()
 
 
 if __name__ == "__main__":

@@ -62,13 +62,13 @@ class _Bare(_Mode):
         return self if fn is None else self(fn)
 
 
-class no_grad(_Bare):  # noqa: N801 - PyTorch's names
+class no_grad(_Bare):
     """Record nothing inside.  `with no_grad():`, `@no_grad()` or `@no_grad`."""
 
     grad = False
 
 
-class enable_grad(_Bare):  # noqa: N801
+class enable_grad(_Bare):
     """Record inside, also within `no_grad`."""
 
     grad = True
