@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import cuda, promote
+from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.op import AS_CPU, Op
@@ -64,11 +65,13 @@ def _add_at(x: Any, at: tuple[Any, ...], y: Any) -> None:
 
 def _grid(shape: Sequence[int], ndim: int, first: int, like: Any) -> list[Any]:
     """Positions 0…n-1 for each of `shape`, along dimension `first`, `first + 1`, … of `ndim`."""
-    ones = [1] * ndim
-    return [
-        cuda.like(like, np.arange(n).reshape([*ones[: first + i], n, *ones[first + i + 1 :]]))
-        for i, n in enumerate(shape)
-    ]
+    return [cuda.like(like, _count_along(n, first + i, ndim)) for i, n in enumerate(shape)]
+
+
+@lru_cache(maxsize=64)
+def _count_along(n: int, dim: int, ndim: int) -> Any:
+    """0…n-1 along one of `ndim` dimensions."""
+    return np.arange(n).reshape([n if d == dim else 1 for d in range(ndim)])
 
 
 # ---------------------------------------------------------------------------------------------------------- slices
@@ -358,4 +361,4 @@ def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> An
     """
     if input._array.ndim == 0:
         return reshape(_gather(reshape(input, 1), reshape(index, -1), axis(dim, 0)), index._array.shape)
-    return _gather(input, index, dim)
+    return call(_gather, (input, index), {"dim": dim})

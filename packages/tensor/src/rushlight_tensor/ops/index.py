@@ -212,7 +212,7 @@ def _getitem(self: Tensor, index: Any) -> Tensor:
         x = _permute(x, order)
     if count != 1:
         x = reshape(x, _merged(x._array.shape, dim, count))
-    return _index_select(x, flat, dim)
+    return dispatch.call(_index_select, (x, flat), {"dim": dim, "wrap": True})
 
 
 # ---------------------------------------------------------------------------------------------- writing by index

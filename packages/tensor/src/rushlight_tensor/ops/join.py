@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import promote
+from rushlight_tensor.dispatch import call
 from rushlight_tensor.infer import Aval, axes, axis, sizes
 from rushlight_tensor.op import AS_CPU, Op, joint
 from rushlight_tensor.ops.along import index_select
@@ -95,7 +96,7 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     for i, x in enumerate(tensors):
         if not isinstance(x, Tensor):
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(x).__name__}")
-    return _cat(*tensors, dim=dim)
+    return call(_cat, tuple(tensors), {"dim": dim})
 
 
 def concat(tensors: Any, dim: int = 0) -> Any:
@@ -120,7 +121,7 @@ def stack(tensors: Any, dim: int = 0) -> Any:
                 f"{list(x._array.shape)} at entry {i}"
             )
     at = axis(dim, len(first) + 1)
-    return _cat(*[unsqueeze(x, at) for x in tensors], dim=at)
+    return call(_cat, tuple([unsqueeze(x, at) for x in tensors]), {"dim": at})
 
 
 def hstack(tensors: Any) -> Any:
