@@ -196,7 +196,7 @@ def _running(name: str, better: Any) -> Op:
         if not x.ndim:
             return x.copy(), np.zeros_like(x, dtype=np.int64)
         values = better.accumulate(x, axis=dim)
-        places = np.arange(x.shape[dim]).reshape(-1, *[1] * (x.ndim - dim % x.ndim - 1))
+        places = np.arange(x.shape[dim], like=x).reshape(-1, *[1] * (x.ndim - dim % x.ndim - 1))
         new = (x == values) | (x != x)
         return values, np.maximum.accumulate(np.where(new, places, 0), axis=dim)
 

@@ -162,7 +162,7 @@ def _wanted_kernel(
     counts = t != ignore_index
     t = np.where(counts, t, 0)
     rows = np.zeros_like(like, shape=(t.size, classes)) + label_smoothing / classes * w
-    rows[np.arange(t.size), t] += (1 - label_smoothing) * w[t]
+    rows[np.arange(t.size, like=t), t] += (1 - label_smoothing) * w[t]
     rows *= counts[:, None]
     if reduction == "mean":
         rows = rows / (w[t] * counts).sum()
@@ -280,7 +280,7 @@ def _nll_kernel(x: Any, target: Any, weight: Any, reduction: str, ignore_index: 
         raise IndexError(f"Target {t[wrong][0]} is out of bounds.")
     t = np.where(counts, t, 0)
     w = counts.astype(x.dtype) if weight is None else weight[t] * counts
-    each = np.where(counts, -w * rows[np.arange(t.size), t], x.dtype.type(0))
+    each = np.where(counts, -w * rows[np.arange(t.size, like=t), t], x.dtype.type(0))
     if reduction == "none":
         return each.reshape(target.shape)
     return each.sum() / w.sum() if reduction == "mean" else each.sum()

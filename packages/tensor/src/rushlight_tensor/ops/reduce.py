@@ -415,7 +415,7 @@ def _logsumexp_aval(x: Any, dim: Any = (), keepdim: bool = False) -> Aval:
 @in_float32
 def _logsumexp_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
     over = axes(dim, x.ndim)
-    top = x.max(over, keepdims=True) if x.size else np.zeros(reduced(x.shape, dim, True), x.dtype)
+    top = x.max(over, keepdims=True) if x.size else np.zeros_like(x, shape=reduced(x.shape, dim, True))
     top = np.where(np.isfinite(top), top, x.dtype.type(0))
     out = np.log(_add_up(np.exp(x - top), over, True)) + top
     return out if keepdim else out.reshape(reduced(x.shape, dim, False))

@@ -1,0 +1,192 @@
+"""Statistics and smaller algebra: quantiles, differences, covariance, and products of vectors that are compositions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor import promote, state
+from rushlight_tensor.infer import axis
+from rushlight_tensor.ops.cast import cast
+from rushlight_tensor.ops.elementwise import sqrt
+from rushlight_tensor.ops.join import cat, stack
+from rushlight_tensor.ops.linalg import _plus, bmm, matmul
+from rushlight_tensor.ops.reduce import mean, norm, sum
+from rushlight_tensor.ops.select import where
+from rushlight_tensor.ops.shape import reshape
+from rushlight_tensor.tensor import Tensor
+
+
+def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    """The differences of neighbours along `dim`, `n` times.
+
+    Args:
+        prepend: Values put before the first along `dim`.
+        append: Values put after the last.
+    """
+    parts = [t for t in (prepend, input, append) if t is not None]
+    out = cat(parts, dim) if len(parts) > 1 else input
+    if not out._array.ndim:
+        raise RuntimeError("diff expects input to be at least one-dimensional")
+    for _ in range(n):
+        length = out._array.shape[dim]
+        later, before = (out.narrow(dim, start, max(length - 1, 0)) for start in (min(1, length), 0))
+        out = later != before if out._array.dtype.kind == "b" else later - before
+    return out
+
+
+_INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
+
+
+def _quantile(input: Any, q: Any, dim: int | None, keepdim: bool, interpolation: str, skip_nan: bool) -> Any:
+    if promote.category(input._array.dtype) < 2:
+        raise RuntimeError("quantile() input tensor must be either float or double dtype")
+    if interpolation not in _INTERPOLATIONS:
+        raise RuntimeError(
+            "quantile() interpolation must be one of linear, lower, higher, midpoint or nearest, but got "
+            + interpolation
+        )
+    at = np.asarray(state.read(q) if isinstance(q, Tensor) else q, np.float64)
+    if at.ndim > 1 or not ((at >= 0) & (at <= 1)).all():
+        raise RuntimeError(
+            f"quantile() q values must be in the range [0, 1], in a scalar or 1D tensor; got {at.tolist()}"
+        )
+    ndim = input._array.ndim
+    d = 0 if dim is None else axis(dim, ndim)
+    rows = reshape(input, -1) if dim is None or not ndim else input
+    if rows._array.shape[d] == 0:
+        raise RuntimeError("quantile() input tensor must be non-empty")
+    ordered = rows.sort(d)[0]
+    unknown = (rows != rows).any(d, True)
+    known = rows == rows if skip_nan else rows.new_ones(rows._array.shape)
+    count = sum(cast(known, dtype=np.dtype(np.float64)), d, True)  # (..., 1, ...); NaN is sorted last
+    found = []
+    for value in at.reshape(-1):
+        position = ((count - 1) * float(value)).clamp(min=0)
+        picked = _between(ordered, position, d, interpolation)
+        found.append(picked if skip_nan else where(unknown, math.nan, picked))
+    shape = [1] * ndim if dim is None else list(found[0]._array.shape)
+    out = [reshape(f, shape) if keepdim else f.squeeze(d) for f in found]
+    return out[0] if at.ndim == 0 else stack(out, 0)
+
+
+def _between(ordered: Any, position: Any, d: int, interpolation: str) -> Any:
+    low, high = position.floor(), position.ceil()
+    if interpolation == "nearest":
+        low = high = position.round()
+    elif interpolation == "lower":
+        high = low
+    elif interpolation == "higher":
+        low = high
+    a, b = (ordered.gather(d, i.long()) for i in (low, high))
+    if interpolation == "midpoint":
+        return a + (b - a) * 0.5
+    return a + (b - a) * cast(position - low, dtype=ordered._array.dtype) if interpolation == "linear" else a
+
+
+def quantile(
+    input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Any:
+    """The q-quantiles along `dim`, of all elements by default; NaN where there is one.
+
+    Args:
+        q: A number, or a vector: its quantiles become the first dimension.
+        interpolation: Between the two nearest elements: "linear", "lower", "higher", "midpoint" or "nearest".
+    """
+    return _quantile(input, q, dim, keepdim, interpolation, False)
+
+
+def nanquantile(
+    input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Any:
+    """`quantile` of the elements that are not NaN."""
+    return _quantile(input, q, dim, keepdim, interpolation, True)
+
+
+def cov(input: Any, *, correction: int = 1) -> Any:
+    """The covariance matrix of variables (rows) over observations (columns)."""
+    if input._array.ndim > 2:
+        raise RuntimeError(
+            f"cov(): expected input to have two or fewer dimensions but got an input with {input._array.ndim} "
+            "dimensions"
+        )
+    x = reshape(input, 1, -1) if input._array.ndim < 2 else input
+    away = x - mean(x, 1, True)
+    out = matmul(away, away.t()) / (x._array.shape[1] - correction)
+    return out.squeeze() if input._array.ndim < 2 else out
+
+
+def corrcoef(input: Any) -> Any:
+    """The matrix of Pearson's correlations of variables (rows) over observations (columns)."""
+    c = cov(input)
+    if not c._array.ndim:
+        return c / c
+    scale = sqrt(c.diagonal())
+    return (c / scale.unsqueeze(1) / scale.unsqueeze(0)).clamp(-1, 1)
+
+
+def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
+    """The integral of `y` along `dim` by trapezoids, over places `x` or steps `dx`."""
+    n = y._array.shape[dim]
+    pairs = y.narrow(dim, 1, n - 1) + y.narrow(dim, 0, n - 1)
+    if x is None:
+        return sum(pairs, dim) * (dx / 2)
+    steps = diff(x, dim=-1 if x._array.ndim == 1 else dim)
+    if x._array.ndim == 1:
+        steps = reshape(steps, -1, *[1] * (y._array.ndim - 1 - axis(dim, y._array.ndim)))
+    return sum(pairs * steps, dim) / 2
+
+
+def cross(input: Any, other: Any, dim: int | None = None) -> Any:
+    """The vector product along a dimension of size 3, by default the first such."""
+    if dim is None:
+        dims = [i for i, n in enumerate(input._array.shape) if n == 3]
+        if not dims:
+            raise RuntimeError("no dimension of size 3 in input")
+        dim = dims[0]
+    for t in (input, other):
+        if t._array.shape[dim] != 3:
+            raise RuntimeError(
+                f"linalg.cross: inputs dimension {dim} must have length 3. Got {input._array.shape[dim]} and "
+                f"{other._array.shape[dim]}"
+            )
+    a, b = input.unbind(dim), other.unbind(dim)
+    parts = [a[i] * b[j] - a[j] * b[i] for i, j in ((1, 2), (2, 0), (0, 1))]
+    return stack(parts, axis(dim, max(input._array.ndim, other._array.ndim)))
+
+
+def kron(input: Any, other: Any) -> Any:
+    """Kronecker's product: every element of `input` times all of `other`."""
+    n = max(input._array.ndim, other._array.ndim)
+    a, b = ([1] * (n - t._array.ndim) + list(t._array.shape) for t in (input, other))
+    wide = [size for pair in zip(a, [1] * n, strict=True) for size in pair]
+    narrow = [size for pair in zip([1] * n, b, strict=True) for size in pair]
+    product = reshape(input, wide) * reshape(other, narrow)
+    return reshape(product, [m * k for m, k in zip(a, b, strict=True)])
+
+
+def vdot(input: Any, other: Any) -> Any:
+    """The sum of the products of two real vectors' elements; `dot`."""
+    return input.dot(other)
+
+
+def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    """`beta * input + alpha * sum(bmm(batch1, batch2))`."""
+    return _plus(input, sum(bmm(batch1, batch2), 0), beta, alpha)
+
+
+def chain_matmul(*matrices: Any) -> Any:
+    """The product of several matrices, from left to right."""
+    out = matrices[0]
+    for m in matrices[1:]:
+        out = matmul(out, m)
+    return out
+
+
+def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
+    """`input` with every slice along `dim` scaled down to a p-norm of at most `maxnorm`."""
+    over = [d for d in range(input._array.ndim) if d != axis(dim, input._array.ndim)]
+    norms = norm(input, p, over, True)
+    return input * where(norms > maxnorm, maxnorm / (norms + 1e-7), 1.0)

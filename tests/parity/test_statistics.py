@@ -1,0 +1,89 @@
+"""Statistics, second names and the arguments that PyTorch gives to arithmetic, against PyTorch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rushlight_autograd as autograd
+import rushlight_tensor as rl
+
+torch = pytest.importorskip("torch")
+
+RNG = np.random.default_rng(0)
+X, Y = (RNG.standard_normal((4, 5)).astype(np.float32) for _ in range(2))
+WITH_NAN = X.copy()
+WITH_NAN[1, 2] = np.nan
+ODD = np.array([np.nan, np.inf, -np.inf, 1, 0], np.float32)
+INTS = np.array([[-7, 7, 5], [4, -4, 9]])
+
+CASES = {
+    "quantile": lambda m, x, y: (m.quantile(x, 0.3), x.quantile(0.6, 1), m.quantile(x, m.tensor([0.1, 0.6]), dim=1)),
+    "diff": lambda m, x, y: (m.diff(x), m.diff(x, 2, 0), m.diff(x, prepend=x[:, :1])),
+    "cov": lambda m, x, y: (m.cov(x), m.corrcoef(x), m.cov(x, correction=0), m.cov(x[0])),
+    "trapezoid": lambda m, x, y: (m.trapezoid(x, dx=0.5, dim=0), m.trapezoid(x, m.tensor([0.0, 1, 3, 4, 7]))),
+    "cross": lambda m, x, y: m.cross(x[:, :3], y[:, :3], dim=1),
+    "kron": lambda m, x, y: (m.kron(x[:2], y[0]), m.vdot(x[0], y[0])),
+    "addbmm": lambda m, x, y: m.addbmm(x[0, :4], x.reshape(2, 2, 5), y.reshape(2, 5, 2)[..., [0, 1, 1, 0]], alpha=2),
+    "renorm": lambda m, x, y: m.renorm(x, 2, 0, 1.5),
+    "alpha": lambda m, x, y: (m.add(x, y, alpha=2), x.sub(y, alpha=0.5), m.rsub(x, y), x.clone().add_(y, alpha=-3)),
+    "rounding_mode": lambda m, x, y: (m.div(x, y, rounding_mode="trunc"), x.div(y)),
+    "decimals": lambda m, x, y: (m.round(x, decimals=1), m.round(x * 100, decimals=-1), m.round(x)),
+    "hyperbolic": lambda m, x, y: (m.asinh(x), m.acosh(x.abs() + 1.1), m.atanh(x / 9)),
+    "pairs": lambda m, x, y: (m.hypot(x, y), m.copysign(x, y), m.fmax(x, y), m.fmin(x, y), m.logaddexp2(x, y)),
+    "names": lambda m, x, y: (
+        m.subtract(x, y), m.multiply(x, y), m.divide(x, y), m.negative(x), m.absolute(x), m.clip(x, -1, 1), m.frac(x),
+        m.fix(x), m.clamp_min(x, 0.1), m.clamp_max(x, y), m.deg2rad(x), m.float_power(x.abs(), 2), m.arctan(x),
+    ),
+    "in-place": lambda m, x, y: (x.clone().clip_(-1, 1), x.clone().cumsum_(0), x.clone().div_(y)),
+}  # fmt: skip
+
+EXACT = {
+    "interpolations": lambda m: tuple(
+        f(m.tensor(a), q, dim, interpolation=how)
+        for f, a in ((m.quantile, X), (m.nanquantile, WITH_NAN), (m.quantile, WITH_NAN))
+        for how in ("linear", "lower", "higher", "midpoint", "nearest")
+        for q in (0.0, 0.37, 1.0)
+        for dim in (None, 0, 1)
+    ),
+    "nan_to_num": lambda m: (m.nan_to_num(m.tensor(ODD)), m.nan_to_num(m.tensor(ODD), 1, 2, 3)),
+    "which": lambda m: (m.isposinf(m.tensor(ODD)), m.isneginf(m.tensor(ODD)), m.signbit(m.tensor(ODD[1:]))),
+    "nan-pairs": lambda m: (m.fmax(m.tensor(ODD), m.tensor(ODD[::-1].copy())), m.heaviside(m.tensor(X), m.tensor(0.5))),
+    "integers": lambda m: tuple(
+        m.div(m.tensor(INTS), m.tensor([2, -2, 3]), rounding_mode=mode) for mode in (None, "floor", "trunc")
+    ),
+    "compare": lambda m: (m.less(m.tensor(X), 0), m.greater_equal(m.tensor(INTS), 4), m.not_equal(m.tensor(INTS), 4)),
+    "diff-other": lambda m: (m.diff(m.tensor(INTS)), m.diff(m.tensor(INTS) > 0)),
+}
+
+
+def compare(ours, theirs, what, tol=3e-5):
+    theirs = theirs.detach()
+    assert str(ours.dtype) == str(theirs.dtype), what
+    np.testing.assert_allclose(ours.detach().numpy(), theirs.numpy(force=True), rtol=tol, atol=tol, err_msg=what)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients_agree(name):
+    sides = []
+    for m, grad in ((torch, torch.autograd.grad), (rl, autograd.grad)):
+        xs = [m.tensor(a, requires_grad=True) for a in (X, Y)]
+        outs = CASES[name](m, *xs)
+        outs = outs if isinstance(outs, tuple) else (outs,)
+        total = sum((o.double() * m.arange(o.numel()).reshape(o.shape).cos()).sum() for o in outs if o.requires_grad)
+        sides.append((outs, [g for g in grad(total, xs, allow_unused=True) if g is not None]))
+    for kind in (0, 1):
+        assert len(sides[0][kind]) == len(sides[1][kind])
+        for i, (theirs, ours) in enumerate(zip(sides[0][kind], sides[1][kind], strict=True)):
+            compare(ours, theirs, f"{('result', 'gradient')[kind]} {i}", tol=(3e-5, 2e-4)[kind])
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_values_agree(name):
+    for i, (theirs, ours) in enumerate(zip(EXACT[name](torch), EXACT[name](rl), strict=True)):
+        compare(ours, theirs, f"{name} {i}")
+
+
+def test_an_unknown_argument_of_an_op_in_place_is_refused():
+    with pytest.raises(TypeError, match="alpha"):
+        rl.tensor([1.0]).mul_(2, alpha=3)
