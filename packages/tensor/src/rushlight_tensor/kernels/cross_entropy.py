@@ -37,21 +37,13 @@ def cross_entropy(
     Raises:
         IndexError: A class does not exist; on a GPU its loss is NaN instead.
     """
-    rows, n = x.shape
-    c = c_library("softmax")
     if is_cuda(x):
         each, stats = cuda_kernels.cross_entropy(x, target, weight, ignore_index, label_smoothing)
-    elif c is None or not c.float32(x, weight) or target.dtype != np.int64:
-        each, stats = _losses_numpy(x, target, weight, ignore_index, label_smoothing)
     else:
-        target = contiguous(target)
-        each, stats = np.empty(rows, np.float32), np.empty((rows, 2), np.float32)
-        wrong = c.cross_entropy(x, target, weight, each, stats, rows, n, ignore_index, label_smoothing)
-        if wrong >= 0:
-            raise IndexError(f"Target {target[wrong]} is out of bounds.")
+        each, stats = _losses(x, target, weight, ignore_index, label_smoothing)
     if reduction == "none":
         return each, stats
-    total = each.sum(dtype=np.float64)
+    total = np.add.reduce(each)
     if reduction == "mean":
         total = total / _total_weight(target, weight, ignore_index)  # 0 / 0 where no row counts: NaN, as in PyTorch
     return total.astype(x.dtype)[...], stats
@@ -79,10 +71,10 @@ def cross_entropy_backward(
     rows, n = x.shape
     if reduction == "mean":
         g = g / _total_weight(target, weight, ignore_index)
-    g = np.full_like(stats, g, x.dtype, order="C", shape=rows) if g.ndim == 0 else contiguous(g)
     if is_cuda(x):
-        g = g.astype(stats.dtype)
+        g = contiguous(np.broadcast_to(g, (rows,)).astype(stats.dtype))
         return cuda_kernels.cross_entropy_backward(g, x, target, stats, weight, ignore_index, label_smoothing)
+    g = np.full(rows, g, x.dtype) if g.ndim == 0 else contiguous(g)
     c = c_library("softmax")
     if c is None or not c.float32(g, x, stats, weight) or target.dtype != np.int64:
         return _gradient_numpy(g, x, target, stats, weight, ignore_index, label_smoothing)
@@ -91,9 +83,24 @@ def cross_entropy_backward(
     return dx
 
 
+def _losses(x: Array, target: Array, weight: Array | None, ignore_index: int, smoothing: float) -> tuple[Array, Array]:
+    rows, n = x.shape
+    c = c_library("softmax")
+    if c is None or not c.float32(x, weight) or target.dtype != np.int64:
+        return _losses_numpy(x, target, weight, ignore_index, smoothing)
+    target = contiguous(target)
+    each, stats = np.empty(rows, np.float32), np.empty((rows, 2), np.float32)
+    wrong = c.cross_entropy(x, target, weight, each, stats, rows, n, ignore_index, smoothing)
+    if wrong >= 0:
+        raise IndexError(f"Target {target[wrong]} is out of bounds.")
+    return each, stats
+
+
 def _total_weight(target: Array, weight: Array | None, ignore_index: int) -> Any:
     counts = target != ignore_index
-    return (counts if weight is None else weight[target[counts]]).sum(dtype=np.float64)
+    if weight is not None:
+        return weight[target[counts]].sum(dtype=np.float64)
+    return counts.sum(dtype=np.float64) if is_cuda(counts) else np.float64(np.count_nonzero(counts))
 
 
 def _losses_numpy(
