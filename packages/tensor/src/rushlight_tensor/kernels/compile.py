@@ -141,15 +141,16 @@ def _key(source: str, compiler: Compiler) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def cache_folders() -> list[Path]:
-    """Where compiled libraries may lie, the preferred first; the last is a per-user folder for temporary files."""
+def cache_folders() -> tuple[Path, Path]:
+    """Where compiled libraries may lie: the user's cache, and a per-user folder for temporary files."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     chosen = os.environ.get("RUSHLIGHT_CACHE") or os.path.join(home, "rushlight")
-    return [Path(chosen), Path(tempfile.gettempdir()) / f"rushlight-{os.getuid()}"]
+    return Path(chosen), Path(tempfile.gettempdir()) / f"rushlight-{os.getuid()}"
 
 
 def _cached_or_built(key: str, source: str, compiler: Compiler) -> ctypes.CDLL | None:
-    folders = [folder for folder in cache_folders() if _is_ours(folder)]
+    chosen, temporary = cache_folders()
+    folders = [chosen, temporary] if _is_ours(temporary) else [chosen]
     for folder in folders:
         shared = _find(folder, key)
         if shared is not None:
@@ -169,7 +170,7 @@ def _cached_or_built(key: str, source: str, compiler: Compiler) -> ctypes.CDLL |
 
 
 def _is_ours(folder: Path) -> bool:
-    """Code is loaded from here, so another user's folder (possible under /tmp) is not trusted."""
+    """Code is loaded from there, and anyone could have made the folder of this name under /tmp."""
     try:
         return folder.stat().st_uid in (os.getuid(), 0)
     except OSError:
