@@ -45,9 +45,30 @@ PROBABILITIES = np.array([[0.2, 0.5, 0.3], [0.1, 0.2, 0.7]], dtype=np.float32)
 
 EXAMPLES: dict[str, list[Example]] = {
     **_each(
-        ["ReLU", "SiLU", "Mish", "SELU", "Hardswish", "Hardsigmoid", "Sigmoid", "Tanh", "LogSigmoid", "Softsign",
-         "Tanhshrink", "GELU", "LeakyReLU", "ELU", "CELU", "Softplus", "Hardtanh", "ReLU6", "Hardshrink", "Softshrink",
-         "GLU", "Identity"],
+        [
+            "ReLU",
+            "SiLU",
+            "Mish",
+            "SELU",
+            "Hardswish",
+            "Hardsigmoid",
+            "Sigmoid",
+            "Tanh",
+            "LogSigmoid",
+            "Softsign",
+            "Tanhshrink",
+            "GELU",
+            "LeakyReLU",
+            "ELU",
+            "CELU",
+            "Softplus",
+            "Hardtanh",
+            "ReLU6",
+            "Hardshrink",
+            "Softshrink",
+            "GLU",
+            "Identity",
+        ],
         ((3, 4),),
     ),
     **_each(["Softmax", "LogSoftmax", "Softmin"], ((3, 4),), 1),
@@ -200,13 +221,9 @@ EXAMPLES: dict[str, list[Example]] = {
         Example(lambda nn: nn.TransformerDecoderLayer(4, 2, 8, 0.0, norm_first=True), ((5, 3, 4), (6, 3, 4))),
     ],
     "TransformerDecoder": [
-        Example(
-            lambda nn: nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 8, 0.0), 2), ((5, 3, 4), (6, 3, 4))
-        )
+        Example(lambda nn: nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 8, 0.0), 2), ((5, 3, 4), (6, 3, 4)))
     ],
-    "Transformer": [
-        Example(lambda nn: nn.Transformer(4, 2, 1, 2, 8, 0.0, batch_first=True), ((3, 5, 4), (3, 6, 4)))
-    ],
+    "Transformer": [Example(lambda nn: nn.Transformer(4, 2, 1, 2, 8, 0.0, batch_first=True), ((3, 5, 4), (3, 6, 4)))],
     "Sequential": [Example(lambda nn: nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), ((5, 4),))],
 }
 

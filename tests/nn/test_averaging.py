@@ -29,8 +29,9 @@ def test_an_equal_mean_of_what_it_was_given():
 
 def test_an_exponential_mean():
     model = nn.Linear(2, 2)
-    one, all_at_once = AveragedModel(model, avg_fn=get_ema_avg_fn(0.9)), AveragedModel(
-        model, multi_avg_fn=get_ema_multi_avg_fn(0.9)
+    one, all_at_once = (
+        AveragedModel(model, avg_fn=get_ema_avg_fn(0.9)),
+        AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9)),
     )
     for value in (1.0, 2.0):
         set_to(model, value)

@@ -12,16 +12,16 @@ from tests.printing.corpus import OPTIONS, arrays
 
 # CRC-32 over the printed corpus, for each of OPTIONS.
 GOLDEN = [
-    0xd2502b07,
-    0xd8619f62,
-    0xd8c147cc,
-    0x971ed4f8,
-    0x50254c95,
-    0xce16e3ce,
-    0xac989495,
-    0x29ceb01c,
-    0x3756a8b6,
-    0x5bf53a51,
+    0xD2502B07,
+    0xD8619F62,
+    0xD8C147CC,
+    0x971ED4F8,
+    0x50254C95,
+    0xCE16E3CE,
+    0xAC989495,
+    0x29CEB01C,
+    0x3756A8B6,
+    0x5BF53A51,
 ]
 
 

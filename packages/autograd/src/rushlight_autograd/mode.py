@@ -57,6 +57,10 @@ class _Mode:
 class _Bare(_Mode):
     """A mode without arguments, which may decorate a function with or without parentheses."""
 
+    @overload
+    def __new__(cls, fn: None = None) -> Self: ...
+    @overload
+    def __new__(cls, fn: F) -> F: ...  # type: ignore[misc]
     def __new__(cls, fn: Any = None) -> Any:
         self = super().__new__(cls)
         return self if fn is None else self(fn)

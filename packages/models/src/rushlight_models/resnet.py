@@ -42,9 +42,7 @@ class ResNet18(Module):
 
     def __init__(self, classes: int = 10, in_channels: int = 3, width: int = 64) -> None:
         super().__init__()
-        self.stem = Sequential(
-            Conv2d(in_channels, width, 3, padding=1, bias=False), BatchNorm2d(width), ReLU()
-        )
+        self.stem = Sequential(Conv2d(in_channels, width, 3, padding=1, bias=False), BatchNorm2d(width), ReLU())
         stages: list[Module] = []
         before = width
         for i in range(4):

@@ -33,9 +33,7 @@ def _check_shapes(query: Tensor, key: Tensor, value: Tensor, key_padding_mask: A
     """Raises AssertionError with PyTorch's words."""
     dims = query.ndim
     if dims not in (2, 3):
-        raise AssertionError(
-            f"query should be unbatched 2D or batched 3D tensor but received {dims}-D query tensor"
-        )
+        raise AssertionError(f"query should be unbatched 2D or batched 3D tensor but received {dims}-D query tensor")
     kind = "batched (3-D)" if dims == 3 else "unbatched (2-D)"
     if key.ndim != dims or value.ndim != dims:
         raise AssertionError(f"For {kind} `query`, expected `key` and `value` to be {dims}-D but found {key.ndim}-D "

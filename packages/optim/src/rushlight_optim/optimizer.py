@@ -320,4 +320,3 @@ def _like(p: Tensor, name: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _like(p, k, v) for k, v in value.items()}
     return value
-

@@ -32,7 +32,9 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     xs = (x, *ys)
     wants = grad and any(isinstance(t, Tensor) and t._requires_grad for t in xs)
     n = node_for(op, xs, attrs, (x._array,)) if wants else None  # versions as they were before the change
-    if n is not None and any(item is x for item in n.saved):  # what x was is needed, and saving x would make a cycle
+    if (
+        n is not None and n.saved is not None and any(item is x for item in n.saved)
+    ):  # what x was is needed, and saving x would make a cycle
         before = dispatch.CLONE(x)
         n.versions = tuple([0 if item is x else v for item, v in zip(n.saved, n.versions, strict=True)])
         n.saved = tuple([before if item is x else item for item in n.saved])

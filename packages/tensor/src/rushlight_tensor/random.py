@@ -142,7 +142,7 @@ class Generator(Stream):
             with self._lock:
                 return _store(out, self._unit64(out.size) < p)
         if p.dtype not in _DIGITS:
-            raise NotImplementedError(f'"bernoulli_tensor_cpu_p_" not implemented for \'{dtype_title(p.dtype)}\'')
+            raise NotImplementedError(f"\"bernoulli_tensor_cpu_p_\" not implemented for '{dtype_title(p.dtype)}'")
         order = _memory_order(out)
         wanted = np.broadcast_to(p, out.shape).transpose(order).ravel()
         if not ((wanted >= 0) & (wanted <= 1)).all():

@@ -153,9 +153,7 @@ class StateDict:
         Append to the three lists instead of raising.  `local_metadata` holds `assign_to_params_buffers`.
         """
         for entry in self._load_state_dict_pre_hooks.values():
-            entry.function(
-                self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-            )
+            entry.function(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         assign = local_metadata.get("assign_to_params_buffers", False)
         local = dict(self._persistent_state())
         for name, own in local.items():
@@ -187,9 +185,7 @@ class StateDict:
         metadata = dict((getattr(state, "_metadata", None) or {}).get(prefix[:-1], {}))
         if assign:
             metadata["assign_to_params_buffers"] = True
-        self._load_from_state_dict(
-            state, prefix, metadata, True, found.missing_keys, found.unexpected_keys, errors
-        )
+        self._load_from_state_dict(state, prefix, metadata, True, found.missing_keys, found.unexpected_keys, errors)
         for name, child in self._modules.items():
             if child is not None:
                 child._load_tree(state, f"{prefix}{name}.", assign, found, errors)
@@ -224,4 +220,3 @@ class StateDict:
             lines = "\n\t".join(errors)
             raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t{lines}")
         return found
-

@@ -198,9 +198,7 @@ class CosineAnnealingLR(LRScheduler):
             return self._get_closed_form_lr()
         if (t - 1 - self.T_max) % (2 * self.T_max) == 0:  # the way back starts, where the formula below divides by 0
             rise = (1 - math.cos(math.pi / self.T_max)) / 2
-            return [
-                rate + (base - low) * rise for base, rate in zip(self.base_lrs, self._rates(), strict=True)
-            ]
+            return [rate + (base - low) * rise for base, rate in zip(self.base_lrs, self._rates(), strict=True)]
         ratio = (1 + math.cos(math.pi * t / self.T_max)) / (1 + math.cos(math.pi * (t - 1) / self.T_max))
         return [ratio * (rate - low) + low for rate in self._rates()]
 

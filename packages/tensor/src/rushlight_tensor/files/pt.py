@@ -484,4 +484,3 @@ def _span(array: np.ndarray[Any, Any]) -> tuple[int, int]:
     start: int = array.__array_interface__["data"][0]
     reach = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True))
     return start, start + reach + array.itemsize
-

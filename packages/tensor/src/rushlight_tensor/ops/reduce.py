@@ -48,9 +48,10 @@ def _sum_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
     return Aval(reduced(x.shape, dim, keepdim), dtype)
 
 
-def _add_up(x: Any, over: Any, keepdim: bool = False) -> Any:
+def _add_up(x: Any, over: Any, keepdim: Any = False) -> Any:
     """`x.sum`; NumPy's warnings count as ours then: Note [The straight line] in `dispatch`."""
-    return np.add.reduce(x, over, keepdims=keepdim) if type(x) is np.ndarray else x.sum(over, keepdims=keepdim)
+    add: Any = np.add
+    return add.reduce(x, over, keepdims=keepdim) if type(x) is np.ndarray else x.sum(over, keepdims=keepdim)
 
 
 @in_float32
