@@ -6,6 +6,7 @@ import pytest
 import rushlight_distributed as dist
 import rushlight_tensor as T
 from rushlight_distributed import DistributedDataParallel
+from rushlight_distributed.exchange import MpiExchange, SharedExchange
 from rushlight_nn.modules.module import Module
 from rushlight_nn.parameter import Parameter
 
@@ -13,6 +14,16 @@ if not dist.is_initialized():
     dist.init_process_group("mpi")
 RANK, SIZE = dist.get_rank(), dist.get_world_size()
 BATCH = 4 * SIZE
+
+
+@pytest.fixture(autouse=True, params=["shared memory", "mpi"])
+def way_of_exchange(request, monkeypatch):
+    def no_room(size, folders):
+        raise OSError("no room, says the test")
+
+    if request.param == "mpi":
+        monkeypatch.setattr("rushlight_distributed.exchange.make_file", no_room)
+    return request.param
 
 
 class Net(Module):
@@ -76,7 +87,13 @@ def test_gradients_are_those_of_the_whole_batch(bucket_mb, as_views):
         assert_close(gradients(net), reference(x))
     if as_views:
         bucket = ddp.reducer.buckets[0]
-        assert np.may_share_memory(net.scale.grad._array, bucket.buffer)
+        assert np.may_share_memory(net.scale.grad._array, bucket.views[0])
+
+
+def test_buckets_are_shared_where_there_is_room(way_of_exchange):
+    ddp = DistributedDataParallel(Net())
+    expected = SharedExchange if way_of_exchange == "shared memory" else MpiExchange
+    assert type(ddp.reducer._exchange) is expected
 
 
 def test_gradients_that_are_zeroed_in_place_serve_again():
@@ -109,7 +126,7 @@ def test_half_precision_is_averaged_in_float32():
     net = Net(dtype="bfloat16")
     ddp = DistributedDataParallel(net)
     loss_of(ddp(shard(whole_batch()).to(T.bfloat16))).backward()
-    assert all(b.buffer.dtype == np.float32 for b in ddp.reducer.buckets)
+    assert all(b.views[0].dtype == np.float32 for b in ddp.reducer.buckets)
     assert str(net.first.grad._array.dtype) == "bfloat16"
     assert_close(gradients(net), dict(reference(whole_batch()).items()), rtol=0.05)
 

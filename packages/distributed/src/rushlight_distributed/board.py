@@ -8,6 +8,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections.abc import Sequence
 
 from rushlight_distributed.communicator import Communicator, Pending
 
@@ -35,7 +36,7 @@ class Board:
         self._row_bytes = cells * CELL_BYTES + text_bytes
         self._text_at = cells * CELL_BYTES
         leads = comm.rank == self.here[0]
-        path = _make_file(self._row_bytes * len(self.ranks)) if leads else ""
+        path = make_file(self._row_bytes * len(self.ranks), ("/dev/shm", tempfile.gettempdir())) if leads else ""
         path = comm.all_gather_object(path)[self.here[0]]
         with open(path, "r+b") as file:
             self._map = mmap.mmap(file.fileno(), self._row_bytes * len(self.ranks))
@@ -88,9 +89,14 @@ class Mirror:
                 self._board.paste_row(rank, row)
 
 
-def _make_file(size: int) -> str:
-    """A file of `size` bytes that are really there: a full /dev/shm would otherwise kill by SIGBUS at a write."""
-    for folder in ("/dev/shm", tempfile.gettempdir()):
+def make_file(size: int, folders: Sequence[str]) -> str:
+    """A file of `size` bytes that are really there: a full /dev/shm would otherwise kill by SIGBUS at a write.
+
+    Raises:
+        OSError: There is no room in any of the folders.
+    """
+    failure = OSError("no folder")
+    for folder in folders:
         path = ""
         try:
             handle, path = tempfile.mkstemp(prefix="rushlight-board-", dir=folder)
@@ -101,7 +107,7 @@ def _make_file(size: int) -> str:
                     file.truncate(size)
             return path
         except OSError as error:
+            failure = error
             if path:
                 os.unlink(path)
-            failure = error
-    raise RuntimeError(f"init_process_group: no room for {size} bytes in /dev/shm nor in {folder}: {failure}")
+    raise OSError(failure.errno, f"no room for {size} bytes of memory that ranks share: {failure}", ", ".join(folders))

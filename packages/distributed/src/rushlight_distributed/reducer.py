@@ -21,6 +21,7 @@ import numpy as np
 from rushlight_autograd import queue_callback
 from rushlight_distributed.arguments import to_host, write
 from rushlight_distributed.communicator import Array, ReduceOp
+from rushlight_distributed.exchange import Exchange, make_exchange
 from rushlight_distributed.group import ProcessGroup
 from rushlight_distributed.worker import Work
 from rushlight_tensor import Tensor, cuda
@@ -31,20 +32,35 @@ FIRST_BUCKET_BYTES = 1 << 18
 
 
 class Bucket:
-    """Gradients that travel together: one flat buffer, and the part of it that each parameter has."""
+    """Gradients that travel together.
 
-    __slots__ = ("buffer", "call", "indices", "missing", "views", "work")
+    Attributes:
+        indices: The parameters.
+        views: The part of the buffer that each parameter has.
+        sums: The part that each has of what comes back; may be the views themselves.
+        missing: How many gradients are not there yet.
+    """
 
-    def __init__(self, indices: list[int], names: Sequence[str], params: Sequence[Tensor], number: int) -> None:
-        self.indices = indices
+    __slots__ = ("call", "indices", "missing", "number", "sums", "views", "work")
+
+    def __init__(
+        self, number: int, indices: list[int], names: Sequence[str], params: Sequence[Tensor], exchange: Exchange
+    ) -> None:
+        self.number, self.indices = number, indices
+        buffer = exchange.buffers[number]
         arrays = [params[i]._array for i in indices]
-        self.buffer: Array = np.zeros(sum(a.size for a in arrays), wire_dtype(arrays[0].dtype))
-        ends = np.cumsum([a.size for a in arrays])
-        self.views = [self.buffer[e - a.size : e].reshape(a.shape) for a, e in zip(arrays, ends, strict=True)]
+        self.views = _parts(buffer, arrays)
+        self.sums = self.views if exchange.sums is exchange.buffers else _parts(exchange.sums[number], arrays)
         self.missing = len(indices)
         self.work: Work | None = None
         first, last = names[indices[0]], names[indices[-1]]
-        self.call = (f"gradients of {first} … {last}", self.buffer.dtype, self.buffer.shape, f"bucket {number}")
+        self.call = (f"gradients of {first} … {last}", buffer.dtype, buffer.shape, f"bucket {number}")
+
+
+def _parts(flat: Array, arrays: Sequence[Any]) -> list[Array]:
+    """`flat` cut into views of the arrays' shapes."""
+    ends = np.cumsum([a.size for a in arrays])
+    return [flat[end - a.size : end].reshape(a.shape) for a, end in zip(arrays, ends, strict=True)]
 
 
 def wire_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -94,7 +110,9 @@ class Reducer:
         self._find_unused, self._as_views = find_unused, as_views
         self.enabled = True
         assigned = assign_buckets(params, cap_bytes)
-        self.buckets = [Bucket(indices, names, params, number) for number, indices in enumerate(assigned)]
+        sizes = [(sum(params[i]._array.size for i in b), wire_dtype(params[b[0]]._array.dtype)) for b in assigned]
+        self._exchange = make_exchange(group.comm, sizes)
+        self.buckets = [Bucket(k, indices, names, params, self._exchange) for k, indices in enumerate(assigned)]
         self._place = {i: (b, k) for b in self.buckets for k, i in enumerate(b.indices)}
         self._handles = [p.register_post_accumulate_grad_hook(self._hook(i)) for i, p in enumerate(params)]
         self.reset()
@@ -140,7 +158,7 @@ class Reducer:
 
     def _send(self, bucket: Bucket) -> None:
         def exchange() -> None:
-            self._group.comm.all_reduce(bucket.buffer, ReduceOp.SUM)
+            self._exchange.total(bucket.number)
             if not self._find_unused:
                 self._unpack(bucket)
 
@@ -148,17 +166,15 @@ class Reducer:
 
     def _unpack(self, bucket: Bucket) -> None:
         """Write the means where the gradients are; in the thread, while the backward pass goes on."""
-        for k, i in enumerate(bucket.indices):
-            param, view = self._params[i], bucket.views[k]
-            if param.grad is not None and param.grad._array is view:
-                touch(param.grad)
-            elif self._as_views and isinstance(param._array, np.ndarray) and param._array.dtype == view.dtype:
-                param.grad = wrap(view)
-            elif param.grad is None:
-                param.grad = wrap(_like(param._array, view))
-            else:
-                write(param.grad._array, view)
-                touch(param.grad)
+        for i, view, total in zip(bucket.indices, bucket.views, bucket.sums, strict=True):
+            param = self._params[i]
+            grad = param.grad
+            if grad is None or (self._as_views and grad._array is not view):
+                may_be_view = isinstance(param._array, np.ndarray) and param._array.dtype == view.dtype
+                param.grad = grad = wrap(view if self._as_views and may_be_view else _empty_like(param._array))
+            if grad._array is not total:
+                write(grad._array, total)
+            touch(grad)
 
     def _finish(self) -> None:
         """The end of the backward pass: every bucket is sent and done, or what is missing is named."""
@@ -193,10 +209,9 @@ class Reducer:
             self._params[i].grad = grad
 
 
-def _like(array: Any, view: Array) -> Any:
-    """The values of `view` in new memory, of the dtype and on the device of `array`."""
-    host = view.astype(array.dtype)
-    return host if isinstance(array, np.ndarray) else cuda.to_device(host, array.device.id)
+def _empty_like(array: Any) -> Any:
+    """New memory of the shape and dtype, and on the device, of `array`."""
+    return np.empty_like(array) if isinstance(array, np.ndarray) else cuda.cupy().empty_like(array)
 
 
 def broadcast_together(group: ProcessGroup, what: str, tensors: Sequence[Tensor]) -> None:
