@@ -87,3 +87,26 @@ def test_values_agree(name):
 def test_an_unknown_argument_of_an_op_in_place_is_refused():
     with pytest.raises(TypeError, match="alpha"):
         rl.tensor([1.0]).mul_(2, alpha=3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda t, f: f.cross_entropy(t.zeros(2, 3), [1, 2]),
+        lambda t, f: f.linear(t.zeros(2), [1]),
+        lambda t, f: t.softmax([1], 0),
+        lambda t, f: f.layer_norm([1], (2,)),
+        lambda t, f: f.dropout([1.0]),
+        lambda t, f: t.max([1]),
+        lambda t, f: t.relu([1]),
+        lambda t, f: t.mm([1], [2]),
+        lambda t, f: t.matmul(t.zeros(2), 3),
+    ],
+)
+def test_what_is_no_tensor_is_named(call):
+    said = []
+    for m, f in ((torch, torch.nn.functional), (rl, rl)):
+        with pytest.raises(TypeError, match="must be Tensor, not") as caught:
+            call(m, f)
+        said.append(str(caught.value).replace("cross_entropy_loss", "cross_entropy"))
+    assert said[0] == said[1]

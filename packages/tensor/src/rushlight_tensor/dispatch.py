@@ -324,6 +324,7 @@ def operand(op: Any, i: int, x: Any) -> Any:
     if isinstance(x, Stale):
         x.complain()
     name = op.input_names[min(i, op.arity - 1)]
+    name = {"x": "input", "y": "other"}.get(name, name)
     raise TypeError(f"{op.name}(): argument {name!r} (position {i + 1}) must be Tensor, not {type(x).__name__}")
 
 

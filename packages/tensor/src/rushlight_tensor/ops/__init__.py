@@ -7,8 +7,10 @@ when its first parameter is `input` or `x`, a method of Tensor.  There is no lis
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
-from functools import cache
+import sys
+from functools import cache, wraps
 from types import FunctionType
 from typing import Any
 
@@ -33,4 +35,35 @@ def public() -> dict[str, Any]:
             mine = function and value.__module__ == module.__name__
             if not name.startswith("_") and (mine or (isinstance(value, Op) and value.home == module.__name__)):
                 out[name] = value
+    for name, value in out.items():
+        if isinstance(value, FunctionType) and not value.__module__.endswith(_SELF_EXPLAINED):
+            out[name] = _explained(value)
+            setattr(sys.modules[value.__module__], name, out[name])
     return out
+
+
+# Not these: their functions hand their arguments to records, which check; or they are called as methods, and often.
+_SELF_EXPLAINED = (".elementwise", ".random", ".create", ".shape", ".slicing")
+
+
+def _explained(fn: FunctionType) -> FunctionType:
+    """`fn`, which looks at the array of its arguments, with PyTorch's error for one that is no tensor."""
+
+    @wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return fn(*args, **kwargs)
+        except AttributeError as e:
+            if e.name != "_array":
+                raise
+            given = inspect.signature(fn).bind(*args, **kwargs).arguments
+            got = type(e.obj).__name__
+            for i, (name, value) in enumerate(given.items(), 1):
+                if value is e.obj:
+                    name = "input" if name == "x" else name
+                    raise TypeError(
+                        f"{fn.__name__}(): argument {name!r} (position {i}) must be Tensor, not {got}"
+                    ) from None
+            raise TypeError(f"{fn.__name__}(): expected a Tensor, not {got}") from None
+
+    return call  # type: ignore[return-value]
