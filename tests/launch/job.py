@@ -14,7 +14,7 @@ from pathlib import Path
 from rushlight_launch.channel import memory_folder
 from rushlight_launch.mpi import environment, find_mpi
 
-LIMIT_S = 60.0
+LIMIT_S = 200.0  # only keeps a broken version from hanging
 
 
 @dataclass(frozen=True)
