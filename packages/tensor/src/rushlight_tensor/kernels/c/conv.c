@@ -48,26 +48,26 @@ typedef struct {
                 }                                                                                                      \
             }                                                                                                          \
         }                                                                                                              \
-        float line[NV * LANES];                                                                                        \
-        _Pragma("GCC unroll 16") for (int i = 0; i < MR; i++) {                                                        \
-            _Pragma("GCC unroll 2") for (int v = 0; v < NV; v++) *(loose *)(line + v * LANES) = sum[i][v];             \
-            for (long j = 0; j < columns; j++) y[i * y_step + j] = bias ? line[j] + bias[j] : line[j];                 \
-        }                                                                                                              \
+        float lines[MR][NV * LANES];                                                                                   \
+        _Pragma("GCC unroll 16") for (int i = 0; i < MR; i++)                                                          \
+            _Pragma("GCC unroll 2") for (int v = 0; v < NV; v++) *(loose *)(lines[i] + v * LANES) = sum[i][v];         \
+        for (long i = 0; i < MR; i++)                                                                                  \
+            for (long j = 0; j < columns; j++) y[i * y_step + j] = bias ? lines[i][j] + bias[j] : lines[i][j];         \
     }
 #define TILES(MR) TILE(MR, 1) TILE(MR, 2)
 typedef void (*tile)(const float *const *, const long *, long, long, const float *, const float *, float *, long, long);
-TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
+/* A few sizes, each of them some tenths of a second of compile time; the rest of a row is made of smaller ones. */
+TILES(1) TILES(2) TILES(4)
 #if defined(__AVX512F__)
-TILES(8) TILES(11) TILES(14)
-static const tile NARROW[] = {0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1, tile_6_1, tile_8_1,
-    tile_8_1, tile_8_1, tile_11_1, tile_11_1, tile_11_1, tile_14_1};
-static const tile WIDE[] = {0, tile_1_2, tile_2_2, tile_3_2, tile_4_2, tile_5_2, tile_6_2, tile_6_2, tile_8_2,
-    tile_8_2, tile_8_2, tile_11_2, tile_11_2, tile_11_2, tile_14_2};
-static const long TILE_PIXELS[] = {0, 1, 2, 3, 4, 5, 6, 6, 8, 8, 8, 11, 11, 11, 14};
+TILES(8) TILES(14)
+static const long TILE_PIXELS[] = {0, 1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8, 14};
+static const tile NARROW[] = {[1] = tile_1_1, [2] = tile_2_1, [4] = tile_4_1, [8] = tile_8_1, [14] = tile_14_1};
+static const tile WIDE[] = {[1] = tile_1_2, [2] = tile_2_2, [4] = tile_4_2, [8] = tile_8_2, [14] = tile_14_2};
 #else
-static const tile NARROW[] = {0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1};
-static const tile WIDE[] = {0, tile_1_2, tile_2_2, tile_3_2, tile_4_2, tile_5_2, tile_6_2};
-static const long TILE_PIXELS[] = {0, 1, 2, 3, 4, 5, 6};
+TILES(6)
+static const long TILE_PIXELS[] = {0, 1, 2, 2, 4, 4, 6};
+static const tile NARROW[] = {[1] = tile_1_1, [2] = tile_2_1, [4] = tile_4_1, [6] = tile_6_1};
+static const tile WIDE[] = {[1] = tile_1_2, [2] = tile_2_2, [4] = tile_4_2, [6] = tile_6_2};
 #endif
 
 INLINE long smaller(long a, long b) { return a < b ? a : b; }
