@@ -157,15 +157,6 @@ def test_nan_and_infinity_pass_through_functions(name):
     np.testing.assert_array_equal(getattr(activation, name)(x)[:6], np.array(SPECIAL[name], np.float32))
 
 
-@pytest.mark.parametrize(
-    ("name", "ufunc"), [("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide)]
-)
-def test_arithmetic_of_large_arrays_has_numpys_bits(name, ufunc):
-    x, y = normal(50_001), normal(50_001)
-    np.testing.assert_array_equal(getattr(activation, name)(x, y), ufunc(x, y))
-    np.testing.assert_array_equal(getattr(activation, name)(x, y[:1]), ufunc(x, y[:1]))
-
-
 def test_relu_gradient_at_zero_is_zero():
     x = np.tile(np.array([-1, 0, 2], np.float32), 10_000)
     np.testing.assert_array_equal(activation.relu_backward(np.ones_like(x), activation.relu(x))[:3], [0, 0, 1])

@@ -1,7 +1,7 @@
 """Elementwise functions of large float32 arrays on all threads, and the activations with their gradients.
 
-The plain functions (`exp`, `tanh`, `sigmoid`, `silu`, `relu`, `add`, `sub`, `mul`, `div`) are NumPy's below `LARGE`
-elements, where it is as fast, and for every other dtype and layout.
+The plain functions (`exp`, `tanh`, `sigmoid`, `silu`, `relu`) are NumPy's below `LARGE` elements, where it is as fast,
+and for every other dtype and layout.
 """
 
 from __future__ import annotations
@@ -52,19 +52,6 @@ def _unary(name: str, reference: Callable[[np.ndarray], np.ndarray]) -> Callable
     return function
 
 
-def _binary(name: str, reference: np.ufunc) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    kernel = f"{name}_f32"
-
-    def function(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        if x.size >= LARGE and x.shape == y.shape and (z := _run(kernel, x, y)) is not None:
-            return z
-        return reference(x, y)
-
-    function.__name__ = name
-    function.__doc__ = f"np.{reference.__name__} of two arrays, with its broadcasting and dtypes."
-    return function
-
-
 def _sigmoid_numpy(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
@@ -74,10 +61,6 @@ tanh = _unary("tanh", np.tanh)
 sigmoid = _unary("sigmoid", _sigmoid_numpy)
 silu = _unary("silu", lambda x: x * _sigmoid_numpy(x))
 relu = _unary("relu", lambda x: np.maximum(x, 0))
-add = _binary("add", np.add)
-sub = _binary("sub", np.subtract)
-mul = _binary("mul", np.multiply)
-div = _binary("div", np.true_divide)
 
 
 def relu_backward(g: np.ndarray, y: np.ndarray) -> np.ndarray:

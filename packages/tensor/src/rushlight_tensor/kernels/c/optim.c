@@ -69,8 +69,8 @@ EXPORT void sgd(float *const *params, const float *const *grads, float *const *b
 EACH_CHUNK(
     float *p = params[array] + from; float *m = momentum != 0 ? buffers[array] + from : 0;
     const float *g = grads[array] + from;
-    float rate = (float)lr; float keep = (float)momentum; float mix = first ? 1.f : (float)(1. - dampening);
-    float l2 = (float)weight_decay; float sign = maximize ? -1.f : 1.f; float old = first ? 0.f : keep;
+    float rate = (float)lr; float keep = (float)momentum; float mix = (float)(1. - dampening);
+    float l2 = (float)weight_decay; float sign = maximize ? -1.f : 1.f;
     if (!m) {
         SIMD for (long i = 0; i < n; i++) p[i] -= rate * (sign * g[i] + l2 * p[i]);
     } else if (first) {
@@ -81,7 +81,7 @@ EACH_CHUNK(
         }
     } else {
         SIMD for (long i = 0; i < n; i++) {
-            float gi = sign * g[i] + l2 * p[i]; float mi = old * m[i] + mix * gi;
+            float gi = sign * g[i] + l2 * p[i]; float mi = keep * m[i] + mix * gi;
             m[i] = mi;
             p[i] -= rate * (nesterov ? gi + keep * mi : mi);
         }
