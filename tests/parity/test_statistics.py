@@ -110,3 +110,49 @@ def test_what_is_no_tensor_is_named(call):
             call(m, f)
         said.append(str(caught.value).replace("cross_entropy_loss", "cross_entropy"))
     assert said[0] == said[1]
+
+
+def test_nodes_have_their_names():
+    def named(m, f):
+        x, w, b, cube, image = (m.ones(*s, requires_grad=True) for s in ((2, 3), (4, 3), (4,), (2, 5, 3), (1, 2, 4, 4)))
+        labels = m.tensor([0, 1])
+        made = (
+            f.linear(x, w, b),
+            f.linear(x, w),
+            f.linear(cube, w, b),
+            f.linear(cube, w),
+            x @ w.t(),
+            x[0] @ w[0],
+            x @ w[0],
+            f.cross_entropy(x, labels),
+            f.nll_loss(x, labels),
+            f.mse_loss(x, x * 2),
+            f.l1_loss(x, x * 2),
+            x.max(),
+            x.max(1)[0],
+            x.amax(1),
+            x.min(),
+            x.sum(),
+            x.sum(1),
+            x.mean(),
+            x.mean(1),
+            x.prod(1),
+            x.norm(),
+            x.median(1)[0],
+            x.logsumexp(1),
+            f.layer_norm(x, (3,)),
+            f.conv2d(image, m.ones(3, 2, 2, 2)),
+            f.max_pool2d(image, 2),
+            f.avg_pool2d(image, 2),
+            f.gelu(x),
+            f.silu(x),
+            f.relu6(x),
+            f.selu(x),
+            f.logsigmoid(x),
+            f.softmax(x, 1),
+            f.dropout(x, 0.5),
+            x.cumsum(0),
+        )
+        return [t.grad_fn.name() for t in made]
+
+    assert named(rl, rl) == named(torch, torch.nn.functional)

@@ -38,7 +38,10 @@ class Node:
 
     def name(self) -> str:
         """PyTorch's name of the node, such as `MulBackward0`."""
-        return "".join(w.capitalize() for w in self.op.name.split("_")) + "Backward0"
+        given = self.op.node_name
+        if given is None:
+            return "".join(w.capitalize() for w in self.op.name.split("_")) + "Backward0"
+        return given if isinstance(given, str) else given(self)
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"

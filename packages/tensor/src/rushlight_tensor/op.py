@@ -114,12 +114,14 @@ class Op:
         view: The result shares memory with the first input.
         into: `(array, *others, **attrs)`, writes the result into the memory of the first input; for ops with a faster
             way than computing it and copying (ufuncs have one of their own).
+        node_name: PyTorch's name of its nodes, where it is not `name` in another spelling; or `(node) -> name`.
         aux: `cpu` returns a tuple of which callers get the first; the others are for the gradient: `out1`, … in `save`.
     """
 
     __slots__ = (
         "__weakref__", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "home", "infer",
-        "input_names", "into", "name", "promote", "pull_bare", "save", "saves", "saves_out", "variadic", "view", "vjp",
+        "input_names", "into", "name", "node_name", "promote", "pull_bare", "save", "saves", "saves_out", "variadic",
+        "view", "vjp",
     )  # fmt: skip
 
     def __init__(
@@ -136,12 +138,13 @@ class Op:
         view: bool = False,
         into: Callable[..., None] | None = None,
         aux: bool = False,
+        node_name: str | Callable[[graph.Node], str] | None = None,
     ) -> None:
         assert name not in REGISTRY, f"op {name!r} is declared twice"
         assert expr is None or cuda is None, f"op {name!r}: `expr` already says what CUDA does"
         self.name, self.infer, self.cpu, self.vjp, self.save = name, infer, cpu, vjp, save
         self.expr, self.cuda, self.promote, self.view, self.into = expr, cuda, promote, view, into
-        self.aux = aux
+        self.aux, self.node_name = aux, node_name
         self.home: str = sys._getframe(1).f_globals["__name__"]  # the file that declares it, which also exports it
         parameters = inspect.signature(infer).parameters.values()
         inputs = [p for p in parameters if p.default is p.empty]

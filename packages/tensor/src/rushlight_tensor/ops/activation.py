@@ -126,6 +126,7 @@ relu6 = Op(
     expr="{x} < 0 ? 0 : {x} > 6 ? 6 : {x}",
     save=("x",),
     vjp=(lambda g, x: where((x <= 0) | (x >= 6), 0.0, g),),
+    node_name="HardtanhBackward0",
 )
 
 
@@ -196,6 +197,7 @@ selu = Op(
     expr=f"{_SELU_SCALE} * ({{x}} > 0 ? {{x}} : {_SELU_ALPHA} * expm1({{x}}))",
     save=("x",),
     vjp=(lambda g, x: g * _SELU_SCALE * where(x > 0, 1.0, _SELU_ALPHA * exp(where(x > 0, 0.0, x))),),
+    node_name="EluBackward0",
 )
 
 # The logistic function and what is made of it
@@ -218,6 +220,7 @@ logsigmoid = Op(
     expr="({x} < 0 ? {x} : 0) - log1p(exp({x} < 0 ? {x} : -{x}))",
     save=("x",),
     vjp=(lambda g, x: g * sigmoid(-x),),
+    node_name="LogSigmoidBackward0",
 )
 
 
@@ -431,6 +434,7 @@ _gelu_tanh = Op(
     expr=f"0.5 * {{x}} * (1 + {_TANH_X})",
     save=("x",),
     vjp=fused(_gelu_tanh_backward, _tanh_gelu_rule),
+    node_name="GeluBackward0",
 )
 
 

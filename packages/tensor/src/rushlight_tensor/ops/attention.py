@@ -161,6 +161,7 @@ _attention = Op(
     save=("query", "key", "value", "attn_mask", "out1"),
     vjp=fused(_attention_backward, _attention_rule),
     aux=True,
+    node_name="ScaledDotProductFlashAttentionForCpuBackward0",
 )
 
 

@@ -208,6 +208,7 @@ _conv2d = Op(
     cuda=AS_CPU,
     save=("input", "weight"),
     vjp=fused(_conv2d_backward, _rule),
+    node_name="ConvolutionBackward0",
 )
 _input_gradient = Op(
     "conv2d_input_gradient",
@@ -221,6 +222,7 @@ _input_gradient = Op(
             g, gg, weight_shape=weight._array.shape, **geometry
         ),
     ),
+    node_name="ConvolutionBackward0",
 )
 _weight_gradient = Op(
     "conv2d_weight_gradient",

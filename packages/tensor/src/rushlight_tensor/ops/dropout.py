@@ -52,6 +52,7 @@ _dropout = Op(
     save=("out1",),
     vjp=(lambda g, noise, p: g * noise,),
     aux=True,
+    node_name="MulBackward0",
 )
 
 

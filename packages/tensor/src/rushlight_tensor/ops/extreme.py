@@ -92,6 +92,7 @@ def _picked(name: str, find: Callable[[Any, int], Any]) -> Op:
         cuda=AS_CPU,
         save=("out1", "x.shape"),
         vjp=(_picked_rule,),
+        node_name=f"{name.capitalize()}Backward{int(name == 'median')}",
     )
 
 
@@ -209,7 +210,15 @@ def _running(name: str, better: Any) -> Op:
         chosen = indices.reshape(rows) == wrap(like(indices._array, places))
         return sum(where(chosen, g[0].reshape(rows), 0.0), at + 1)
 
-    return Op(f"_{name}", infer=_running_aval, cpu=kernel, cuda=AS_CPU, save=("out1", "x.shape"), vjp=(rule,))
+    return Op(
+        f"_{name}",
+        infer=_running_aval,
+        cpu=kernel,
+        cuda=AS_CPU,
+        save=("out1", "x.shape"),
+        vjp=(rule,),
+        node_name=f"{name.capitalize()}Backward0",
+    )
 
 
 _cummax, _cummin = _running("cummax", np.maximum), _running("cummin", np.minimum)

@@ -133,6 +133,10 @@ def _matmul_rule(g: Any, needs: Any, x: Any, y: Any) -> Any:
     return dx, dy
 
 
+def _matmul_name(n: Any) -> str:
+    return ("DotBackward0", "MvBackward0", "MmBackward0", "UnsafeViewBackward0")[min(len(n.shape), 3)]
+
+
 _matmul_backward = Op(
     "matmul_backward", infer=_matmul_backward_aval, cpu=_matmul_backward_kernel, cuda=AS_CPU, vjp=None
 )
@@ -143,6 +147,7 @@ _matmul = Op(
     cuda=AS_CPU,
     save=("input", "other"),
     vjp=fused(_matmul_backward, _matmul_rule),
+    node_name=_matmul_name,
 )
 
 
@@ -205,6 +210,14 @@ def _linear_rule(g: Any, needs: Any, x: Any, weight: Any) -> Any:
     return dx, dw, sum(flat, 0) if needs[2] else None
 
 
+def _linear_name(n: Any) -> str:
+    """PyTorch's linear is another operation for each number of dimensions."""
+    biased = n.edges[2] is not None
+    if len(n.shape) == 2:
+        return "AddmmBackward0" if biased else "MmBackward0"
+    return "ViewBackward0" if biased else "UnsafeViewBackward0" if n.shape[1:] else "SqueezeBackward4"
+
+
 _linear_backward = Op(
     "linear_backward", infer=_linear_backward_aval, cpu=_linear_backward_kernel, cuda=AS_CPU, vjp=None
 )
@@ -215,6 +228,7 @@ _linear = Op(
     cuda=AS_CPU,
     save=("input", "weight"),
     vjp=fused(_linear_backward, _linear_rule),
+    node_name=_linear_name,
 )
 
 

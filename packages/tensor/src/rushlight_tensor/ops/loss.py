@@ -211,6 +211,7 @@ _cross_entropy = Op(
     save=("input", "target", "weight", "out1"),
     vjp=fused(_cross_entropy_backward, _cross_entropy_rule),
     aux=True,
+    node_name="NllLossBackward0",
 )
 
 

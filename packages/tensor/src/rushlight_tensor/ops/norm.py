@@ -108,6 +108,7 @@ _layer_norm = Op(
     save=("input", "weight", "out1", "out2"),
     vjp=fused(_layer_norm_backward, _layer_norm_rule),
     aux=True,
+    node_name="NativeLayerNormBackward0",
 )
 
 
@@ -333,6 +334,7 @@ _batch_norm = Op(
     cuda=AS_CPU,
     save=("input", "centre", "var", "weight"),
     vjp=fused(_batch_norm_backward, _batch_norm_rule),
+    node_name="NativeBatchNormBackward0",
 )
 
 

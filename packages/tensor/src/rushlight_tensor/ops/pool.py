@@ -106,6 +106,7 @@ _max_pool2d = Op(
         lambda g, needs, indices, shape, **window: (_max_backward(g, indices, x_shape=shape, **window),),
     ),
     aux=True,
+    node_name="MaxPool2DWithIndicesBackward0",
 )
 
 
@@ -133,6 +134,7 @@ _max_pool2d_with_indices = Op(
     cuda=AS_CPU,
     save=("out1", "x.shape"),
     vjp=(lambda g, indices, shape, **window: _max_backward(g[0], indices, x_shape=shape, **window),),
+    node_name="MaxPool2DWithIndicesBackward0",
 )
 
 
@@ -282,6 +284,7 @@ _avg_pool2d = Op(
     cuda=AS_CPU,
     save=("x.shape",),
     vjp=fused(_avg_backward, lambda g, needs, shape, **window: (_avg_backward(g, x_shape=shape, **window),)),
+    node_name="AvgPool2DBackward0",
 )
 
 

@@ -88,6 +88,11 @@ def _spread(g: Any, shape: tuple[int, ...], dim: Any, keepdim: bool) -> Any:
     return expand(g, shape)
 
 
+def _numbered(name: str) -> Callable[[Any], str]:
+    """PyTorch's name of a node of a reduction: 0 over everything, 1 over some dimensions."""
+    return lambda n: f"{name}Backward{int(n.attrs['dim'] is not None)}"
+
+
 _sum = Op(
     "sum",
     infer=_sum_aval,
@@ -95,6 +100,7 @@ _sum = Op(
     cuda=AS_CPU,
     save=("x.shape",),
     vjp=(lambda g, shape, dim, keepdim: _spread(g, shape, dim, keepdim),),
+    node_name=_numbered("Sum"),
 )
 
 
@@ -172,6 +178,7 @@ _mean = Op(
     cuda=AS_CPU,
     save=("x.shape",),
     vjp=fused(_mean_backward, _mean_rule),
+    node_name=_numbered("Mean"),
 )
 
 
@@ -234,6 +241,7 @@ _prod = Op(
     cuda=AS_CPU,
     save=("x",),
     vjp=fused(_prod_backward, _prod_rule),
+    node_name=_numbered("Prod"),
 )
 
 
@@ -333,6 +341,7 @@ def _shared_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
 def _extreme(name: str, reduce: Any) -> Op:
     return Op(
         name,
+        node_name=lambda n: f"M{name[2:]}Backward1" if n.attrs["dim"] == () else f"{name.capitalize()}Backward0",
         infer=_extreme_aval(name),
         cpu=lambda x, dim, keepdim: reduce(x, axis=axes(dim, x.ndim), keepdims=keepdim),
         cuda=AS_CPU,
@@ -374,7 +383,15 @@ def _norm2_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
     return x * _spread(scale, x._array.shape, dim, keepdim)
 
 
-_norm2 = Op("norm2", infer=_norm2_aval, cpu=_norm2_kernel, cuda=AS_CPU, save=("x", "out"), vjp=(_norm2_rule,))
+_norm2 = Op(
+    "norm2",
+    infer=_norm2_aval,
+    cpu=_norm2_kernel,
+    cuda=AS_CPU,
+    save=("x", "out"),
+    vjp=(_norm2_rule,),
+    node_name="LinalgVectorNormBackward0",
+)
 
 
 @_numpy_names
