@@ -5,7 +5,7 @@
  * A list of arrays is cut into chunks of at most CHUNK elements.  The chunks are what threads share, and in the norm
  * each chunk is one partial sum, so the result does not depend on the number of threads.
  */
-enum { CHUNK = 16384 };
+enum { CHUNK = 16384, SUMMED = 512 };
 
 typedef struct { long array, from, to; } chunk;
 
@@ -87,7 +87,7 @@ EACH_CHUNK(
         }
     })
 
-/* Sum of the squares of all elements, in double precision over the chunks. */
+/* Sum of the squares of all elements: in double precision, but for runs of SUMMED elements. */
 EXPORT double sum_of_squares(const float *const *xs, const int64_t *sizes, long arrays) {
     long count, total;
     chunk *chunks = cut(sizes, arrays, &count, &total);
@@ -96,9 +96,13 @@ EXPORT double sum_of_squares(const float *const *xs, const int64_t *sizes, long 
     for (long c = 0; c < count; c++) {
         const float *x = xs[chunks[c].array] + chunks[c].from;
         long n = chunks[c].to - chunks[c].from;
-        float s = 0;
-        SIMD_SUM(s) for (long i = 0; i < n; i++) s += x[i] * x[i];
-        partial[c] = s;
+        partial[c] = 0;
+        for (long from = 0; from < n; from += SUMMED) {
+            long to = from + SUMMED < n ? from + SUMMED : n;
+            float s = 0;
+            SIMD_SUM(s) for (long i = from; i < to; i++) s += x[i] * x[i];
+            partial[c] += s;
+        }
     }
     for (long c = 0; c < count; c++) sum += partial[c];
     free(partial);
