@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import weakref
 
 import numpy as np
 import pytest
@@ -80,6 +82,22 @@ def test_gradients_agree_with_float64(op, sample):
             if g is not None:
                 assert g._array.dtype == dtype
                 close(g, w, dtype, 4 * sample.ulps, name)
+
+
+@pytest.mark.parametrize(("op", "sample"), DIFFERENTIABLE)
+def test_graphs_are_freed_by_reference_count(op, sample):
+    gc.disable()
+    try:
+        xs = tensors(sample.arrays("float64"), sample.varied())
+        leaves = [x for x in xs if getattr(x, "requires_grad", False)]
+        outs = [o for o in call(op, xs, sample.attrs) if o.requires_grad]
+        weights = [tensor(np.ones(o.shape), requires_grad=True) for o in outs]
+        grads = grad(outs, leaves, weights, create_graph=sample.second, allow_unused=True) if outs else ()
+        nodes = [weakref.ref(t.grad_fn) for t in (*outs, *grads) if t is not None and t.grad_fn is not None]
+        del xs, leaves, outs, weights, grads
+        assert [r() for r in nodes if r() is not None] == []
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(("op", "sample"), PURE)
