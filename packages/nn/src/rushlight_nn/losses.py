@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 
 from rushlight_tensor import Tensor
-from rushlight_tensor.ops import distance, loss
+from rushlight_tensor.ops import class_loss, distance, loss
 
 
 def legacy_reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
@@ -31,7 +31,7 @@ def cross_entropy(
     """-log softmax(input)[target] over dimension 1, for class indices or probabilities."""
     if size_average is not None or reduce is not None:
         reduction = legacy_reduction(size_average, reduce, reduction)
-    out: Tensor = loss.cross_entropy(
+    out: Tensor = class_loss.cross_entropy(
         input, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
     )
     return out
@@ -44,7 +44,7 @@ def nll_loss(
     """-input[target] over dimension 1, for log-probabilities."""
     if size_average is not None or reduce is not None:
         reduction = legacy_reduction(size_average, reduce, reduction)
-    out: Tensor = loss.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
+    out: Tensor = class_loss.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
     return out
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rushlight_tensor.ops.class_loss import _reduced
 from rushlight_tensor.ops.elementwise import exp, log1p, sqrt
-from rushlight_tensor.ops.loss import _reduced
 from rushlight_tensor.ops.reduce import norm, sum
 from rushlight_tensor.ops.select import where
 

@@ -23,6 +23,9 @@ EXPORT void relu_f32(const float *x, float *y, long n) MAP(y[i] = x[i] < 0.f ? 0
 EXPORT void erf_f32(const float *x, float *y, long n) MAP(y[i] = verf(x[i]))
 EXPORT void relu_backward_f32(const float *g, const float *y, float *dx, long n) MAP(dx[i] = y[i] <= 0.f ? 0.f : g[i])
 
+EXPORT void silu_backward_f32(const float *g, const float *x, float *dx, long n)
+MAP(float s = vsigmoid(x[i]); dx[i] = g[i] * (s * (1.f + x[i] * (1.f - s))))
+
 EXPORT void gelu_erf(const float *x, float *y, long n) MAP(y[i] = x[i] * vnormal_cdf(x[i]))
 
 #define INV_SQRT_2PI 0.39894228040143268f
