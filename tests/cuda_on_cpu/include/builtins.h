@@ -6,6 +6,8 @@
 
 #include "launch.h"
 
+using std::signbit; // CUDA has it without a namespace; here it is no macro, but a function
+
 #define __global__
 #define __device__
 #define __host__
