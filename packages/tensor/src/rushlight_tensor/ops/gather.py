@@ -23,6 +23,7 @@ from rushlight_tensor import cuda, promote
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.infer import Aval, axis, broadcast_shapes
+from rushlight_tensor.kernels.embedding import embedding_backward
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.shape import expand, reshape
 from rushlight_tensor.tensor import Tensor, wrap
@@ -115,6 +116,9 @@ def _index_select_backward_aval(g: Any, index: Any, shape: Any = (), dim: int = 
 
 
 def _index_select_backward_kernel(g: Any, index: Any, shape: tuple[int, ...], dim: int) -> Any:
+    if dim == 0 and isinstance(g, np.ndarray) and g.dtype == np.float32 and g.size:  # rows of a table
+        rows = g.reshape(index.size, -1)
+        return embedding_backward(rows, _positions(index, shape[0]).reshape(-1), shape[0]).reshape(shape)
     out = np.zeros_like(g, shape=shape, order="C")
     _add_slices(out, index, g, dim)
     return out
