@@ -117,6 +117,13 @@ SAMPLES = {
     "hardshrink": elementwise(lambd=0.7),
     "erf": elementwise(far(), sample(R(100))),
     "erfc": elementwise(),
+    "lgamma": [sample(R(3, 4, low=0.1, high=9.0)), sample(R(5, low=-2.9, high=-2.1)), sample(R(0))],
+    "digamma": [
+        sample(R(3, 4, low=0.1, high=9.0)).but(second=False),
+        sample(R(5, low=-2.9, high=-2.1)).but(second=False),
+    ],
+    "trigamma": [sample(R(3, 4, low=0.1, high=9.0)), sample(R(5, low=-2.9, high=-2.1)).but(ulps=64.0)],
+    "erfinv": [sample(R(3, 4, low=-0.9, high=0.9)), sample(R(0))],
     "gelu": elementwise(far(), sample(R(100))),
     "gelu_tanh": elementwise(far(), sample(R(100))),
     "softmax": [

@@ -38,6 +38,31 @@ CASES = {
     "in-place": lambda m, x, y: (x.clone().clip_(-1, 1), x.clone().cumsum_(0), x.clone().div_(y)),
 }  # fmt: skip
 
+EXTRA = {
+    "pdist": lambda m, f, x, y: f.pdist(x),
+    "multi_margin": lambda m, f, x, y: (
+        f.multi_margin_loss(x, labels(m)),
+        f.multi_margin_loss(x, labels(m), 2, reduction="none"),
+    ),
+    "multilabel_soft_margin": lambda m, f, x, y: f.multilabel_soft_margin_loss(
+        x, (y.detach() > 0).float(), y.detach()[0].abs()
+    ),
+    "triplet": lambda m, f, x, y: f.triplet_margin_with_distance_loss(x, y, y * 2, swap=True),
+    "embedding_bag": lambda m, f, x, y: tuple(
+        f.embedding_bag(m.tensor([1, 3, 0, 2, 1]), x, m.tensor([0, 2, 2]), mode=mode) for mode in ("sum", "mean", "max")
+    ),
+    "embedding_bag-weights": lambda m, f, x, y: f.embedding_bag(
+        m.tensor([[1, 3, 0], [2, 1, 1]]), x, mode="sum", per_sample_weights=y[:2, :3]
+    ),
+    "gamma": lambda m, f, x, y: (m.lgamma(x.abs() + 0.1), m.digamma(x), m.polygamma(1, y.detach()), m.erfinv(x / 4)),
+    "dropout3d": lambda m, f, x, y: (m.manual_seed(0), f.dropout3d(x.reshape(4, 5, 1, 1, 1), 0.4))[1],
+}
+
+
+def labels(m):
+    return m.tensor([2, 0, 4, 2])
+
+
 EXACT = {
     "interpolations": lambda m: tuple(
         f(m.tensor(a), q, dim, interpolation=how)
@@ -63,12 +88,12 @@ def compare(ours, theirs, what, tol=3e-5):
     np.testing.assert_allclose(ours.detach().numpy(), theirs.numpy(force=True), rtol=tol, atol=tol, err_msg=what)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *EXTRA])
 def test_values_and_gradients_agree(name):
     sides = []
-    for m, grad in ((torch, torch.autograd.grad), (rl, autograd.grad)):
+    for m, f, grad in ((torch, torch.nn.functional, torch.autograd.grad), (rl, rl, autograd.grad)):
         xs = [m.tensor(a, requires_grad=True) for a in (X, Y)]
-        outs = CASES[name](m, *xs)
+        outs = CASES[name](m, *xs) if name in CASES else EXTRA[name](m, f, *xs)
         outs = outs if isinstance(outs, tuple) else (outs,)
         total = sum((o.double() * m.arange(o.numel()).reshape(o.shape).cos()).sum() for o in outs if o.requires_grad)
         sides.append((outs, [g for g in grad(total, xs, allow_unused=True) if g is not None]))

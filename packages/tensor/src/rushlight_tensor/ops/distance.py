@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from rushlight_tensor.cuda import like
+from rushlight_tensor.ops.activation import logsigmoid
 from rushlight_tensor.ops.class_loss import _reduced
 from rushlight_tensor.ops.elementwise import exp, log1p, sqrt
 from rushlight_tensor.ops.reduce import norm, sum
 from rushlight_tensor.ops.select import where
+from rushlight_tensor.tensor import wrap
 
 
 def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Any:
@@ -60,6 +65,61 @@ def cosine_embedding_loss(
     together = where(target == 1, 1 - cosine, 0.0)
     apart = where(target == -1, (cosine - margin).clamp(min=0), 0.0)
     return _reduced(together + apart, reduction)
+
+
+def pdist(input: Any, p: float = 2.0) -> Any:
+    """The p-norms between all pairs of different rows of (N, M): (N * (N - 1) / 2,)."""
+    n = input._array.shape[0]
+    first, second = (wrap(like(input._array, at)) for at in np.triu_indices(n, 1))
+    return norm(input.index_select(0, first) - input.index_select(0, second), p, -1)
+
+
+def multi_margin_loss(
+    input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, *, reduction: str = "mean"
+) -> Any:
+    """What the score of the target class lacks to `margin` above each other, to the power of `p`, over the classes.
+
+    Args:
+        input: (N, C) or (C,) scores.
+        target: (N,) or () class indices.
+        weight: (C,), the weight of each class.
+    """
+    if p not in (1, 2):
+        raise ValueError("only p == 1 and p == 2 supported")
+    at = target.unsqueeze(-1)
+    lacking = (margin - input.gather(-1, at) + input).clamp(min=0)
+    if p == 2:
+        lacking = lacking * lacking
+    if weight is not None:
+        lacking = lacking * weight.gather(0, target.reshape(-1)).reshape(at.shape)
+    return _reduced(lacking.scatter(-1, at, 0.0).sum(-1) / input._array.shape[-1], reduction)
+
+
+def multilabel_soft_margin_loss(input: Any, target: Any, weight: Any = None, *, reduction: str = "mean") -> Any:
+    """The mean over classes of the cross-entropy of each class being present, `target` 0 or 1; input (..., C) "
+    "logits."""
+    each = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
+    if weight is not None:
+        each = each * weight
+    return _reduced(each.mean(-1), reduction)
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Any,
+    positive: Any,
+    negative: Any,
+    *,
+    distance_function: Any = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Any:
+    """`triplet_margin_loss` under a distance of the caller's, by default `pairwise_distance`."""
+    between = pairwise_distance if distance_function is None else distance_function
+    near, far = between(anchor, positive), between(anchor, negative)
+    if swap:
+        far = far.minimum(between(positive, negative))
+    return _reduced((near - far + margin).clamp(min=0), reduction)
 
 
 def triplet_margin_loss(

@@ -107,6 +107,12 @@ def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
     return _channel_dropout(input, p, training, inplace)
 
 
+def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+    """Set whole channels of (N, C, D, H, W) or (C, D, H, W) to zero with probability `p`, divide the others by `1 - "
+    "p`."""
+    return _batched(input, 5, "dropout3d", p, training, inplace)
+
+
 _ALPHA = 1.7580993408473766  # minus the limit of SELU: what an element is set to
 
 

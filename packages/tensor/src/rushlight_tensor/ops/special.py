@@ -1,0 +1,111 @@
+"""Special functions: the inverse error function, and the logarithm of the gamma function with its derivatives."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.half import in_float32
+from rushlight_tensor.infer import unary_float
+from rushlight_tensor.op import Op
+from rushlight_tensor.ops.elementwise import exp
+from rushlight_tensor.promote import to_float
+
+_ERF, _LGAMMA = np.frompyfunc(math.erf, 1, 1), np.frompyfunc(lambda x: _log_gamma(x), 1, 1)
+_STEPS = 8  # from x + 8 on, the asymptotic series below have float64's precision
+
+
+def _log_gamma(x: float) -> float:
+    if x == math.inf or (x <= 0 and x == math.floor(x)):
+        return math.inf
+    return math.lgamma(x)
+
+
+@in_float32
+def _lgamma_kernel(x: Any) -> Any:
+    return np.asarray(_LGAMMA(x), np.float64).astype(x.dtype)
+
+
+@in_float32
+def _erfinv_kernel(x: Any) -> Any:
+    """Winitzki's approximation, then Newton's steps in double precision."""
+    y = np.asarray(x, np.float64)
+    inside = np.clip(y, -1 + 2**-53, 1 - 2**-53)
+    log = np.log1p(-inside * inside)
+    part = 2 / (math.pi * 0.147) + log / 2
+    z = np.sign(inside) * np.sqrt(np.sqrt(part * part - log / 0.147) - part)
+    for _ in range(4):
+        error = np.asarray(_ERF(z), np.float64) - inside
+        z = z - error / (2 / math.sqrt(math.pi) * np.exp(-z * z) + z * error)
+    z = np.where(np.abs(y) == 1, np.copysign(math.inf, y), z)
+    return np.where(np.abs(y) > 1, math.nan, z).astype(x.dtype)
+
+
+@in_float32
+def _digamma_kernel(x: Any) -> Any:
+    y = np.asarray(x, np.float64)
+    reflected = y <= 0
+    z = np.where(reflected, 1 - y, y)
+    total = np.zeros_like(z)
+    for _ in range(_STEPS):
+        total -= 1 / z
+        z = z + 1
+    w = 1 / (z * z)
+    series = w * (1 / 12 - w * (1 / 120 - w * (1 / 252 - w * (1 / 240 - w * (1 / 132)))))
+    total += np.log(z) - 0.5 / z - series
+    pole = reflected & (y == np.floor(y))
+    total = np.where(reflected, total - math.pi / np.tan(math.pi * np.where(pole, 0.5, y)), total)
+    total = np.where(pole, np.where(y == 0, np.copysign(math.inf, -y), math.nan), total)
+    return total.astype(x.dtype)
+
+
+@in_float32
+def _trigamma_kernel(x: Any) -> Any:
+    y = np.asarray(x, np.float64)
+    reflected = y <= 0
+    z = np.where(reflected, 1 - y, y)
+    total = np.zeros_like(z)
+    for _ in range(_STEPS):
+        total += 1 / (z * z)
+        z = z + 1
+    w = 1 / (z * z)
+    total += 1 / z + w / 2 + w / z * (1 / 6 - w * (1 / 30 - w * (1 / 42 - w * (1 / 30))))
+    sine = np.sin(math.pi * y)
+    return np.where(reflected, (math.pi / sine) ** 2 - total, total).astype(x.dtype)
+
+
+_trigamma = Op("trigamma", infer=unary_float, promote=to_float, cpu=_trigamma_kernel, vjp=None)
+digamma = Op(
+    "digamma",
+    infer=unary_float,
+    promote=to_float,
+    cpu=_digamma_kernel,
+    save=("x",),
+    vjp=(lambda g, x: g * _trigamma(x),),
+)
+lgamma = Op(
+    "lgamma",
+    infer=unary_float,
+    promote=to_float,
+    cpu=_lgamma_kernel,
+    expr="lgamma({x})",
+    save=("x",),
+    vjp=(lambda g, x: g * digamma(x),),
+)
+erfinv = Op(
+    "erfinv",
+    infer=unary_float,
+    promote=to_float,
+    cpu=_erfinv_kernel,
+    save=("out",),
+    vjp=(lambda g, out: g * (math.sqrt(math.pi) / 2) * exp(out * out),),
+)
+
+
+def polygamma(n: int, input: Any) -> Any:
+    """The n-th derivative of `digamma`; n is 0 or 1.  Raises NotImplementedError for others."""
+    if n not in (0, 1):
+        raise NotImplementedError(f"polygamma: only n=0 and n=1 are supported, got {n}")
+    return _trigamma(input) if n else digamma(input)
