@@ -43,6 +43,15 @@ def test_a_view_made_before_its_base_requires_grad_takes_part():
     assert grad((row * rl.tensor([1.0, 2.0])).sum() + column.sum(), x)[0].tolist() == [3, 9]
 
 
+def test_one_view_of_a_tensor_that_is_overwritten_takes_part():
+    x = rl.ones(2, requires_grad=True)
+    base = rl.zeros(2)
+    first = base[:1]
+    base.copy_(x * 3)
+    assert first.requires_grad
+    assert grad(first.sum(), x)[0].tolist() == [3, 0]
+
+
 def test_what_an_in_place_op_on_a_view_has_saved_goes_stale():
     x = rl.ones(2, 2, requires_grad=True)
     y = x * 1

@@ -51,18 +51,32 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
         root._requires_grad = x._requires_grad = True
         sync(x)
     if first:
-        _tell_views(changed)
+        _tell_views(changed, x)
     return x
 
 
-def _tell_views(root: Tensor) -> None:
+def _users(x: Tensor) -> int:
+    """How many references there are to the array that owns the memory of `x`; each view has one."""
+    memory = x._array if x._array.base is None else x._array.base
+    return sys.getrefcount(memory)
+
+
+_ALONE = _users(wrap(np.zeros(1)))  # the tensor itself, and what calling costs in this version of Python
+
+
+def _tell_views(root: Tensor, written: Tensor) -> None:
     """Bring the other views of `root` up to date, which has just come to require grad: they do now, too.
 
     Ops look at the flag of a tensor alone, and views are not listed anywhere.  They are looked for among all objects,
-    which takes milliseconds, but only where the memory has other users than `root` and the view that was written to.
+    which takes milliseconds, but only where the memory has other users than `root` and the views on the way to what
+    was `written`.
     """
-    memory = root._array if root._array.base is None else root._array.base
-    if sys.getrefcount(memory) <= 4:
+    known = _ALONE
+    at = written
+    while at is not root and at._view is not None:
+        known += 1
+        at = at._view.parent
+    if _users(root) <= known:
         return
     views = [v for v in gc.get_referrers(root) if type(v) is View and v.root is root]
     for t in gc.get_referrers(*views):
