@@ -16,6 +16,7 @@ import numpy as np
 
 from rushlight_tensor.infer import binary_float, binary_promoted, unary_float, unary_same
 from rushlight_tensor.inplace import inplace
+from rushlight_tensor.kernels import activation as kernels
 from rushlight_tensor.op import Op
 from rushlight_tensor.ops.cast import copy
 from rushlight_tensor.ops.select import where
@@ -182,7 +183,7 @@ exp = Op(
     "exp",
     infer=unary_float,
     promote=to_float,
-    cpu=np.exp,
+    cpu=kernels.exp,
     expr="exp({x})",
     save=("out",),
     vjp=(lambda g, out: g * out,),
@@ -335,7 +336,7 @@ tanh = Op(
     "tanh",
     infer=unary_float,
     promote=to_float,
-    cpu=np.tanh,
+    cpu=kernels.tanh,
     expr="tanh({x})",
     save=("out",),
     vjp=(lambda g, out: g * (1 - out * out),),
