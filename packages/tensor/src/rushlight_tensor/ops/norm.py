@@ -74,7 +74,13 @@ def _layer_norm_backward_aval(
 def _shaped(grads: tuple[Any, ...], x: Any, dims: int) -> tuple[Any, ...]:
     """The gradients that were made, in their shapes."""
     shapes = (x.shape, x.shape[x.ndim - dims :], x.shape[x.ndim - dims :])
-    return tuple([d.reshape(shape) for d, shape in zip(grads, shapes, strict=False) if d is not None])
+    return tuple(
+        [
+            d if d.shape == shape else d.reshape(shape)  # a view would be copied into `.grad`
+            for d, shape in zip(grads, shapes, strict=False)
+            if d is not None
+        ]
+    )
 
 
 @in_float32
