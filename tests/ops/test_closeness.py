@@ -1,6 +1,7 @@
 """`equal`, `isclose`, `allclose`: what counts as the same."""
 
 import pytest
+
 import rushlight_tensor as T
 
 

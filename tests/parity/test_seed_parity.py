@@ -1,6 +1,7 @@
 """Same seed, same script: 50 steps on the digits, shuffled and with dropout, lose what they lose under PyTorch."""
 
 import pytest
+
 import rushlight
 
 torch = pytest.importorskip("torch")
@@ -11,7 +12,10 @@ from rushlight_data import Digits  # noqa: E402
 
 def losses(framework, make_model, make_optimizer, steps=50):
     digits = Digits(train=True)
-    images, labels = framework.from_numpy(digits.data.numpy().copy()), framework.from_numpy(digits.targets.numpy().copy())
+    images, labels = (
+        framework.from_numpy(digits.data.numpy().copy()),
+        framework.from_numpy(digits.targets.numpy().copy()),
+    )
     framework.manual_seed(0)
     model = make_model(framework)
     optimizer = make_optimizer(framework.optim, model.parameters())
