@@ -41,7 +41,7 @@ def task(data: DictConfig) -> Task:
         sizes = {"MLP": {"in_features": 64, "out_features": 10}, "CNN": {"image_size": 8, "classes": 10}}
         sizes["ResNet18"] = {"in_channels": 1, "classes": 10}
         return Task("digits", Digits(train=True), Digits(train=False), "images", 1, sizes)
-    train, test = (StdlibText(train=part, block_size=data.block_size) for part in (True, False))
+    train, test = (StdlibText(part, data.block_size, data.stride) for part in (True, False))
     vocabulary = {"vocab_size": train.vocab_size}
     sizes = {"GPT": {**vocabulary, "block_size": data.block_size}, "LSTMLanguageModel": vocabulary}
     return Task("stdlib_text", train, test, "characters", data.block_size, sizes)

@@ -87,8 +87,11 @@ class DigitsConfig(DataConfig):
 
 @dataclass
 class StdlibTextConfig(DataConfig):
+    """`stride`: characters from one sample's start to the next; by default `block_size`, every character once."""
+
     name: str = "stdlib_text"
     block_size: int = 64
+    stride: int | None = None
 
 
 @dataclass
