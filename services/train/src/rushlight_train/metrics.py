@@ -13,16 +13,25 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+POINTS = 200
 COLUMNS = ("step", "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "per_second", "seconds")
 
 
 class Recorder:
-    """Writes a row per epoch; a resumed job begins with the rows that were written before its checkpoint."""
+    """Writes a row per epoch, and keeps up to `POINTS` points of the training curve in between.
 
-    def __init__(self, folder: Path, earlier: list[dict[str, Any]]) -> None:
+    A resumed job begins with the rows and points that were there at its checkpoint.
+    """
+
+    def __init__(
+        self, folder: Path, steps: int, earlier: list[dict[str, Any]], points: list[tuple[int, float, float]]
+    ) -> None:
         from tensorboardX import SummaryWriter  # half a second to import; only rank 0 writes
 
         self.rows = list(earlier)
+        self.points = [(int(step), loss, accuracy) for step, loss, accuracy in points]
+        self._stride = -(-steps // POINTS)
+        self._sums = [0.0, 0.0, 0.0]
         self._path = folder / "metrics.csv"
         self._events = SummaryWriter(str(folder / "tensorboard"))
         with self._path.open("w", newline="") as f:
@@ -31,6 +40,14 @@ class Recorder:
             writer.writerows(self.rows)
         for row in self.rows:
             self._tell_tensorboard(row)
+
+    def step(self, step: int, loss: float, hits: float, count: float) -> None:
+        """Take in a training step; every few steps their mean becomes a point of the curve."""
+        self._sums = [a + b for a, b in zip(self._sums, (loss, hits, count), strict=True)]
+        if step % self._stride == 0 and self._sums[2]:
+            loss, hits, count = self._sums
+            self._sums = [0.0, 0.0, 0.0]
+            self.points.append((step, loss / count, hits / count))
 
     def add(self, row: dict[str, Any]) -> None:
         """Append a row to all of them."""
@@ -102,18 +119,17 @@ class Bar:
             )
 
 
-def plot(rows: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Loss and accuracy over the epochs, as a PNG."""
+def plot(rows: list[dict[str, Any]], points: list[tuple[int, float, float]], path: Path, title: str) -> None:
+    """Loss and accuracy over the steps, as a PNG: training as a line, the test part at the end of each epoch."""
     import matplotlib as mpl  # slow to import, and needed once
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    steps = [r["step"] for r in rows]
-    for axis, quantity in ((left, "loss"), (right, "accuracy")):
-        for part in ("train", "test"):
-            axis.plot(steps, [r[f"{part}_{quantity}"] for r in rows], marker="o", markersize=3, label=part)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for column, (axis, quantity) in enumerate(zip(axes, ("loss", "accuracy"), strict=True), 1):
+        axis.plot([p[0] for p in points], [p[column] for p in points], linewidth=1, label="train")
+        axis.plot([r["step"] for r in rows], [r[f"test_{quantity}"] for r in rows], "o-", markersize=4, label="test")
         axis.set(xlabel="step", ylabel=quantity)
         axis.grid(alpha=0.3)
         axis.legend()

@@ -70,14 +70,14 @@ class Job:
         self.schedule = build.schedule(cfg.scheduler, self.optimizer, self.steps)
         self.step = 0
         self.trained_s = 0.0
-        earlier = self._resume() if cfg.resume or cfg.resume_from else []
-        manual_seed(cfg.seed + 1_000_003 * (self.rank + 1)) if not earlier else None
-        self.recorder = Recorder(folder, earlier) if self.rank == 0 else None
+        manual_seed(cfg.seed + 1_000_003 * (self.rank + 1))  # dropout differs between ranks
+        rows, points = self._resume() if cfg.resume_from else ([], [])
+        self.recorder = Recorder(folder, self.steps, rows, points) if self.rank == 0 else None
 
     def _batches(self, data: Any, seed: int | None) -> Batches:
         return Batches(len(data), self.cfg.data.batch_size, self.rank, self.world, seed)
 
-    def _resume(self) -> list[dict[str, Any]]:
+    def _resume(self) -> tuple[list[dict[str, Any]], list[Any]]:
         model, optimizer, job = checkpoint.read(Path(self.cfg.resume_from))
         self.model.load_state_dict(model)
         self.optimizer.load_state_dict(optimizer)
@@ -85,7 +85,7 @@ class Job:
         self.step, self.trained_s = job["step"], job["trained_s"]
         if self.rank < len(job["rng"]):
             set_rng_state(from_numpy(np.frombuffer(bytes.fromhex(job["rng"][self.rank]), np.uint8).copy()))
-        return list(job["rows"])
+        return job["rows"], job["points"]
 
     def run(self) -> dict[str, Any]:
         """Train to the end; returns the summary."""
@@ -137,7 +137,10 @@ class Job:
                 raise RuntimeError(
                     f"the loss is {value} in step {self.step}; a smaller optim.lr, or clip_norm=1, may help"
                 )
-            totals.add(value, hits.item(), count)
+            right = hits.item()
+            totals.add(value, right, count)
+            if self.recorder is not None:
+                self.recorder.step(self.step, value, right, count)
         bar.step(totals.mean_loss, totals.accuracy, whole)
 
     def _test(self) -> Totals:
@@ -160,6 +163,7 @@ class Job:
         job = {
             "model": self.cfg.model.name, "data": self.cfg.data.name, "world": self.world, "rng": states,
             "schedule": self.schedule.state_dict(), "trained_s": self.trained_s, "rows": self.recorder.rows,
+            "points": self.recorder.points,
         }  # fmt: skip
         checkpoint.write(
             self.folder / "checkpoints", self.step, self.model.state_dict(), self.optimizer.state_dict(), job,
@@ -171,7 +175,7 @@ class Job:
             return {}
         self.recorder.close()
         rows = self.recorder.rows
-        plot(rows, self.folder / "curves.png", f"{self.cfg.model.name} on {self.task.name}")
+        plot(rows, self.recorder.points, self.folder / "curves.png", f"{self.cfg.model.name} on {self.task.name}")
         last = rows[-1]
         return {
             "model": self.cfg.model.name, "data": self.task.name, "ranks": self.world, "steps": self.step,
