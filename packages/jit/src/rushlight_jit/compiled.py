@@ -5,7 +5,7 @@ Note [Guards]
     tensors, every other argument, grad mode, and of whatever the function refers to (its closure, its globals, its
     own object): Python numbers, strings and flags, the training flags and attributes of modules, and the identity of
     the arrays of tensors.  A call that differs in any of these is traced anew.  A function that steps an optimizer is
-    refused: its step count lives in Python.
+    refused: its learning rate and schedule live in Python.
 """
 
 from __future__ import annotations

@@ -9,15 +9,18 @@ Note [What fuses]
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rushlight_jit.ir import Graph, Instr, Value
+from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels.compile import compile_c
 
 FLOAT32 = np.dtype(np.float32)
 BOOL = np.dtype(np.bool_)
+LONGEST_EXPRESSION = 4000
 
 _CALLS = {"exp": "vexp", "tanh": "vtanh", "erf": "verf"}  # vector forms, see kernels/c/vmath.h
 _NAME = re.compile(r"\{(\w+)\}")
@@ -25,15 +28,30 @@ _FUNCTION = re.compile(r"\b([a-z]\w*)(?=\s*\()")
 _LITERAL = re.compile(r"(?<![\w.])(\d+\.\d*(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+)(?![\w.])")
 
 
-class Kernel:
-    """A fused group: what it replaces, what it reads and makes, and its C text."""
+@dataclass(frozen=True)
+class DeviceOp:
+    """One output of a fused group as an elementwise record of its own, for `kernels.elementwise_cuda`."""
 
-    __slots__ = ("function", "inputs", "instrs", "outputs", "shape", "text")
+    name: str
+    expr: str
+    input_names: tuple[str, ...]
+    out: Aval
+
+    def infer(self, *_: Aval) -> Aval:
+        """The output's shape and dtype."""
+        return self.out
+
+
+class Kernel:
+    """A fused group: what it replaces, what it reads and makes, its C text, and its outputs as expressions for CUDA."""
+
+    __slots__ = ("device", "function", "inputs", "instrs", "outputs", "shape", "text")
 
     def __init__(self, instrs: list[Instr], inputs: list[Value], outputs: list[Value]) -> None:
         self.instrs, self.inputs, self.outputs = instrs, inputs, outputs
         self.shape = outputs[0].shape
         self.text = _c_text(self)
+        self.device = _device_ops(self)
         self.function: Any = None
 
     def build(self) -> bool:
@@ -124,8 +142,8 @@ def _kernel(group: list[Instr], uses: dict[Value, list[Instr]], results: set[Val
     return Kernel(group, inputs, outputs or [group[-1].outputs[0]])
 
 
-def expression(instr: Instr, names: dict[Value, str]) -> str:
-    """The op's `expr` in float arithmetic, with its operands, attributes and functions filled in."""
+def _filled(instr: Instr, names: dict[Value, str]) -> str:
+    """The op's `expr` with its operands and attributes filled in."""
     operands = dict(zip(instr.op.input_names, instr.inputs, strict=True))
 
     def fill(match: re.Match[str]) -> str:
@@ -135,9 +153,24 @@ def expression(instr: Instr, names: dict[Value, str]) -> str:
 
     assert instr.op.expr is not None
     text = _NAME.sub(fill, instr.op.expr)
-    text = re.sub(r"\((-?)inf\)", r"(\1INFINITY)", text).replace("(nan)", "(NAN)")
-    text = _LITERAL.sub(lambda m: m.group(1) + "f", text)
+    return re.sub(r"\((-?)inf\)", r"(\1INFINITY)", text).replace("(nan)", "(NAN)")
+
+
+def expression(instr: Instr, names: dict[Value, str]) -> str:
+    """The op's `expr` in C's float arithmetic."""
+    text = _LITERAL.sub(lambda m: m.group(1) + "f", _filled(instr, names))
     return _FUNCTION.sub(lambda m: _CALLS.get(m.group(1), m.group(1) + "f"), text)
+
+
+def _device_ops(kernel: Kernel) -> list[DeviceOp] | None:
+    """Each output as one nested expression of the inputs; None where values that are used often make it too long."""
+    inputs = tuple(f"in{n}" for n in range(len(kernel.inputs)))
+    nested = {v: f"{{{name}}}" for v, name in zip(kernel.inputs, inputs, strict=True)}
+    for i in kernel.instrs:
+        nested[i.outputs[0]] = f"({_filled(i, nested)})"
+        if len(nested[i.outputs[0]]) > LONGEST_EXPRESSION:
+            return None
+    return [DeviceOp("fused", nested[v], inputs, Aval(v.shape, v.dtype)) for v in kernel.outputs]
 
 
 def _c_text(kernel: Kernel) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 
 from rushlight_jit.fuse import Kernel, groups
 from rushlight_jit.ir import Graph, Instr, Value
-from rushlight_tensor import dispatch, inplace
+from rushlight_tensor import cuda, dispatch, inplace
+from rushlight_tensor.kernels import elementwise_cuda
 from rushlight_tensor.tensor import Tensor
 
 Env = list[Any]
@@ -125,7 +126,21 @@ class Plan:
         columns = shape[-1]
         rows = int(np.prod(shape[:-1], dtype=np.int64))
 
+        singles = [self._single(i) for i in k.instrs]
+
+        def on_device(env: Env) -> None:
+            if k.device is None:
+                for step in singles:
+                    step(env)
+                return
+            arrays = [env[s] for s in ins]
+            for (o, _), op in zip(outs, k.device, strict=True):
+                env[o] = elementwise_cuda.launch(op, arrays, {})
+
         def fused(env: Env) -> None:
+            if cuda.is_cuda(env[ins[0]]):
+                on_device(env)
+                return
             arrays = [np.ascontiguousarray(env[s]) for s in ins]
             made = [np.empty(shape, dtype) for _, dtype in outs]
             function(*arrays, *made, rows, columns)
