@@ -271,7 +271,7 @@ class Optimizer:
 
     def _init_state(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
         """Fill the state of a parameter that is about to make its first step."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} keeps state but defines no _init_state")
 
 
 def zeros_of(p: Tensor) -> Tensor:
