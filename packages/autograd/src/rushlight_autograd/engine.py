@@ -208,7 +208,7 @@ class _Walk:
     def _own(self, g: Any) -> Any:
         """A gradient that nobody else holds.  See Note [Who owns a gradient]."""
         if self.bare:
-            return np.array(g) if isinstance(g, (np.ndarray, np.generic)) else g.copy()
+            return np.array(g, order="C") if isinstance(g, (np.ndarray, np.generic)) else g.copy()
         return clone(g)
 
     def _finish_leaf(self, leaf: Tensor, g: Tensor) -> None:

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, cast
 import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
 
+from rushlight_tensor.dispatch import settle
 from rushlight_tensor.tensor import Tensor, wrap
 
 _FRAME = struct.Struct("<QQQ")  # bytes of the message, bytes of the tail, number of descriptors
@@ -65,7 +66,7 @@ def _reduce_tensor(tensor: Tensor) -> Any:
         )
     if not tensor.is_leaf:
         raise TypeError("a tensor with a gradient history cannot leave a worker process; return x.detach()")
-    return _tensor, (tensor._array, tensor.requires_grad)
+    return _tensor, (settle(tensor), tensor.requires_grad)
 
 
 def _refuse_file(file: io.TextIOWrapper) -> Any:

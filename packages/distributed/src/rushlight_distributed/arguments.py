@@ -10,6 +10,7 @@ import numpy as np
 from rushlight_distributed.communicator import Array, ReduceOp
 from rushlight_distributed.group import ProcessGroup, get_group_rank
 from rushlight_tensor import Tensor, cuda
+from rushlight_tensor.dispatch import settle
 
 Group = ProcessGroup | int | None
 
@@ -21,7 +22,7 @@ def array_of(name: str, tensor: Any) -> Any:
             f"Invalid function argument. Expected parameter `{name}` of type torch.Tensor "
             f"but got {type(tensor)} instead."
         )
-    return tensor._array
+    return settle(tensor)
 
 
 def arrays_of(name: str, tensors: Any, pg: ProcessGroup) -> list[Any]:

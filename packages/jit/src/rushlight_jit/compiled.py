@@ -45,6 +45,8 @@ class Compiled:
             return self._fn(*args, **kwargs)
         tensors: list[Tensor] = []
         structure = flatten((args, kwargs), tensors)
+        for t in tensors:
+            dispatch.settle(t)  # what the trace writes into is seen by whoever holds the argument
         grad = dispatch.MODE.grad
         kinds = tuple(
             [(t._array.shape, t._array.dtype, grad and t._requires_grad, t._array.flags.c_contiguous) for t in tensors]

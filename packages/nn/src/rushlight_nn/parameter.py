@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rushlight_tensor import Tensor
+from rushlight_tensor.dispatch import settle
 from rushlight_tensor.files import pt
 from rushlight_tensor.ops.create import tensor
 from rushlight_tensor.tensor import wrap_as
@@ -20,7 +21,7 @@ class Parameter(Tensor):
 
     def __new__(cls, data: Any = None, requires_grad: bool = True) -> Parameter:
         source = tensor([]) if data is None else data if isinstance(data, Tensor) else tensor(data)
-        made: Parameter = wrap_as(cls, source._array)
+        made: Parameter = wrap_as(cls, settle(source))
         made.requires_grad = requires_grad
         return made
 
@@ -54,7 +55,7 @@ class Buffer(Tensor):
 
     def __new__(cls, data: Any = None, *, persistent: bool = True) -> Buffer:
         source = tensor([]) if data is None else data if isinstance(data, Tensor) else tensor(data)
-        made: Buffer = wrap_as(cls, source._array)
+        made: Buffer = wrap_as(cls, settle(source))
         made.requires_grad = source.requires_grad
         made.persistent = persistent
         return made

@@ -23,6 +23,7 @@ import numpy as np
 from rushlight_tensor import cuda
 from rushlight_tensor.graph import INPUT, OUT, Node, Slot, Stale, save
 from rushlight_tensor.infer import Aval
+from rushlight_tensor.layout import PrivateOrder, plain, private
 from rushlight_tensor.promote import category, same
 from rushlight_tensor.tensor import Tensor, View, wrap
 
@@ -213,9 +214,15 @@ _NO_ATTRS: dict[str, Any] = {}
 # ------------------------------------------------------------------------------------------------- the general path
 
 
-def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
-    """Run any op on tensors (or, where it promotes, Python numbers), with a complete set of attributes."""
+def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = False) -> Any:
+    """Run any op on tensors (or, where it promotes, Python numbers), with a complete set of attributes.
+
+    `hidden`: of a view, that it is only read and never seen, or that nobody else holds what it is a view of.  See Note
+    [Private order].
+    """
     xs = operands(op, xs)
+    if op.view and not hidden:
+        settle(xs[0])
     grad = False
     arrays = []
     for x in xs:
@@ -261,12 +268,27 @@ def run(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     """
     for a in arrays:
         if type(a) is not ndarray and a is not None and not isinstance(a, _NUMBERS):
-            return cuda.run(op, arrays, attrs)
+            return _run_marked(op, arrays, attrs) if isinstance(a, ndarray) else cuda.run(op, arrays, attrs)
     try:
         return op.cpu(*arrays, **attrs)
     except Exception as e:
         explain(op, arrays, attrs, e)
         raise
+
+
+def _run_marked(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
+    """`run` where some arrays are of a subclass of NumPy's.  See Note [Private order]."""
+    result = run(op, [plain(a) for a in arrays], attrs)
+    if not any(type(a) is PrivateOrder for a in arrays):
+        return result
+    return tuple([private(z) for z in result]) if type(result) is tuple else private(result)
+
+
+def settle(x: Tensor) -> Any:
+    """The array of `x`, whose elements now lie where PyTorch's user expects them.  See Note [Private order]."""
+    if type(x._array) is PrivateOrder:
+        x._array = execute(CLONE, [x._array], {"contiguous": True})
+    return x._array
 
 
 def explain(op: Any, arrays: list[Any], attrs: dict[str, Any], error: Exception) -> None:

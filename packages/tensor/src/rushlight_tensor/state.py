@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import cuda, devices, dispatch, dtypes, infer
+from rushlight_tensor import cuda, devices, dispatch, dtypes, infer, layout
 from rushlight_tensor.inplace import inplace, touch
 from rushlight_tensor.ops.cast import cast, clone, copy, detach, to_device
 from rushlight_tensor.tensor import Hooks, Tensor, wrap_as
@@ -66,7 +66,7 @@ def read(x: Tensor) -> Any:
     """The array of `x` on the host, for Python to look at.  While tracing this is where a value leaves the trace."""
     if dispatch.INTERCEPT is not None:
         dispatch.INTERCEPT.read(x)
-    return cuda.to_host(x._array)
+    return cuda.to_host(dispatch.settle(x))
 
 
 def item(self: Tensor) -> Any:
@@ -228,7 +228,7 @@ def _get_data(self: Tensor) -> Tensor:
 def _set_data(self: Tensor, other: Tensor) -> None:
     if not isinstance(other, Tensor):
         raise TypeError(f"Variable data has to be a tensor, but got {type(other).__name__}")
-    self._array = other._array
+    self._array = dispatch.settle(other)
     touch(self)
 
 
@@ -299,9 +299,8 @@ BACKWARD: Any = None
 
 def stride(self: Tensor, dim: int | None = None) -> Any:
     """The step of each dimension, in elements."""
-    size = self._array.itemsize
-    strides = tuple([s // size for s in self._array.strides])
-    return strides if dim is None else strides[dim]
+    steps = layout.strides(self._array)
+    return steps if dim is None else steps[dim]
 
 
 def storage_offset(self: Tensor) -> int:
@@ -320,7 +319,7 @@ def size(self: Tensor, dim: int | None = None) -> Any:
 
 def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
     """Whether the elements lie in memory in the order of their indices."""
-    return bool(self._array.flags.c_contiguous)
+    return layout.is_contiguous(self._array)
 
 
 def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
@@ -330,7 +329,7 @@ def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
 
 def data_ptr(self: Tensor) -> int:
     """The address of the first element."""
-    a = self._array
+    a = dispatch.settle(self)
     return int(a.data.ptr if cuda.is_cuda(a) else a.__array_interface__["data"][0])
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from rushlight_tensor import cuda, devices, dtypes
+from rushlight_tensor.dispatch import settle
 from rushlight_tensor.files.archive import ArchiveReader, ArchiveWriter
 from rushlight_tensor.files.atomic import atomic_write
 from rushlight_tensor.files.errors import FileFormatError
@@ -404,7 +405,7 @@ class _Saver:
     def _collect(self, value: Any, place: str) -> Any:
         """First pass: remember the arrays of all tensors."""
         if isinstance(value, Tensor):
-            array = cuda.to_host(value._array)
+            array = cuda.to_host(settle(value))
             if any(s < 0 or s % array.itemsize for s in array.strides) or not array.flags.aligned:
                 array = array.copy()  # strides that a file cannot express
             self._tensors[id(value)] = len(self._arrays)

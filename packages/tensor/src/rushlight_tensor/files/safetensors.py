@@ -14,6 +14,7 @@ from typing import IO, Any, NoReturn
 import numpy as np
 
 from rushlight_tensor import cuda, devices, dtypes
+from rushlight_tensor.dispatch import settle
 from rushlight_tensor.files.atomic import atomic_write
 from rushlight_tensor.files.errors import FileFormatError
 from rushlight_tensor.tensor import Tensor, wrap
@@ -69,7 +70,7 @@ def _array(name: Any, tensor: Any) -> np.ndarray[Any, Any]:
         raise TypeError(f"save_file: {name!r} is no name of a tensor; use a string")
     if not isinstance(tensor, Tensor):
         raise TypeError(f"save_file: {name!r} must be a Tensor, got {type(tensor).__name__}")
-    array: np.ndarray[Any, Any] = cuda.to_host(tensor._array)
+    array: np.ndarray[Any, Any] = cuda.to_host(settle(tensor))
     if dtypes.from_numpy(array.dtype).name not in _NAMES:
         raise TypeError(f"save_file: {name!r} has dtype {array.dtype}, which safetensors cannot hold; convert it first")
     return array

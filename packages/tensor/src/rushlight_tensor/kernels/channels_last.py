@@ -1,7 +1,7 @@
 """The memory order of images: logically (N, C, H, W), in memory (N, H, W, C), as convolution works on it.
 
 A function of this room takes either order and returns the second, as a (N, C, H, W) view: a chain of convolutions,
-norms and pools copies nothing between its links.
+norms and pools copies nothing between its links.  Users never see this order: Note [Private order] in `layout.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,17 @@ def to_channels_last(x: np.ndarray) -> np.ndarray:
 
 
 def new_image(shape: tuple[int, ...], like: np.ndarray, dtype: np.dtype | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """A fresh (N, H, W, C) array of the kind of `like`, and its (N, C, H, W) view, whose shape is given."""
+    """A fresh (N, C, H, W) array of the kind of `like`, twice: as kernels see it, and as a result.
+
+    Returns:
+        (N, H, W, C), contiguous on the host; and the same memory as (N, C, H, W), contiguous on a device, where no
+        kernel asks for the other order.
+    """
     n, c, h, w = shape
+    if not isinstance(like, np.ndarray):
+        image = np.empty_like(like, dtype, order="C", shape=shape)
+        return image.transpose(0, 2, 3, 1), image
     memory = np.empty_like(like, dtype, order="C", shape=(n, h, w, c))
+    if c == 1 or h * w == 1:
+        return memory, memory.reshape(shape)  # both orders are one
     return memory, memory.transpose(0, 3, 1, 2)

@@ -2,7 +2,7 @@
 
 Note [Channels last]
     The kernels work on memory in (N, H, W, C) order and return (N, C, H, W) views of it: a chain of convolutions, norms
-    and pools copies nothing.  Such a result is not `is_contiguous()`, as PyTorch's would be; `view` copies it.
+    and pools copies nothing.  Nobody else sees that order: Note [Private order] in `layout.py`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.half import in_float32
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels import conv as kernels
+from rushlight_tensor.layout import in_private_order
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.linalg import _C_NAMES
 from rushlight_tensor.ops.reduce import sum
-from rushlight_tensor.ops.shape import reshape, squeeze, unsqueeze
+from rushlight_tensor.ops.shape import drop, lift, reshape
 
 Sizes = tuple[int, ...]
 
@@ -117,6 +118,7 @@ def _conv2d_aval(
     return Aval((input.shape[0], weight.shape[0], *sizes), input.dtype)
 
 
+@in_private_order
 @in_float32
 def _conv2d_kernel(x: Any, weight: Any, bias: Any, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Any:
     _conv2d_aval(x, weight, bias, stride, padding, dilation, groups)
@@ -137,6 +139,7 @@ def _input_gradient_aval(
     return Aval(input_shape, g.dtype)
 
 
+@in_private_order
 @in_float32
 def _input_gradient_kernel(
     g: Any, weight: Any, input_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
@@ -157,6 +160,7 @@ def _weight_gradient_aval(
     return Aval(weight_shape, x.dtype)
 
 
+@in_private_order
 @in_float32
 def _weight_gradient_kernel(
     g: Any, x: Any, weight_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
@@ -179,6 +183,7 @@ def _backward_aval(
     return tuple(a for a, need in zip(made, needs, strict=True) if need)
 
 
+@in_private_order
 @in_float32
 def _backward_kernel(
     g: Any,
@@ -250,7 +255,7 @@ def _batched(input: Any, weight: Any, n: int, name: str) -> Any:
         )
     if weight._array.ndim != n + 2:
         raise RuntimeError(f"{name}: expected a {n + 2}D weight, but got weight of size: {list(weight._array.shape)}")
-    return input if ndim == n + 2 else unsqueeze(input, 0)
+    return input if ndim == n + 2 else lift(input, 0)
 
 
 def _padding(x: Any, padding: Any, weight: Sizes, stride: Sizes, dilation: Sizes, n: int) -> tuple[Any, Sizes]:
@@ -279,13 +284,13 @@ def _convolve(
     if n == 1:
         _check(x._array.shape, shape, groups, False, 1)
         _out_sizes(x._array.shape, shape, stride, padding, dilation)
-        x, weight = unsqueeze(x, 2), unsqueeze(weight, 2)
+        x, weight = lift(x, 2), lift(weight, 2)
         stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
     attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     out = call(_conv2d, (x, weight, bias), attrs)
     if n == 1:
-        out = squeeze(out, 2)
-    return out if input._array.ndim == n + 2 else squeeze(out, 0)
+        out = drop(out, 2)
+    return out if input._array.ndim == n + 2 else drop(out, 0)
 
 
 def conv2d(
@@ -361,15 +366,15 @@ def _transposed(
             "size is too small"
         )
     if n == 1:
-        x, weight, sizes = unsqueeze(x, 2), unsqueeze(weight, 2), [1, *sizes]
+        x, weight, sizes = lift(x, 2), lift(weight, 2), [1, *sizes]
         stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
     attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     out = call(_input_gradient, (x, weight), {"input_shape": (shape[0], w[1] * groups, *sizes), **attrs})
     if bias is not None:
         out = out + reshape(bias, -1, 1, 1)
     if n == 1:
-        out = squeeze(out, 2)
-    return out if input._array.ndim == n + 2 else squeeze(out, 0)
+        out = drop(out, 2)
+    return out if input._array.ndim == n + 2 else drop(out, 0)
 
 
 def conv_transpose2d(

@@ -367,7 +367,7 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 def _dlpack(self: Tensor, **options: Any) -> Any:
     if self._requires_grad:
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
-    return self._array.__dlpack__(**options)
+    return dispatch.settle(self).__dlpack__(**options)
 
 
 def _cuda_array_interface(self: Tensor) -> Any:

@@ -19,6 +19,7 @@ from rushlight_tensor import cuda, dispatch
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.inplace import inplace
+from rushlight_tensor.layout import is_contiguous
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import cast, clone, copy
 from rushlight_tensor.ops.gather import _flat_index, _index_put, _index_select
@@ -293,7 +294,7 @@ def index_put(input: Any, indices: Any, values: Any, accumulate: bool = False) -
 
 def put_(input: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
     """Write `source` to the positions `index` of the flattened `input`, in place."""
-    if not input._array.flags.c_contiguous:
+    if not is_contiguous(input._array):
         return input.copy_(reshape(put_(reshape(clone(input), -1), index, source, accumulate), input._array.shape))
     index_put_(reshape(input, -1), (reshape(index, -1),), reshape(source, -1), accumulate)
     return input

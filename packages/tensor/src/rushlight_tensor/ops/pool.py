@@ -11,11 +11,12 @@ from rushlight_tensor.dispatch import call
 from rushlight_tensor.half import aux_in_float32, in_float32
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels import pool as kernels
+from rushlight_tensor.layout import in_private_order
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.join import stack
 from rushlight_tensor.ops.linalg import matmul
 from rushlight_tensor.ops.reduce import amax
-from rushlight_tensor.ops.shape import reshape, squeeze, transpose, unsqueeze
+from rushlight_tensor.ops.shape import drop, lift, reshape, squeeze, transpose, unsqueeze
 from rushlight_tensor.promote import INT64
 from rushlight_tensor.tensor import wrap
 
@@ -57,6 +58,7 @@ def _max_aval(
     return Aval(shape, x.dtype), Aval(shape, np.dtype(np.int32))
 
 
+@in_private_order
 @aux_in_float32
 def _max_kernel(x: Any, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, ceil_mode: bool) -> Any:
     _pooled(x.shape, kernel, stride, padding, dilation, ceil_mode)
@@ -77,6 +79,7 @@ def _max_backward_aval(
     return Aval(x_shape, g.dtype)
 
 
+@in_private_order
 @in_float32
 def _max_backward_kernel(g: Any, indices: Any, x_shape: Sizes, **window: Any) -> Any:
     return kernels.max_pool2d_backward(g, indices.astype(np.int32, copy=False), x_shape)
@@ -162,14 +165,14 @@ def _images(input: Any, n: int, name: str) -> Any:
             f"{name}: Expected {n + 1}D or {n + 2}D (batch mode) tensor with optional 0 dim batch size for input, but "
             f"got:{list(input._array.shape)}"
         )
-    x = input if ndim == n + 2 else unsqueeze(input, 0)
-    return x if n == 2 else unsqueeze(x, 2)
+    x = input if ndim == n + 2 else lift(input, 0)
+    return x if n == 2 else lift(x, 2)
 
 
 def _back(out: Any, input: Any, n: int) -> Any:
     if n == 1:
-        out = squeeze(out, 2)
-    return out if input._array.ndim == n + 2 else squeeze(out, 0)
+        out = drop(out, 2)
+    return out if input._array.ndim == n + 2 else drop(out, 0)
 
 
 def _max_pool(
@@ -245,6 +248,7 @@ def _avg_aval(
     return Aval(_pooled(x.shape, kernel, stride, padding, (1, 1), ceil_mode), x.dtype)
 
 
+@in_private_order
 @in_float32
 def _avg_kernel(x: Any, kernel: Sizes, stride: Sizes, padding: Sizes, ceil_mode: bool, **how: Any) -> Any:
     _pooled(x.shape, kernel, stride, padding, (1, 1), ceil_mode)
@@ -265,6 +269,7 @@ def _avg_backward_aval(
     return Aval(x_shape, g.dtype)
 
 
+@in_private_order
 @in_float32
 def _avg_backward_kernel(g: Any, x_shape: Sizes, needs: Any, **window: Any) -> Any:
     return kernels.avg_pool2d_backward(g, x_shape, **window)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import dtypes
-from rushlight_tensor.dispatch import MODE
+from rushlight_tensor.dispatch import MODE, call
 from rushlight_tensor.infer import Aval, axes, axis, resolve, sizes
 from rushlight_tensor.infer import broadcast_shapes as _broadcast
 from rushlight_tensor.inplace import touch
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import clone
-from rushlight_tensor.ops.slicing import _ALL, _at
+from rushlight_tensor.ops.slicing import _ALL, _at, _slice
 from rushlight_tensor.state import Size
 from rushlight_tensor.views import view_path
 
@@ -36,6 +36,13 @@ def _cupy_view(x: Any, shape: tuple[int, ...]) -> Any:
     return out
 
 
+def _view_rule(g: Any, before: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    try:
+        return call(_view, (g,), {"shape": before}, hidden=True)
+    except (ValueError, RuntimeError):
+        return reshape(g, before)
+
+
 _view = Op(
     "view",
     infer=_view_aval,
@@ -43,14 +50,9 @@ _view = Op(
     cuda=AS_CPU,
     view=True,
     save=("x.shape",),
-    vjp=(lambda g, before, shape: reshape(g, before),),
+    vjp=(_view_rule,),
 )
 _viewed = view_path(_view)
-
-
-def _lies_channels_last(a: Any) -> bool:
-    """Whether it lies as results of `conv` do, contiguous in PyTorch.  See Note [Channels last] there."""
-    return a.ndim in (3, 4) and bool(np.moveaxis(a, 1, -1).flags.c_contiguous)
 
 
 def view(x: Any, *shape: Any) -> Any:
@@ -64,8 +66,6 @@ def view(x: Any, *shape: Any) -> Any:
     try:
         return _viewed(x, {"shape": want})
     except (ValueError, RuntimeError):
-        if _lies_channels_last(x._array):
-            return _viewed(clone(x, contiguous=True), {"shape": want})
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
             "contiguous subspaces). Use .reshape(...) instead."
@@ -222,6 +222,17 @@ def squeeze(input: Any, dim: Any = None) -> Any:
     shape = input._array.shape
     drop = axes(dim, len(shape)) if dim != () else ()
     return _viewed(input, {"shape": tuple([n for i, n in enumerate(shape) if n != 1 or i not in drop])})
+
+
+def lift(input: Any, dim: int) -> Any:
+    """`unsqueeze` for a kernel that only reads: the order in memory stays private.  Note [Private order]"""
+    return call(_slice, (input,), {"at": (*[_ALL] * dim, None)}, hidden=True)
+
+
+def drop(input: Any, dim: int) -> Any:
+    """`squeeze` of a result that nobody else holds: the order in memory stays private."""
+    shape = input._array.shape
+    return call(_view, (input,), {"shape": shape[:dim] + shape[dim + 1 :]}, hidden=True)
 
 
 def unsqueeze(input: Any, dim: int) -> Any:

@@ -72,8 +72,9 @@ def _pieces(x: Tensor, places: list[Any], op: Op, attrs: dict[str, Any] | None) 
     if not recorded or len(places) < 2 or attrs is None:
         return tuple([_at(x, *at) for at in places])
     outs = []
+    array = dispatch.settle(x)
     for at in places:
-        piece = wrap(x._array[_numpy_index(at)])
+        piece = wrap(array[_numpy_index(at)])
         piece._view = View(x, _slice, {"at": at})
         outs.append(piece)
     dispatch.record(op, (x,), attrs, tuple(outs))
