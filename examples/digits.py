@@ -15,7 +15,8 @@ import rushlight.distributed as dist
 from rushlight import nn
 from rushlight.nn import functional as F
 from rushlight.nn.parallel import DistributedDataParallel
-from rushlight.utils.data import DataLoader, Digits, DistributedSampler
+from rushlight.utils.data import DataLoader, DistributedSampler
+from rushlight_data import Digits
 
 EPOCHS, BATCH = int(sys.argv[1]) if len(sys.argv) > 1 else 12, 32
 

@@ -19,7 +19,7 @@ import rushlight
         ("rushlight.nn.utils.clip_grad", "clip_grad_norm_", rushlight.nn.utils.clip_grad_norm_),
         ("rushlight.optim.adam", "Adam", rushlight.optim.Adam),
         ("rushlight.optim.optimizer", "Optimizer", rushlight.optim.Optimizer),
-        ("rushlight.optim.lr_scheduler.base", "LRScheduler", rushlight.optim.lr_scheduler.LRScheduler),
+        ("rushlight.optim.lr_scheduler", "LRScheduler", rushlight.optim.lr_scheduler.LRScheduler),
         ("rushlight.optim.swa_utils", "AveragedModel", importlib.import_module("rushlight_nn.averaging").AveragedModel),
     ],
 )
@@ -27,6 +27,7 @@ def test_what_lies_below_an_alias_is_the_same_object(module, name, same):
     found = importlib.import_module(module)
     assert getattr(found, name) is same
     assert found.__spec__.name == found.__name__
+    assert importlib.import_module(module) is found
     assert pickle.loads(pickle.dumps(getattr(found, name))) is same
 
 
@@ -38,3 +39,9 @@ def test_a_fresh_process_can_start_from_any_of_the_names():
 def test_a_name_that_does_not_exist_is_not_found():
     with pytest.raises(ModuleNotFoundError, match="nothing_here"):
         importlib.import_module("rushlight.nn.nothing_here")
+
+
+@pytest.mark.parametrize("name", ["dispatch", "nn.losses", "optim.steps", "models", "optim.lr_scheduler.base"])
+def test_internals_are_not_found_below_the_facade(name):
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(f"rushlight.{name}")

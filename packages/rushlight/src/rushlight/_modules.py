@@ -1,9 +1,10 @@
-"""The facade's submodules: which of our modules stands under which of PyTorch's names.
+"""The facade's modules: which of our modules stands under which of PyTorch's names, and what of it shows there.
 
-An alias is the module itself, entered into `sys.modules` under a second name, so that `import rushlight.nn.functional
-as F`, `from rushlight.utils.data import DataLoader` and `rushlight.nn` all lead to one object.  What lies below an
-alias (`rushlight.nn.modules.linear`) is found by `_Below`; Python's own search would load the file a second time, and
-there would be two classes of one name.
+`names.txt` lists the public names of PyTorch's larger modules.  A module of the facade holds those of them that ours
+has, and no other: what PyTorch lacks (helpers, our own extensions) is reached under the package that defines it.
+A module without a list (`rushlight.nn.modules`) is ours itself, entered into `sys.modules` under a second name, and
+what lies below it is found by `_Below`; Python's own search would load the file a second time, and there would be two
+classes of one name.
 """
 
 from __future__ import annotations
@@ -12,24 +13,33 @@ import importlib
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 ALIASES = {
     "autograd": "rushlight_autograd",
+    "autograd.function": "rushlight_autograd.function",
     "autograd.functional": "rushlight_autograd.functional",
+    "autograd.gradcheck": "rushlight_autograd.gradcheck",
     "cuda": "rushlight_tensor.cuda",
     "distributed": "rushlight_distributed",
     "jit": "rushlight_jit",
-    "models": "rushlight_models",
     "nn": "rushlight_nn",
     "nn.functional": "rushlight_nn.functional",
     "nn.init": "rushlight_nn.init",
+    "nn.modules": "rushlight_nn.modules",
     "nn.parallel": "rushlight_distributed.ddp",
+    "nn.parameter": "rushlight_nn.parameter",
     "nn.utils": "rushlight_nn.utils",
+    "nn.utils.clip_grad": "rushlight_nn.utils.clip_grad",
+    "nn.utils.convert_parameters": "rushlight_nn.utils.convert_parameters",
     "nn.utils.rnn": "rushlight_nn.utils.rnn",
     "optim": "rushlight_optim",
+    "optim.adam": "rushlight_optim.adam",
     "optim.lr_scheduler": "rushlight_optim.lr_scheduler",
+    "optim.optimizer": "rushlight_optim.optimizer",
+    "optim.sgd": "rushlight_optim.sgd",
     "optim.swa_utils": "rushlight_nn.averaging",
     "random": "rushlight_tensor.random",
     "utils.checkpoint": "rushlight_autograd.checkpoint",
@@ -41,8 +51,15 @@ ALIASES = {
 }
 
 
+def listed() -> dict[str, frozenset[str]]:
+    """PyTorch's public names, by module: "torch", "torch.nn", …"""
+    text = Path(__file__).with_name("names.txt").read_text(encoding="utf-8")
+    sections = text.split("\n[")[1:]
+    return {title: frozenset(names.split()) for title, _, names in (s.partition("]") for s in sections)}
+
+
 class _Below(MetaPathFinder, Loader):
-    """Finds `facade.alias.rest` as `target.rest`, the one module that it is."""
+    """Finds `facade.alias.rest` as `target.rest`, the one module that it is, below modules that are shown whole."""
 
     def __init__(self, facade: str) -> None:
         self._facade = facade
@@ -70,22 +87,35 @@ class _Below(MetaPathFinder, Loader):
         module.__spec__ = self._specs.pop(spec.name)
 
 
-def install(facade: str) -> dict[str, Any]:
-    """Enter the aliases into `sys.modules`; returns the top-level ones by name."""
+def shown(names: frozenset[str], of: ModuleType) -> dict[str, Any]:
+    """What of a module of ours its counterpart shows: PyTorch's names, but no modules: `install` enters those."""
+    have = vars(of)
+    return {name: have[name] for name in names if name in have and not isinstance(have[name], ModuleType)}
+
+
+def install(facade: str, names: dict[str, frozenset[str]]) -> dict[str, Any]:
+    """Enter the modules into `sys.modules`; returns the top-level ones by name."""
     sys.meta_path.insert(0, _Below(facade))
-    top: dict[str, Any] = {}
-    utils = ModuleType(f"{facade}.utils", "What PyTorch keeps under `torch.utils`.")
-    sys.modules[utils.__name__] = utils
-    top["utils"] = utils
+    top = {"utils": _namespace(f"{facade}.utils", "What PyTorch keeps under `torch.utils`.")}
     for alias, target in ALIASES.items():
         module = importlib.import_module(target)
+        list_ = names.get(f"torch.{alias}")
+        if list_ is not None:
+            ours = module
+            module = _namespace(f"{facade}.{alias}", ours.__doc__)
+            vars(module).update(shown(list_, ours))
         sys.modules[f"{facade}.{alias}"] = module
         parent, _, name = alias.rpartition(".")
         if not parent:
             top[name] = module
-        elif parent == "utils":
-            setattr(utils, name, module)
-        elif parent == "nn" and name == "parallel":
-            module_nn = top["nn"]
-            module_nn.parallel = module
+        elif name in names.get(f"torch.{parent}", ()):
+            vars(sys.modules[f"{facade}.{parent}"]).setdefault(name, module)
     return top
+
+
+def _namespace(name: str, doc: str | None) -> ModuleType:
+    module = ModuleType(name, doc)
+    module.__path__ = []  # a package, for `import rushlight.nn.functional`
+    module.__spec__ = ModuleSpec(name, None, is_package=True)
+    sys.modules[name] = module
+    return module

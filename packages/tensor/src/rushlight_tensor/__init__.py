@@ -9,6 +9,7 @@ from rushlight_tensor import dtypes as dtypes
 from rushlight_tensor import methods, ops, printing, state
 from rushlight_tensor import random as random
 from rushlight_tensor.devices import device as device
+from rushlight_tensor.dtypes import dtype as dtype
 from rushlight_tensor.dtypes import finfo as finfo
 from rushlight_tensor.dtypes import get_default_dtype as get_default_dtype
 from rushlight_tensor.dtypes import iinfo as iinfo
@@ -17,6 +18,13 @@ from rushlight_tensor.files import load as load
 from rushlight_tensor.files import save as save
 from rushlight_tensor.kernels.threads import get_num_threads as get_num_threads
 from rushlight_tensor.kernels.threads import set_num_threads as set_num_threads
+from rushlight_tensor.labels import channels_last as channels_last
+from rushlight_tensor.labels import channels_last_3d as channels_last_3d
+from rushlight_tensor.labels import contiguous_format as contiguous_format
+from rushlight_tensor.labels import layout as layout
+from rushlight_tensor.labels import memory_format as memory_format
+from rushlight_tensor.labels import preserve_format as preserve_format
+from rushlight_tensor.labels import strided as strided
 from rushlight_tensor.op import REGISTRY as REGISTRY
 from rushlight_tensor.op import Op as Op
 from rushlight_tensor.ops.create import tensor as tensor
@@ -35,7 +43,7 @@ state.bind()
 methods.bind()
 printing.bind()
 globals().update(ops.public())
-globals().update({d.name: d for d in dtypes.ALL})
+globals().update(dtypes.NAMES)
 
 if TYPE_CHECKING:  # what the two lines above add
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from rushlight_tensor import cuda
+from rushlight_tensor.labels import TorchType
 
 
-class device:
+class device(metaclass=TorchType):
     """`device("cpu")`, `device("cuda")`, `device("cuda:1")`, `device("cuda", 1)`; RuntimeError for other kinds."""
 
     __slots__ = ("index", "type")
@@ -19,15 +20,11 @@ class device:
         if isinstance(type, device):
             self.type, self.index = type.type, type.index
             return
-        if isinstance(type, int):
-            self.type, self.index = "cuda", type
-            return
+        if isinstance(type, int) and not isinstance(type, bool):
+            type, index = "cuda", type
         if not isinstance(type, str):
             raise TypeError(f"device(): argument 'type' must be str, int or device, not {type.__class__.__name__}")
-        kind, _, number = type.partition(":")
-        if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-            raise RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {type}")
-        self.type, self.index = kind, int(number) if number else index
+        self.type, self.index = _parse(type, index)
 
     def __repr__(self) -> str:
         return (
@@ -45,6 +42,21 @@ class device:
 
     def __reduce__(self) -> Any:
         return device, (self.type, self.index)
+
+
+def _parse(text: str, index: int | None) -> tuple[str, int | None]:
+    kind, colon, number = text.partition(":")
+    if not text:
+        raise RuntimeError("Device string must not be empty")
+    if not kind or (colon and (not number.isdigit() or str(int(number)) != number)):
+        raise RuntimeError(f"Invalid device string: '{text}'")
+    if kind not in ("cpu", "cuda"):
+        raise RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {text}")
+    if colon and index is not None:
+        raise RuntimeError(f"type (string) must not include an index because index was passed explicitly: {text}")
+    if index is not None and index < 0:
+        raise RuntimeError("Device index must not be negative")
+    return kind, int(number) if colon else index
 
 
 CPU = device("cpu")

@@ -3,54 +3,100 @@
 from __future__ import annotations
 
 import builtins
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import ml_dtypes
 import numpy as np
 
+from rushlight_tensor.labels import Label, TorchType
 
-class dtype:
+
+class dtype(Label):
     """A data type; prints as PyTorch's, compares by identity, and knows its NumPy dtype as `.np`."""
 
     __slots__ = ("is_complex", "is_floating_point", "is_signed", "itemsize", "name", "np")
 
-    def __init__(
-        self, name: str, np_dtype: Any, *, floating: builtins.bool = False, complex: builtins.bool = False
-    ) -> None:
-        self.name, self.np = name, np.dtype(np_dtype)
-        self.itemsize = self.np.itemsize
-        self.is_floating_point, self.is_complex = floating, complex
-        self.is_signed = self.np.kind not in "ub"
+    name: str
+    np: Any  # an np.dtype; the name is taken
+    itemsize: builtins.int
+    is_floating_point: builtins.bool
+    is_complex: builtins.bool
+    is_signed: builtins.bool
 
-    def __repr__(self) -> str:
-        return f"torch.{self.name}"
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        if name in dir(dtype):
+            raise AttributeError(f"attribute '{name}' of 'torch.dtype' objects is not writable")
+        raise AttributeError(f"'torch.dtype' object has no attribute '{name}'")
 
     def __reduce__(self) -> str:
         return self.name if self.name != "bool" else "bool_"
 
+    def to_complex(self) -> dtype:
+        """The complex dtype of this precision.  Raises RuntimeError for integers and bool."""
+        if self is float16:
+            raise RuntimeError("torch.complex32 does not exist here, NumPy lacks it; use .float() first")
+        found = self if self.is_complex else _COMPLEX.get(self.name)
+        if found is None:
+            raise RuntimeError(f"Unknown Complex ScalarType for {dtype_title(self.np)}")
+        return found
 
-float16 = half = dtype("float16", np.float16, floating=True)
-bfloat16 = dtype("bfloat16", ml_dtypes.bfloat16, floating=True)
-float32 = float = dtype("float32", np.float32, floating=True)
-float64 = double = dtype("float64", np.float64, floating=True)
-int8 = dtype("int8", np.int8)
-int16 = short = dtype("int16", np.int16)
-int32 = int = dtype("int32", np.int32)
-int64 = long = dtype("int64", np.int64)
-uint8 = dtype("uint8", np.uint8)
-uint16 = dtype("uint16", np.uint16)
-uint32 = dtype("uint32", np.uint32)
-uint64 = dtype("uint64", np.uint64)
-bool = bool_ = dtype("bool", np.bool_)
-complex64 = cfloat = dtype("complex64", np.complex64, complex=True)
-complex128 = cdouble = dtype("complex128", np.complex128, complex=True)
+    def to_real(self) -> dtype:
+        """The dtype of the real part; itself where it is not complex."""
+        return float64 if self.itemsize == 16 else float32 if self.is_complex else self
+
+
+def _declare(name: str, np_dtype: Any) -> dtype:
+    d: dtype = object.__new__(cast(Any, dtype))
+    of = np.dtype(np_dtype)
+    values = {
+        "_name": name, "name": name, "np": of, "itemsize": of.itemsize, "is_signed": of.kind not in "ub",
+        "is_floating_point": of.kind in "fV", "is_complex": of.kind == "c",
+    }  # fmt: skip
+    for slot, value in values.items():
+        object.__setattr__(d, slot, value)
+    return d
+
+
+float16 = half = _declare("float16", np.float16)
+bfloat16 = _declare("bfloat16", ml_dtypes.bfloat16)
+float32 = float = _declare("float32", np.float32)
+float64 = double = _declare("float64", np.float64)
+int8 = _declare("int8", np.int8)
+int16 = short = _declare("int16", np.int16)
+int32 = int = _declare("int32", np.int32)
+int64 = long = _declare("int64", np.int64)
+uint8 = _declare("uint8", np.uint8)
+uint16 = _declare("uint16", np.uint16)
+uint32 = _declare("uint32", np.uint32)
+uint64 = _declare("uint64", np.uint64)
+bool = bool_ = _declare("bool", np.bool_)
+complex64 = cfloat = _declare("complex64", np.complex64)
+complex128 = cdouble = _declare("complex128", np.complex128)
 
 ALL = (
     float16, bfloat16, float32, float64, int8, int16, int32, int64,
     uint8, uint16, uint32, uint64, bool, complex64, complex128,
 )  # fmt: skip
+NAMES = {
+    **{d.name: d for d in ALL},
+    "half": float16, "float": float32, "double": float64, "short": int16, "int": int32, "long": int64,
+    "cfloat": complex64, "cdouble": complex128,
+}  # fmt: skip
+"""Every name under which PyTorch knows a dtype that NumPy can hold."""
+
+_COMPLEX = {"float64": complex128, "float32": complex64, "bfloat16": complex64}
+_TITLES = {
+    "float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "uint8": "Byte",
+    "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long", "bool": "Bool", "uint16": "UInt16",
+    "uint32": "UInt32", "uint64": "UInt64", "complex64": "ComplexFloat", "complex128": "ComplexDouble",
+}  # fmt: skip
 _BY_NUMPY = {d.np: d for d in ALL}
 _default = float32
+
+
+def dtype_title(d: np.dtype[Any]) -> str:
+    """What PyTorch's messages call a dtype: "Float", "Long", "ComplexDouble"."""
+    return _TITLES.get(d.name, d.name)
 
 
 def from_numpy(np_dtype: Any) -> dtype:
@@ -68,11 +114,16 @@ def from_numpy(np_dtype: Any) -> dtype:
 
 
 def to_numpy(of: Any) -> np.dtype[Any]:
-    """The NumPy dtype of a dtype, of a NumPy dtype, or of Python's `float`, `int`, `bool`."""
+    """The NumPy dtype of a dtype, of a NumPy dtype, or of Python's `float`, `int`, `bool`, `complex`."""
     if isinstance(of, dtype):
         return of.np
-    python = _PYTHON.get(of)
-    return python.np if python is not None else from_numpy(np.dtype(of)).np
+    if isinstance(of, np.dtype):
+        return from_numpy(of).np
+    python = _PYTHON.get(of) if isinstance(of, type) else None
+    if python is None:
+        got = of.__name__ if isinstance(of, type) else type(of).__name__
+        raise TypeError(f"argument 'dtype' must be torch.dtype, not {got}")
+    return python.np
 
 
 _PYTHON: dict[Any, dtype] = {type(0.0): float64, type(0): int64, type(True): bool, type(0j): complex128}
@@ -86,33 +137,52 @@ def get_default_dtype() -> dtype:
 def set_default_dtype(d: dtype) -> None:
     """Set the dtype of tensors made from Python floats.  Raises TypeError unless `d` is a floating point dtype."""
     global _default
-    if not (isinstance(d, dtype) and d.is_floating_point):
+    if not isinstance(d, dtype):
+        raise TypeError(f"invalid dtype object: only floating-point types are supported as the default type; got {d!r}")
+    if not d.is_floating_point:
         raise TypeError(f"only floating-point types are supported as the default type; got {d!r}")
     _default = d
 
 
-class finfo:
+class finfo(metaclass=TorchType):
     """Limits of a floating point dtype: `bits, eps, max, min, tiny, smallest_normal, resolution`."""
 
-    def __init__(self, of: dtype | None = None) -> None:
-        d = of or _default
+    def __init__(self, type: dtype | None = None) -> None:
+        d = (_default if type is None else _expect("finfo", type)).to_real()
         if not d.is_floating_point:
             raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{d}'")
         info: Any = ml_dtypes.finfo(d.np)  # type: ignore[no-untyped-call]
         self.dtype, self.bits = d.name, d.itemsize * 8
         self.eps, self.max, self.min = _number(info.eps), _number(info.max), _number(info.min)
         self.tiny = self.smallest_normal = _number(info.smallest_normal)
-        self.resolution = _number(info.resolution)
+        self.resolution = builtins.float(f"1e-{info.precision}")
+
+    def __repr__(self) -> str:
+        shown = ("resolution", "min", "max", "eps", "smallest_normal", "tiny")
+        return f"finfo({', '.join(f'{n}={getattr(self, n):.6g}' for n in shown)}, dtype={self.dtype})"
 
 
-class iinfo:
+class iinfo(metaclass=TorchType):
     """Limits of an integer dtype: `bits, max, min`."""
 
-    def __init__(self, of: dtype) -> None:
+    def __init__(self, type: dtype) -> None:
+        of = _expect("iinfo", type)
+        if of is bool:
+            raise TypeError("torch.bool is not supported by torch.iinfo")
         if of.np.kind not in "iu":
             raise TypeError(f"torch.iinfo() requires an integer input type. Use torch.finfo to handle '{of}'")
         info = np.iinfo(of.np)
         self.dtype, self.bits, self.max, self.min = of.name, info.bits, info.max, info.min
+
+    def __repr__(self) -> str:
+        return f"iinfo(min={self.min:.6g}, max={self.max:.6g}, dtype={self.dtype})"
+
+
+def _expect(function: str, d: Any) -> dtype:
+    if not isinstance(d, dtype):
+        got = d.__class__.__name__
+        raise TypeError(f"{function}(): argument 'type' (position 1) must be torch.dtype, not {got}")
+    return d
 
 
 def _number(value: Any) -> Any:

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
+from rushlight_tensor.dtypes import dtype_title as dtype_title
 from rushlight_tensor.promote import category
 from rushlight_tensor.tensor import Tensor, wrap
 
@@ -269,15 +268,3 @@ def stale_text(x: Any, op: str) -> str:
         f"[{dtype_title(x._array.dtype)}Tensor {shape}], saved by or written to by {op!r}. "
         "Hint: use the out-of-place form of the operation, or clone() the tensor before changing it."
     )
-
-
-def dtype_title(d: np.dtype[Any]) -> str:
-    names = {
-        "float32": "Float",
-        "float64": "Double",
-        "int64": "Long",
-        "int32": "Int",
-        "float16": "Half",
-        "bool": "Bool",
-    }
-    return names.get(d.name, d.name)

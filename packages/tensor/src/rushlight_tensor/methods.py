@@ -1,21 +1,25 @@
 """Operations as methods and operators of Tensor: every public op whose first argument is a tensor, bound once, here.
 
-A function of `ops` becomes a method when its first parameter is `input` or `x`; ops that keep the shape of that
-tensor also get their in-place form (`add_`).  What is not an op at all (`item`, `numpy`, `to`, …) is in `state.py`.
+A function of `ops` becomes a method when its first parameter is `input` or `x` and PyTorch has a method of that name;
+where PyTorch has `name_`, too, that is its in-place form.  `tensor_names.txt` lists PyTorch's names.  What is not an op
+at all (`item`, `numpy`, `to`, …) is in `state.py`.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rushlight_tensor import dispatch, ops
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.op import Op
 from rushlight_tensor.ops import create, index, linalg, shape
 from rushlight_tensor.ops import elementwise as e
 from rushlight_tensor.ops import select as s
+from rushlight_tensor.promote import category
 from rushlight_tensor.tensor import Tensor
 
 
@@ -39,10 +43,17 @@ def _inplace(fn: Any) -> Callable[..., Tensor]:
                 return inplace(fn, self, *args)
             xs, attrs = fn.bind((self, *args), kwargs)
             return inplace(fn, *xs, **attrs)
-        return inplace(dispatch.COPY, self, fn(self, *args, **kwargs))
+        return inplace(dispatch.COPY, self, _fitting(fn(self, *args, **kwargs), self))
 
     method.__name__ = f"{getattr(fn, 'name', None) or fn.__name__}_"
     return method
+
+
+def _fitting(result: Tensor, into: Tensor) -> Tensor:
+    if category(result._array.dtype) > category(into._array.dtype):
+        got, want = (dtype_title(x._array.dtype) for x in (result, into))
+        raise RuntimeError(f"result type {got} can't be cast to the desired output type {want}")
+    return result
 
 
 def _reflected(op: Op) -> Callable[[Tensor, Any], Any]:
@@ -63,15 +74,21 @@ def _takes_tensor(fn: Any) -> bool:
     return first in ("input", "x")
 
 
+def _pytorch_names() -> frozenset[str]:
+    text = Path(__file__).with_name("tensor_names.txt").read_text(encoding="utf-8")
+    return frozenset(text.partition("[torch.Tensor]")[2].split())
+
+
 def bind() -> None:
     """Install methods and operators."""
-    for name, fn in ops.public().items():
-        if _takes_tensor(fn) and name not in vars(Tensor):
-            setattr(Tensor, name, _method(fn))
-            if (
-                isinstance(fn, Op) and fn.promote is not None and not name.startswith(("is", "logical"))
-            ) or name in ops.INPLACE:
-                setattr(Tensor, f"{name}_", _inplace(fn))
+    names = _pytorch_names()
+    functions = ops.public()
+    for name, fn in functions.items():
+        if name not in names or not _takes_tensor(fn) or name in vars(Tensor):
+            continue
+        setattr(Tensor, name, _method(fn))
+        if f"{name}_" in names and f"{name}_" not in functions and f"{name}_" not in vars(Tensor):
+            setattr(Tensor, f"{name}_", _inplace(fn))
     for name, op in {
         "add": e._add, "sub": e._sub, "mul": e.mul, "truediv": e._div, "floordiv": e.floor_divide,
         "mod": e.remainder, "pow": e.pow,

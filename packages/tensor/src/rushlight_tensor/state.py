@@ -13,14 +13,22 @@ import numpy as np
 
 from rushlight_tensor import cuda, devices, dispatch, dtypes, infer, layout
 from rushlight_tensor.inplace import inplace, touch
+from rushlight_tensor.labels import TorchType
 from rushlight_tensor.ops.cast import cast, clone, copy, detach, to_device
 from rushlight_tensor.tensor import Hooks, Tensor, wrap_as
 
 
-class Size(tuple):  # type: ignore[type-arg]
+class Size(tuple, metaclass=TorchType):  # type: ignore[type-arg]
     """A shape: a tuple of ints that prints as PyTorch's."""
 
     __slots__ = ()
+
+    def __new__(cls, sizes: Any = ()) -> Size:
+        values = tuple(sizes)
+        for i, n in enumerate(values):
+            if not hasattr(n, "__index__"):
+                raise TypeError(f"torch.Size() takes an iterable of 'int' (item {i} is '{type(n).__name__}')")
+        return tuple.__new__(cls, [n.__index__() for n in values])
 
     def numel(self) -> int:
         """The number of elements."""
@@ -40,6 +48,17 @@ class Size(tuple):  # type: ignore[type-arg]
 
     def __add__(self, other: Any) -> Any:
         return Size(super().__add__(tuple(other)))
+
+    def __radd__(self, other: Any) -> Any:
+        return Size(tuple(other) + tuple(self))
+
+    def __mul__(self, times: Any) -> Any:
+        return Size(super().__mul__(times))
+
+    __rmul__ = __mul__
+
+
+_new_tuple = tuple.__new__  # without the checks of `Size`, for shapes of arrays
 
 
 class RemovableHandle:
@@ -313,7 +332,7 @@ def storage_offset(self: Tensor) -> int:
 def size(self: Tensor, dim: int | None = None) -> Any:
     """The shape, or one size of it."""
     if dim is None:
-        return Size(self._array.shape)
+        return _new_tuple(Size, self._array.shape)
     return self._array.shape[infer.axis(dim, self._array.ndim)]
 
 
@@ -365,7 +384,7 @@ def _grad_fn(self: Tensor) -> Any:
 def bind() -> None:
     """Install all of this on Tensor."""
     properties = {
-        "shape": lambda t: Size(t._array.shape),
+        "shape": lambda t: _new_tuple(Size, t._array.shape),
         "ndim": lambda t: t._array.ndim,
         "dtype": lambda t: dtypes.from_numpy(t._array.dtype),
         "device": lambda t: devices.of(t._array),

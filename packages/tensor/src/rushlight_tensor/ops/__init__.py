@@ -1,7 +1,7 @@
 """The operations, by family.  Each file declares records and, below them, the compositions made of these.
 
-A name without underscore, defined in one of these files, is public: a function of the package and of the facade and,
-when its first parameter is `input` or `x`, a method of Tensor.  There is no list of them.
+A name without underscore, defined in one of these files, is public: a function of the package and, where PyTorch has it
+too, of the facade and a method of Tensor.  There is no list of them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,6 @@ from types import FunctionType
 from typing import Any
 
 from rushlight_tensor.op import Op
-
-INPLACE = (
-    "clamp", "clip", "clamp_min", "clamp_max", "square", "lerp", "addcmul", "addcdiv", "addmm", "addmv", "addr",
-    "baddbmm", "tril", "triu", "cumsum", "cumprod", "logit", "sinc", "xlogy", "nan_to_num", "frac", "hypot", "copysign",
-    "round", "absolute", "negative", "multiply", "divide", "subtract",
-)  # fmt: skip
-"""Compositions that also exist in place (`clamp_`); elementwise records always do."""
 
 
 @cache

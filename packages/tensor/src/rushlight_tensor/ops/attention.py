@@ -9,7 +9,7 @@ import numpy as np
 
 from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import call
-from rushlight_tensor.half import aux_in_float32, in_float32
+from rushlight_tensor.half_precision import aux_in_float32, in_float32
 from rushlight_tensor.infer import Aval, broadcast_shapes
 from rushlight_tensor.kernels import attention as kernels
 from rushlight_tensor.op import AS_CPU, Op, fused

@@ -9,7 +9,7 @@ import numpy as np
 
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
-from rushlight_tensor.half import aux_in_float32, in_float32, wide
+from rushlight_tensor.half_precision import aux_in_float32, in_float32, wide
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels.cross_entropy import cross_entropy as cross_entropy_kernel
 from rushlight_tensor.kernels.cross_entropy import cross_entropy_backward as cross_entropy_backward_kernel

@@ -13,12 +13,13 @@ import numpy as np
 
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
-from rushlight_tensor.half import in_float32
+from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels import conv as kernels
 from rushlight_tensor.layout import in_private_order
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.linalg import _C_NAMES
+from rushlight_tensor.ops.pad import pad
 from rushlight_tensor.ops.reduce import sum
 from rushlight_tensor.ops.shape import drop, lift, reshape
 
@@ -270,7 +271,7 @@ def _padding(x: Any, padding: Any, weight: Sizes, stride: Sizes, dilation: Sizes
         raise RuntimeError("padding='same' is not supported for strided convolutions")
     totals = [d * (k - 1) for k, d in zip(weight[2:], dilation, strict=True)]
     if any(total % 2 for total in totals):
-        x = x.pad([width for total in reversed(totals) for width in (0, total % 2)])
+        x = pad(x, [width for total in reversed(totals) for width in (0, total % 2)])
     return x, tuple([total // 2 for total in totals])
 
 

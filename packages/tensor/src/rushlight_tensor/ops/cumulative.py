@@ -9,7 +9,7 @@ import numpy as np
 
 from rushlight_tensor import promote
 from rushlight_tensor.cuda import like
-from rushlight_tensor.half import in_float32
+from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.elementwise import exp, log

@@ -10,7 +10,7 @@ import numpy as np
 
 from rushlight_tensor import promote
 from rushlight_tensor.cuda import like
-from rushlight_tensor.half import in_float32
+from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axes, axis, reduced
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.elementwise import maximum, minimum

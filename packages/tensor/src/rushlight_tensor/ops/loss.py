@@ -10,7 +10,7 @@ import numpy as np
 
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
-from rushlight_tensor.half import in_float32
+from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, broadcast_shapes
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.activation import logsigmoid, xlogy

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.dispatch import call
-from rushlight_tensor.half import aux_in_float32, in_float32, wide
+from rushlight_tensor.half_precision import aux_in_float32, in_float32, wide
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.inplace import mutate
 from rushlight_tensor.kernels import batch_norm as channel_kernels
 from rushlight_tensor.kernels import norm as row_kernels
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.elementwise import rsqrt
+from rushlight_tensor.ops.pad import pad
 from rushlight_tensor.ops.reduce import mean, sum
 from rushlight_tensor.ops.shape import reshape
 from rushlight_tensor.state import Size
@@ -444,6 +445,6 @@ def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float 
         raise ValueError(f"Expected 3D or higher dimensionality input (got {len(shape)} dimensions)")
     if not input._array.size:
         return input
-    squares = (input * input).movedim(1, -1).pad((size // 2, (size - 1) // 2))
+    squares = pad((input * input).movedim(1, -1), (size // 2, (size - 1) // 2))
     total = sum(squares.unfold(-1, size, 1), -1).movedim(-1, 1)
     return input / (total * (alpha / size) + k) ** beta

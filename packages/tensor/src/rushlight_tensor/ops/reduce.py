@@ -13,7 +13,7 @@ from rushlight_tensor import dtypes, promote
 from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
-from rushlight_tensor.half import in_float32
+from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axes, axis, reduced, sizes
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.cast import cast

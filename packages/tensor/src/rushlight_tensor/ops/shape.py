@@ -333,6 +333,16 @@ def t_(input: Any) -> Any:
     return _become(input, t(input))
 
 
+def swapaxes_(input: Any, axis0: int, axis1: int) -> Any:
+    """`transpose_` under NumPy's name."""
+    return transpose_(input, axis0, axis1)
+
+
+def swapdims_(input: Any, dim0: int, dim1: int) -> Any:
+    """`transpose_` under another name."""
+    return transpose_(input, dim0, dim1)
+
+
 PROPERTIES = {
     "T": lambda x: _permuted(x, {"dims": tuple(range(x._array.ndim))[::-1]}),
     "H": t,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import cuda, promote
-from rushlight_tensor.half import in_float32
+from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.extreme import _result

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.half import in_float32
+from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import unary_float
 from rushlight_tensor.op import Op
 from rushlight_tensor.ops.elementwise import exp

@@ -12,7 +12,7 @@ import numpy as np
 from rushlight_tensor import cuda
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.op import AS_CPU, Op
-from rushlight_tensor.ops.shape import view
+from rushlight_tensor.ops.shape import _become, view
 from rushlight_tensor.state import storage_offset
 
 
@@ -85,6 +85,11 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = 
     owner = input if input._view is None else input._view.base
     offset = _offset(input) if storage_offset is None else storage_offset
     return _strided(view(owner, -1), tuple(size), tuple(stride), offset)
+
+
+def as_strided_(input: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
+    """`as_strided` in place."""
+    return _become(input, as_strided(input, size, stride, storage_offset))
 
 
 _offset = storage_offset
