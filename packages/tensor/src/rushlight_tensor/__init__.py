@@ -21,7 +21,6 @@ from rushlight_tensor.kernels.threads import set_num_threads as set_num_threads
 from rushlight_tensor.labels import channels_last as channels_last
 from rushlight_tensor.labels import channels_last_3d as channels_last_3d
 from rushlight_tensor.labels import contiguous_format as contiguous_format
-from rushlight_tensor.labels import layout as layout
 from rushlight_tensor.labels import memory_format as memory_format
 from rushlight_tensor.labels import preserve_format as preserve_format
 from rushlight_tensor.labels import strided as strided
