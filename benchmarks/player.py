@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from benchmarks import programs
@@ -21,9 +23,13 @@ from benchmarks import programs
 class Player:
     """The parent's end: programs of `benchmarks.programs` under one framework."""
 
-    def __init__(self, framework: str, threads: int) -> None:
+    def __init__(self, framework: str, threads: int, checkout: Path | None = None) -> None:
+        """`checkout`: take our packages from the source tree of another commit."""
         command = [sys.executable, "-m", "benchmarks.player", framework, str(threads)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        env = dict(os.environ)
+        if checkout is not None:
+            env["PYTHONPATH"] = os.pathsep.join(map(str, sorted(checkout.glob("packages/*/src"))))
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         self.framework = framework
 
     def ask(self, program: str, calls: int) -> dict[str, Any]:
@@ -74,13 +80,13 @@ def main() -> None:
     for line in sys.stdin:
         name, calls = json.loads(line)
         if name not in steps:
-            steps[name] = getattr(programs, name)(framework)
+            steps[name] = programs.find(framework, name)
         loss: Any = None
         start = time.perf_counter()
         for _ in range(calls):
             loss = steps[name]()
         seconds = time.perf_counter() - start
-        print(json.dumps({"seconds": seconds, "loss": loss.item()}), flush=True)
+        print(json.dumps({"seconds": seconds, "loss": loss if loss is None else loss.item()}), flush=True)
 
 
 if __name__ == "__main__":

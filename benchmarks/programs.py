@@ -52,6 +52,58 @@ def _classifier_step(framework: Any, model: Any, x: Any, y: Any) -> Step:
     return step
 
 
+def find(framework: Any, name: str) -> Step:
+    """The program of a name: a training step of this file, or one of `small_ops`."""
+    ops = small_ops(framework)
+    return ops[name] if name in ops else globals()[name](framework)
+
+
+def small_ops(framework: Any) -> dict[str, Step]:
+    """Single calls on few elements, where all the time is overhead; `…, grad` are recorded."""
+    x, g = framework.ones(4), framework.ones(4, requires_grad=True)
+    m, mg = framework.ones(8, 8), framework.ones(8, 8, requires_grad=True)
+    index = framework.tensor([1, 0, 3])
+
+    def chain() -> None:
+        y = g
+        for _ in range(100):
+            y = y * g
+        y.sum().backward()
+        g.grad = None
+
+    calls: dict[str, Step] = {
+        "add": lambda: x + x,
+        "mul by a number": lambda: x * 2.0,
+        "exp": lambda: x.exp(),
+        "add, grad": lambda: g + g,
+        "mul, grad": lambda: g * g,
+        "exp, grad": lambda: g.exp(),
+        "add in place": lambda: x.add_(0.0),
+        "matmul": lambda: m @ m,
+        "matmul, grad": lambda: mg @ mg,
+        "sum": lambda: m.sum(),
+        "sum along one": lambda: m.sum(1),
+        "view": lambda: m.view(64),
+        "x[i]": lambda: m[1],
+        "x[i], grad": lambda: mg[1],
+        "x[index]": lambda: m[index],
+        "transpose": lambda: m.t(),
+        "cat": lambda: framework.cat([m, m]),
+        "clamp": lambda: x.clamp(0, 1),
+        "softmax": lambda: m.softmax(1),
+        "relu": lambda: framework.relu(m),
+        "100 mul, forward + backward": chain,
+    }
+    return {name: _without_result(call) for name, call in calls.items()}
+
+
+def _without_result(call: Step) -> Step:
+    def step() -> None:
+        call()
+
+    return step
+
+
 def tiny_mlp(framework: Any) -> Step:
     """64-64-10, batch 32, cross-entropy, Adam."""
     framework.manual_seed(0)

@@ -15,7 +15,7 @@ import numpy as np
 from rushlight_tensor import cuda, dispatch
 from rushlight_tensor.dispatch import MODE, call, edge, node_for, run, sync
 from rushlight_tensor.graph import CustomNode, Node, Slot, dtype_title, pull
-from rushlight_tensor.layout import plain
+from rushlight_tensor.layout import PrivateOrder, plain
 from rushlight_tensor.promote import category
 from rushlight_tensor.tensor import Tensor, View, wrap
 
@@ -111,7 +111,11 @@ def _write(op: Any, x: Tensor, ys: list[Any], attrs: dict[str, Any]) -> None:
 
 def write(op: Any, array: Any, ys: list[Any], attrs: dict[str, Any]) -> None:
     """`array[...] = op(array, *ys)`, without a temporary where the kernel can."""
-    array, ys = plain(array), [plain(y) for y in ys]
+    array = plain(array) if type(array) is PrivateOrder else array
+    for y in ys:
+        if type(y) is PrivateOrder:
+            ys = [plain(y) for y in ys]
+            break
     if not (type(array) is not np.ndarray or array.flags.writeable):
         raise RuntimeError(f"{op.name}_: this tensor shares read-only memory (from_numpy or expand); clone() it first")
     if type(array) is np.ndarray:
