@@ -25,6 +25,7 @@ from rushlight_tensor.tensor import Tensor, wrap
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 INTS = ("int64", "int32", "int16", "int8", "uint8")
 EVERY = (*FLOATS, *INTS, "bool")
+COMPLEX = ("complex128", "complex64")
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -46,6 +47,8 @@ class R:
 
     def make(self, rng: np.random.Generator, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         values = np.asarray(rng.uniform(self.low, self.high, self.shape))
+        if dtype.kind == "c":  # with an imaginary part of either sign, so that no logarithm or root is on its cut
+            return np.asarray(values + 1j * rng.uniform(-1, 1, self.shape)).astype(dtype)
         if dtype.kind == "b":
             return np.asarray(values > (self.low + self.high) / 2)
         if dtype.kind in "iu":
@@ -89,6 +92,11 @@ class Sample:
         made = [x.make(rng, numpy_dtype(dtype)) if isinstance(x, R) else x for x in self.inputs]
         return [_laid_out(x, layout) if isinstance(x, np.ndarray) else x for x in made]
 
+    @property
+    def widest(self) -> str:
+        """The dtype in which derivatives are checked."""
+        return COMPLEX[0] if set(self.dtypes) <= set(COMPLEX) else "float64"
+
     def varied(self) -> list[bool]:
         """For each input whether it is a random one, which derivatives are taken with respect to."""
         return [isinstance(x, R) for x in self.inputs]
@@ -113,7 +121,7 @@ def tensors(arrays: list[Any], requires_grad: list[bool] | None = None) -> list[
     """The arrays as tensors, numbers as they are."""
     out = [wrap(x) if isinstance(x, np.ndarray) else x for x in arrays]
     for x, wanted in zip(out, requires_grad or [False] * len(out), strict=True):
-        if wanted and isinstance(x, Tensor) and x.dtype.is_floating_point:
+        if wanted and isinstance(x, Tensor) and (x.dtype.is_floating_point or x.dtype.is_complex):
             x.requires_grad = True
     return out
 

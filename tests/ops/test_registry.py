@@ -39,22 +39,30 @@ def test_every_op_has_samples():
 
 def close(got, want, dtype, ulps, what=""):
     """Within so many rounding steps of `dtype` at the size of the values."""
-    got, want = (np.asarray(a.detach()._array if hasattr(a, "_array") else a).astype(np.float64) for a in (got, want))
+    got, want = (parts(np.asarray(a.detach()._array if hasattr(a, "_array") else a)) for a in (got, want))
     finite = np.abs(want[np.isfinite(want)])
     size = max(1.0, finite.max()) if finite.size else 1.0
-    step = float(np.finfo(dtype).eps if dtype != numpy_dtype("bfloat16") else 2.0**-7) if dtype.kind in "fV" else 0.0
+    step = float(np.finfo(dtype).eps if dtype != numpy_dtype("bfloat16") else 2.0**-7) if dtype.kind in "fcV" else 0.0
     np.testing.assert_allclose(got, want, rtol=ulps * step, atol=ulps * step * size, err_msg=what, equal_nan=True)
 
 
+def parts(array):
+    """As real numbers in float64."""
+    if array.dtype.kind == "c":
+        return np.stack([array.real, array.imag]).astype(np.float64)
+    return array.astype(np.float64)
+
+
 def widened(arrays):
-    return [x.astype(np.float64) if isinstance(x, np.ndarray) and x.dtype.kind in "fV" else x for x in arrays]
+    wide = {"f": np.float64, "V": np.float64, "c": np.complex128}
+    return [x.astype(wide[x.dtype.kind]) if isinstance(x, np.ndarray) and x.dtype.kind in wide else x for x in arrays]
 
 
 @pytest.mark.parametrize(("op", "sample"), [p for p in PURE if p.values[1].exact])
 def test_results_agree_with_float64(op, sample):
     for name in sample.dtypes:
         dtype = numpy_dtype(name)
-        if name == "float64" or dtype.kind not in "fV":
+        if name in ("float64", "complex128") or dtype.kind not in "fcV":
             continue
         arrays = sample.arrays(name)
         got = call(op, tensors(arrays), sample.attrs)
@@ -67,7 +75,7 @@ def test_results_agree_with_float64(op, sample):
 def test_gradients_agree_with_float64(op, sample):
     for name in sample.dtypes:
         dtype = numpy_dtype(name)
-        if name == "float64" or dtype.kind not in "fV":
+        if name in ("float64", "complex128") or dtype.kind not in "fcV":
             continue
         arrays = sample.arrays(name)
         results = []
@@ -88,10 +96,10 @@ def test_gradients_agree_with_float64(op, sample):
 def test_graphs_are_freed_by_reference_count(op, sample):
     gc.disable()
     try:
-        xs = tensors(sample.arrays("float64"), sample.varied())
+        xs = tensors(sample.arrays(sample.widest), sample.varied())
         leaves = [x for x in xs if getattr(x, "requires_grad", False)]
         outs = [o for o in call(op, xs, sample.attrs) if o.requires_grad]
-        weights = [tensor(np.ones(o.shape), requires_grad=True) for o in outs]
+        weights = [tensor(np.ones(o.shape), dtype=o.dtype, requires_grad=True) for o in outs]
         grads = grad(outs, leaves, weights, create_graph=sample.second, allow_unused=True) if outs else ()
         nodes = [weakref.ref(t.grad_fn) for t in (*outs, *grads) if t is not None and t.grad_fn is not None]
         del xs, leaves, outs, weights, grads
@@ -143,10 +151,10 @@ SMALL = 24  # elements up to which the whole Jacobian is compared; beyond that, 
 
 @pytest.mark.parametrize(("op", "sample"), DIFFERENTIABLE)
 def test_first_and_second_derivative(op, sample):
-    xs = tensors(sample.arrays("float64"), sample.varied())
+    xs = tensors(sample.arrays(sample.widest), sample.varied())
 
     def outputs(*args):
-        return tuple(o for o in call(op, list(args), sample.attrs) if o.dtype.is_floating_point)
+        return tuple(o for o in call(op, list(args), sample.attrs) if o.dtype.is_floating_point or o.dtype.is_complex)
 
     leaves = [x for x in xs if getattr(x, "requires_grad", False)]
     if any(x.numel() == 0 for x in (*leaves, *outputs(*xs))):

@@ -95,11 +95,20 @@ def _roots_grads(roots: list[Tensor], given: Any) -> list[Tensor]:
         if g is None:
             if root._array.size != 1:
                 raise RuntimeError("grad can be implicitly created only for scalar outputs")
+            if root._array.dtype.kind == "c":
+                raise RuntimeError(
+                    f"grad can be implicitly created only for real scalar outputs but got torch.{root.dtype.name}"
+                )
             g = wrap(cuda.like(root._array, np.ones(root._array.shape, root._array.dtype)))
         elif g._array.shape != root._array.shape:
             raise RuntimeError(
                 f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has a "
                 f"shape of {root.shape}."
+            )
+        elif g._array.dtype != root._array.dtype and "c" in (g._array.dtype.kind, root._array.dtype.kind):
+            raise RuntimeError(
+                "For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in "
+                f"dtype: grad_output[{i}] has a dtype of {g.dtype} and output[{i}] has a dtype of {root.dtype}."
             )
         out.append(g)
     return out

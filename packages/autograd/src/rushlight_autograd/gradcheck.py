@@ -1,4 +1,9 @@
-"""Numerical checks of gradients: central differences against what the graph says, in float64."""
+"""Numerical checks of gradients: central differences against what the graph says, in float64.
+
+A complex number is two real ones here, in inputs and in outputs: the Jacobian has a row for each part of an input and
+a column for each part of an output.  The gradient of the real part of an output comes from the seed 1, that of its
+imaginary part from the seed i, and holds the rows of both parts of the input: Note [Complex gradients] in `graph.py`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +35,7 @@ def gradcheck(
 
     Args:
         func: Returns a tensor or a tuple of tensors.
-        inputs: Those that require grad are varied; they should be float64.
+        inputs: Those that require grad are varied; they should be float64 or complex128.
         eps: Step of the differences.
         raise_exception: Raise GradcheckError instead of returning False.
     """
@@ -63,7 +68,7 @@ def gradgradcheck(
     outs = [o for o in _outputs(func, args) if o._requires_grad]
     rng = np.random.default_rng(0)
     if grad_outputs is None:
-        given = [wrap(rng.standard_normal(o._array.shape)) for o in outs]
+        given = [wrap(_random(rng, o._array)) for o in outs]
     else:
         given = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
     for g in given:
@@ -81,6 +86,22 @@ def gradgradcheck(
     return gradcheck(gradients, (*args, *given), eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception)
 
 
+def _random(rng: np.random.Generator, like: Any) -> Any:
+    values = np.asarray(rng.standard_normal(like.shape))
+    return np.asarray(values + 1j * rng.standard_normal(like.shape)) if like.dtype.kind == "c" else values
+
+
+def _parts(array: Any) -> np.ndarray[Any, Any]:
+    """The real numbers in an array, as a vector: real and imaginary parts in turn."""
+    if array.dtype.kind == "c":
+        return np.array(array, np.complex128).reshape(-1).view(np.float64)
+    return np.array(array, np.float64).reshape(-1)
+
+
+def _directions(array: Any) -> tuple[complex, ...]:
+    return (1, 1j) if array.dtype.kind == "c" else (1,)
+
+
 def _outputs(func: Callable[..., Any], args: tuple[Any, ...]) -> list[Tensor]:
     out = func(*args)
     outs = out if isinstance(out, (tuple, list)) else (out,)
@@ -91,15 +112,16 @@ def _check(func: Any, args: tuple[Any, ...], wanted: list[Tensor], eps: float, a
     outs = _outputs(func, args)
     for k, out in enumerate(outs):
         numerical = [_differences(func, args, x, k, eps) for x in wanted]
-        analytic = [np.zeros((x._array.size, out._array.size)) for x in wanted]
+        seeds = [(j, by) for j in range(out._array.size) for by in _directions(out._array)]
+        analytic = [np.zeros((_parts(x._array).size, len(seeds))) for x in wanted]
         if out._requires_grad:
-            for j in range(out._array.size):
+            for column, (j, by) in enumerate(seeds):
                 seed = np.zeros(out._array.shape, out._array.dtype)
-                seed.reshape(-1)[j] = 1
+                seed.reshape(-1)[j] = by
                 found = grad(out, wanted, wrap(seed), retain_graph=True, allow_unused=True)
                 for i, g in enumerate(found):
                     if g is not None:
-                        analytic[i][:, j] = g._array.reshape(-1)
+                        analytic[i][:, column] = _parts(g._array)
         for i, (n, a) in enumerate(zip(numerical, analytic, strict=True)):
             if not np.allclose(a, n, rtol=rtol, atol=atol, equal_nan=True):
                 worst = float(np.nanmax(np.abs(a - n)))
@@ -110,16 +132,16 @@ def _check(func: Any, args: tuple[Any, ...], wanted: list[Tensor], eps: float, a
 
 
 def _differences(func: Any, args: tuple[Any, ...], x: Tensor, k: int, eps: float) -> np.ndarray[Any, Any]:
-    """The Jacobian of output `k` by central differences, one row per element of `x` (changed in place and put back)."""
+    """The Jacobian of output `k` by central differences, a row per part of `x` (changed in place and put back)."""
     rows = []
     with no_grad():
         for index in np.ndindex(x._array.shape):
             was = x._array[index].copy()
-            sides = []
-            for step in (eps, -eps):
-                x._array[index] = was + step
-                sides.append(np.array(_outputs(func, args)[k]._array, dtype=np.float64))
+            for by in _directions(x._array):
+                sides = []
+                for step in (eps, -eps):
+                    x._array[index] = was + step * by
+                    sides.append(_parts(_outputs(func, args)[k]._array))
+                rows.append((sides[0] - sides[1]) / (2 * eps))
             x._array[index] = was
-            rows.append((sides[0] - sides[1]).reshape(-1) / (2 * eps))
-    size = sides[0].size if rows else 0
-    return np.array(rows).reshape(x._array.size, size)
+    return np.array(rows).reshape(len(rows), sides[0].size if rows else 0)

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rushlight_tensor import cuda
-from rushlight_tensor.graph import INPUT, OUT, Node, Slot, Stale, save
+from rushlight_tensor.graph import INPUT, OUT, Node, Slot, Stale, dtype_title, save
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.layout import PrivateOrder, plain, private
 from rushlight_tensor.promote import category, same
@@ -100,6 +100,7 @@ def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
     may_widen = op.promote is not same and op.vjp is not None  # true_divide makes float64 of two ints
     both = op.saves == ((INPUT, 0), (INPUT, 1))
     nothing = op.saves == ()
+    real = op.real is not None
     differentiable = op.vjp is not None
 
     def fast(a: Tensor, b: Any) -> Tensor:  # See Note [The straight line]
@@ -107,6 +108,8 @@ def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
             x = a._array
             y = b._array
             if x.dtype is not y.dtype or INTERCEPT is not None or type(x) is not ndarray:
+                return call(op, (a, b), {})
+            if real and x.dtype.kind == "c":
                 return call(op, (a, b), {})
             grad = differentiable and (a._requires_grad or b._requires_grad) and MODE.grad
         elif type(b) is float or type(b) is int:
@@ -314,8 +317,12 @@ def operands(op: Any, xs: tuple[Any, ...]) -> tuple[Any, ...]:
             xs = tuple([operand(op, i, x) for i, x in enumerate(xs)])
             break
     if op.promote is None:
+        if op.real is not None:
+            real_only(op.real, *xs)
         return xs
     common = op.promote([x._array if isinstance(x, Tensor) else x for x in xs])
+    if op.real is not None and common.kind == "c":
+        refuse_complex(op.real, common)
     on = next((x._array for x in xs if isinstance(x, Tensor)), None)
     out = []
     for x in xs:
@@ -326,6 +333,20 @@ def operands(op: Any, xs: tuple[Any, ...]) -> tuple[Any, ...]:
         else:
             out.append(x)
     return tuple(out)
+
+
+def refuse_complex(real: Any, dtype: np.dtype[Any]) -> None:
+    """Raise what PyTorch says of complex numbers given to an op that takes real ones only: its field `real`."""
+    if isinstance(real, str):
+        raise NotImplementedError(f"\"{real}\" not implemented for '{dtype_title(dtype)}'")
+    raise type(real)(*real.args)
+
+
+def real_only(real: str | Exception, *xs: Any) -> None:
+    """The same for functions that are made of ops: they say here what a record says in its field."""
+    for x in xs:
+        if isinstance(x, Tensor) and x._array.dtype.kind == "c":
+            refuse_complex(real, x._array.dtype)
 
 
 CAST: Any = None

@@ -140,14 +140,45 @@ def save(n: Node, xs: tuple[Any, ...], arrays: tuple[Any, ...]) -> None:
     n.saved, n.versions = tuple(saved), tuple(versions)
 
 
+CONJUGATE: Any = None
+"""The op; set by `ops.complex`."""
+
+
 def pull(n: Node, g: Any, edges: Sequence[Any], create_graph: bool) -> Sequence[Any]:
     """The gradients of a node's inputs, as tensors, from that of its result; `None` in `edges` marks an unwanted one.
 
     Raises RuntimeError where the graph was freed or saved data changed.
+
+    Note [Complex gradients]
+        The gradient of a complex tensor is PyTorch's: that of its real part plus i times that of its imaginary part
+        (the conjugate Wirtinger derivative).  For `y = f(x)` with a complex derivative this is `g * conj(f'(x))`,
+        where rules say `g * f'(x)`, for numbers of every kind.  So rules stay as they are and the engine conjugates
+        around them, `conj(rule(conj(g)))`, once and for second derivatives too.  Ops without a complex derivative
+        (`abs`, `real`, a norm), or between real and complex tensors, set `wirtinger` and give the gradient themselves.
     """
     op = n.op
     if op is None:
         return n.apply(g, tuple([e is not None for e in edges]))  # type: ignore[attr-defined]
+    if _is_complex(g) and not op.wirtinger:
+        return _conjugated(_rules(n, _conjugated(g), edges, create_graph))
+    return _rules(n, g, edges, create_graph)
+
+
+def _is_complex(g: Any) -> bool:
+    if type(g) is tuple:  # an op with several results
+        return any(part is not None and part._array.dtype.kind == "c" for part in g)
+    return bool(g._array.dtype.kind == "c")
+
+
+def _conjugated(gs: Any) -> Any:
+    """A gradient, or each of several, conjugated where it is complex."""
+    if isinstance(gs, (tuple, list)):
+        return tuple([_conjugated(g) for g in gs])
+    return CONJUGATE(gs) if gs is not None and gs._array.dtype.kind == "c" else gs
+
+
+def _rules(n: Node, g: Any, edges: Sequence[Any], create_graph: bool) -> Sequence[Any]:
+    op = n.op
     saved = unpack(n, create_graph)
     if type(op.vjp) is not tuple:
         return op.vjp.rule(g, tuple([e is not None for e in edges]), *saved, **n.attrs)
@@ -174,7 +205,7 @@ def pull_bare(op: Any) -> Callable[[Node, Any, Sequence[Any]], Sequence[Any]] | 
         return _pull_two(op, *rules)
 
     def some(n: Node, g: Any, edges: Sequence[Any]) -> Sequence[Any]:
-        if g.dtype.kind == "V":  # bfloat16 times a Python number would leave NumPy as float32
+        if g.dtype.kind in "Vc":  # bfloat16 times a Python number would leave NumPy as float32; complex: see `pull`
             return [t if t is None else t._array for t in pull(n, wrap(g), edges, False)]
         saved = [s._array if isinstance(s, Tensor) else s for s in unpack(n, False)]
         return [None if e is None else r(g, *saved, **n.attrs) for r, e in zip(rules, edges, strict=True)]
@@ -186,7 +217,7 @@ def _pull_two(op: Any, rule_x: Callable[..., Any], rule_y: Callable[..., Any]) -
     def two(n: Node, g: Any, edges: Sequence[Any]) -> Sequence[Any]:  # `some`, unrolled for `mul` and its like
         if n.saved is None:
             raise RuntimeError(_FREED)
-        if g.dtype.kind == "V":
+        if g.dtype.kind in "Vc":
             return [t if t is None else t._array for t in pull(n, wrap(g), edges, False)]
         a, b = n.saved
         va, vb = n.versions

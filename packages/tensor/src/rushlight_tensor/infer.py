@@ -105,6 +105,16 @@ def reduced(shape: tuple[int, ...], dim: Any, keepdim: bool) -> tuple[int, ...]:
     return tuple(n for i, n in enumerate(shape) if i not in over)
 
 
+def real_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype of the parts of a complex number; any other dtype as it is."""
+    return np.dtype(f"f{dtype.itemsize // 2}") if dtype.kind == "c" else dtype
+
+
+def unary_real(x: Any) -> Aval:
+    """Shape of the input; its dtype, or that of the parts of complex numbers."""
+    return Aval(x.shape, real_dtype(x.dtype))
+
+
 def unary_same(x: Any) -> Aval:
     """Shape and dtype of the input."""
     return Aval(x.shape, x.dtype)

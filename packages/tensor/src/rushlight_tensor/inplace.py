@@ -91,6 +91,8 @@ def operands_into(op: Any, x: Tensor, others: tuple[Any, ...]) -> tuple[Any, ...
     if op.promote is None:
         return ys
     common = op.promote([x._array, *[y._array if isinstance(y, Tensor) else y for y in ys]])
+    if op.real is not None and common.kind == "c":
+        dispatch.refuse_complex(op.real, common)
     if category(common) > category(x._array.dtype):
         got, into = (dtype_title(d) for d in (common, x._array.dtype))
         raise RuntimeError(f"result type {got} can't be cast to the desired output type {into}")

@@ -16,7 +16,7 @@ from rushlight_tensor import dispatch, ops
 from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.op import Op
-from rushlight_tensor.ops import create, index, linalg, shape
+from rushlight_tensor.ops import complex, create, index, linalg, shape
 from rushlight_tensor.ops import elementwise as e
 from rushlight_tensor.ops import select as s
 from rushlight_tensor.promote import category
@@ -103,7 +103,7 @@ def bind() -> None:
         setattr(Tensor, f"__{name}__", _operator(op))
     for name, op in {"neg": e.neg, "abs": e.abs, "invert": s.bitwise_not}.items():
         setattr(Tensor, f"__{name}__", _method(op))
-    for name, fn in {**index.SYNTAX, **create.PROTOCOLS}.items():
+    for name, fn in {**index.SYNTAX, **create.PROTOCOLS, **complex.PROPERTIES}.items():
         setattr(Tensor, name, fn)
     for name, fn in shape.PROPERTIES.items():
         setattr(Tensor, name, property(fn))

@@ -21,7 +21,7 @@ import numpy as np
 
 from rushlight_tensor import dispatch, graph
 from rushlight_tensor.cuda import AS_CPU as AS_CPU
-from rushlight_tensor.tensor import Tensor
+from rushlight_tensor.tensor import Tensor, wrap
 
 REGISTRY: dict[str, Op] = {}
 
@@ -66,6 +66,8 @@ class fused(joint):
 
     def pull_bare(self, n: graph.Node, g: Any, edges: Any) -> Any:
         """The gradients as arrays, with no tensor in between."""
+        if g.dtype.kind == "c":  # Note [Complex gradients] in `graph.py`
+            return [t if t is None else t._array for t in graph.pull(n, wrap(np.asarray(g)), edges, False)]
         xs: Any = graph.unpack_arrays(n)
         needs = tuple([e is not None for e in edges])
         attrs = n.attrs
@@ -115,13 +117,16 @@ class Op:
         into: `(array, *others, **attrs)`, writes the result into the memory of the first input; for ops with a faster
             way than computing it and copying (ufuncs have one of their own).
         node_name: PyTorch's name of its nodes, where it is not `name` in another spelling; or `(node) -> name`.
+        wirtinger: `vjp` gives the gradient of complex inputs as PyTorch defines it, conjugates and all; without it the
+            engine does: Note [Complex gradients] in `graph.py`.
+        real: It takes no complex numbers: PyTorch's name of the kernel that they are missing from, or the error itself.
         aux: `cpu` returns a tuple of which callers get the first; the others are for the gradient: `out1`, … in `save`.
     """
 
     __slots__ = (
         "__weakref__", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "home", "infer",
-        "input_names", "into", "name", "node_name", "promote", "pull_bare", "save", "saves", "saves_out", "variadic",
-        "view", "vjp",
+        "input_names", "into", "name", "node_name", "promote", "pull_bare", "real", "save", "saves", "saves_out",
+        "variadic", "view", "vjp", "wirtinger",
     )  # fmt: skip
 
     def __init__(
@@ -137,6 +142,8 @@ class Op:
         promote: Callable[..., Any] | None = None,
         view: bool = False,
         into: Callable[..., None] | None = None,
+        wirtinger: bool = False,
+        real: str | Exception | None = None,
         aux: bool = False,
         node_name: str | Callable[[graph.Node], str] | None = None,
     ) -> None:
@@ -144,7 +151,7 @@ class Op:
         assert expr is None or cuda is None, f"op {name!r}: `expr` already says what CUDA does"
         self.name, self.infer, self.cpu, self.vjp, self.save = name, infer, cpu, vjp, save
         self.expr, self.cuda, self.promote, self.view, self.into = expr, cuda, promote, view, into
-        self.aux, self.node_name = aux, node_name
+        self.aux, self.node_name, self.wirtinger, self.real = aux, node_name, wirtinger, real
         self.home: str = sys._getframe(1).f_globals["__name__"]  # the file that declares it, which also exports it
         parameters = inspect.signature(infer).parameters.values()
         inputs = [p for p in parameters if p.default is p.empty]

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.dispatch import real_only
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis, unary_float, unary_same
 from rushlight_tensor.kernels import activation as kernels
 from rushlight_tensor.op import Op, fused
-from rushlight_tensor.ops.elementwise import abs, exp, log, log1p, tanh
+from rushlight_tensor.ops.complex import conj, real
+from rushlight_tensor.ops.elementwise import abs, exp, log, log1p, sgn, tanh
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import reshape
 from rushlight_tensor.promote import category, same, to_float
@@ -34,7 +36,7 @@ def _float_only(kernel: str) -> Any:
 
 
 def _check_float(kernel: str, x: Any) -> None:
-    if category(x.dtype) < 2:
+    if category(x.dtype) != 2:
         raise NotImplementedError(f"\"{kernel}\" not implemented for '{dtype_title(x.dtype)}'")
 
 
@@ -52,6 +54,9 @@ def _floating(kernel: str, compute: Any) -> Any:
 
 def _grad_aval(g: Any, y: Any, needs: Any = (True,)) -> Aval:
     return Aval(y.shape, y.dtype)
+
+
+_NO_CLAMP = NotImplementedError("clamp is not supported for complex types")
 
 
 # relu and its relatives
@@ -81,6 +86,7 @@ relu = Op(
     "relu",
     infer=_relu_aval,
     promote=same,
+    real=_NO_CLAMP,
     cpu=_relu_kernel,
     expr="{x} < 0 ? 0 : {x}",
     save=("out",),
@@ -97,6 +103,7 @@ leaky_relu = Op(
     "leaky_relu",
     infer=_leaky_aval,
     promote=same,
+    real="leaky_relu_cpu",
     cpu=_floating("leaky_relu_cpu", lambda x, negative_slope: np.where(x > 0, x, x * negative_slope)),
     expr="{x} > 0 ? {x} : {x} * {negative_slope}",
     save=("x",),
@@ -112,6 +119,7 @@ hardtanh = Op(
     "hardtanh",
     infer=_hardtanh_aval,
     promote=same,
+    real=_NO_CLAMP,
     cpu=in_float32(lambda x, min_val, max_val: np.clip(x, x.dtype.type(min_val), x.dtype.type(max_val))),
     expr="{x} < {min_val} ? {min_val} : {x} > {max_val} ? {max_val} : {x}",
     save=("x",),
@@ -122,6 +130,7 @@ relu6 = Op(
     "relu6",
     infer=unary_same,
     promote=same,
+    real=_NO_CLAMP,
     cpu=in_float32(lambda x: np.clip(x, x.dtype.type(0), x.dtype.type(6))),
     expr="{x} < 0 ? 0 : {x} > 6 ? 6 : {x}",
     save=("x",),
@@ -138,6 +147,7 @@ threshold = Op(
     "threshold",
     infer=_threshold_aval,
     promote=same,
+    real="threshold_cpu",
     cpu=in_float32(lambda x, threshold, value: np.where(x <= threshold, x.dtype.type(value), x)),
     expr="{x} <= {threshold} ? {value} : {x}",
     save=("x",),
@@ -229,6 +239,21 @@ def _silu_rule(g: Any, needs: Any, x: Any) -> Any:
     return (g * (s * (1 + x * (1 - s))),)
 
 
+def _silu_aval(x: Any) -> Aval:
+    if x.dtype.kind != "c":
+        _check_float("silu_cpu", x)
+    return unary_same(x)
+
+
+@in_float32
+def _silu_kernel(x: Any) -> Any:
+    if x.dtype.kind == "c":
+        return x / (1 + np.exp(-x))
+    if x.dtype.kind != "f":
+        _check_float("silu_cpu", x)
+    return kernels.silu(x)
+
+
 _silu_backward = Op(
     "silu_backward",
     infer=_grad_aval,
@@ -238,9 +263,9 @@ _silu_backward = Op(
 )
 silu = Op(
     "silu",
-    infer=_float_only("silu_cpu"),
+    infer=_silu_aval,
     promote=same,
-    cpu=_floating("silu_cpu", kernels.silu),
+    cpu=_silu_kernel,
     expr="{x} / (1 + exp(-{x}))",
     save=("x",),
     vjp=fused(_silu_backward, _silu_rule),
@@ -309,6 +334,14 @@ hardswish = Op(
     vjp=(lambda g, x: where(x <= -3, 0.0, where(x < 3, g * (x / 3 + 0.5), g)),),
 )
 
+
+def _softsign_rule(g: Any, x: Any) -> Any:
+    far = 1 + abs(x)
+    if x._array.dtype.kind == "c":
+        return g / far - sgn(x) * real(conj(x) * g) / (far * far)
+    return g / (far * far)
+
+
 softsign = Op(
     "softsign",
     infer=unary_float,
@@ -316,7 +349,8 @@ softsign = Op(
     cpu=in_float32(lambda x: x / (1 + np.abs(x))),
     expr="{x} / (1 + ({x} < 0 ? -{x} : {x}))",
     save=("x",),
-    vjp=(lambda g, x: g / ((1 + abs(x)) * (1 + abs(x))),),
+    vjp=(_softsign_rule,),
+    wirtinger=True,
 )
 
 tanhshrink = Op(
@@ -338,6 +372,7 @@ softshrink = Op(
     "softshrink",
     infer=_shrink_aval,
     promote=same,
+    real="softshrink_check",
     cpu=in_float32(
         lambda x, lambd: np.where(x > lambd, x - lambd, np.where(x < -lambd, x + lambd, x * 0)).astype(x.dtype)
     ),
@@ -350,6 +385,7 @@ hardshrink = Op(
     "hardshrink",
     infer=_shrink_aval,
     promote=same,
+    real="hardshrink_cpu",
     cpu=in_float32(lambda x, lambd: np.where((x >= -lambd) & (x <= lambd), x.dtype.type(0), x)),
     expr="{x} >= -{lambd} && {x} <= {lambd} ? 0 : {x}",
     save=("x",),
@@ -372,6 +408,7 @@ erf = Op(
     "erf",
     infer=unary_float,
     promote=to_float,
+    real="erf_vml_cpu",
     cpu=in_float32(kernels.erf),
     expr="erf({x})",
     save=("x",),
@@ -381,6 +418,7 @@ erfc = Op(
     "erfc",
     infer=unary_float,
     promote=to_float,
+    real="erfc_vml_cpu",
     cpu=in_float32(lambda x: np.asarray(_ERFC(x), np.float64).astype(x.dtype)),
     expr="erfc({x})",
     save=("x",),
@@ -456,6 +494,7 @@ def gelu(input: Any, *, approximate: str = "none") -> Any:
 
 def glu(input: Any, dim: int = -1) -> Any:
     """The first half of `input` along `dim`, times the sigmoid of the second (Dauphin et al., 2017)."""
+    real_only("glu_cpu", input)
     at = axis(dim, input._array.ndim)
     if not input._array.ndim:
         raise RuntimeError("glu does not support 0-dimensional tensors")
@@ -468,6 +507,7 @@ def glu(input: Any, dim: int = -1) -> Any:
 
 def logit(input: Any, eps: float | None = None) -> Any:
     """`log(x / (1 - x))`; with `eps`, of `input` limited to [eps, 1 - eps]."""
+    real_only("logit_cpu", input)
     if eps is not None:
         input = input.clamp(eps, 1 - eps)
     return log(input / (1 - input))
@@ -475,12 +515,17 @@ def logit(input: Any, eps: float | None = None) -> Any:
 
 def xlogy(input: Any, other: Any) -> Any:
     """`input * log(other)`, and 0 where `input` is 0, unless `other` is NaN."""
+    real_only("xlogy_cpu", input, other)
     zero = (input == 0) & ((other <= 0) | (other == math.inf))
     return input * log(where(zero, 1.0, other))
 
 
 def logaddexp(input: Any, other: Any) -> Any:
     """`log(exp(input) + exp(other))` without overflow."""
+    if input._array.dtype.kind == "c":  # the larger real part decides what could overflow
+        first = real(input) >= real(other)
+        top, low = where(first, input, other), where(first, other, input)
+        return top + log1p(exp(low - top))
     top = where(input > other, input, other)
     return where(input == other, input + math.log(2), top + log1p(exp(-abs(input - other))))
 

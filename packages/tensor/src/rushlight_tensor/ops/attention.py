@@ -156,6 +156,7 @@ _attention_backward = Op(
 _attention = Op(
     "scaled_dot_product_attention",
     infer=_attention_aval,
+    real="softmax_lastdim_kernel_impl",
     cpu=_attention_kernel,
     cuda=AS_CPU,
     save=("query", "key", "value", "attn_mask", "out1"),

@@ -19,13 +19,19 @@ def _cast_rule(g: Any, dtype_before: Any, dtype: Any) -> Any:
     return cast(g, dtype=dtype_before)
 
 
+def _real_part(x: Any, dtype: np.dtype[Any]) -> Any:
+    """What is left of complex numbers in a real dtype; NumPy would warn."""
+    return x.real if x.dtype.kind == "c" and dtype.kind not in "cb" else x
+
+
 cast = Op(
     "cast",
     infer=_cast_aval,
-    cpu=lambda x, dtype: x.astype(dtype),
+    cpu=lambda x, dtype: _real_part(x, dtype).astype(dtype),
     cuda=AS_CPU,
     save=("x.dtype",),
     vjp=(_cast_rule,),
+    wirtinger=True,
 )
 
 
@@ -53,7 +59,7 @@ def _copy_aval(x: Any, y: Any) -> Aval:
 
 def _copy_into(x: Any, y: Any) -> None:
     try:
-        x[...] = y
+        x[...] = _real_part(y, x.dtype) if isinstance(y, np.ndarray) else y
     except ValueError:
         _copy_aval(x, y)
         raise
@@ -62,11 +68,12 @@ def _copy_into(x: Any, y: Any) -> None:
 copy = Op(
     "copy",
     infer=_copy_aval,
-    cpu=lambda x, y: np.broadcast_to(np.asarray(y).astype(x.dtype), x.shape).copy(),
+    cpu=lambda x, y: np.broadcast_to(_real_part(np.asarray(y), x.dtype).astype(x.dtype), x.shape).copy(),
     cuda=AS_CPU,
     save=("y.dtype",),
     vjp=(None, lambda g, dtype: cast(g, dtype=dtype)),
     into=_copy_into,
+    wirtinger=True,
 )
 
 

@@ -40,7 +40,7 @@ def _check_reduction(reduction: str) -> None:
 def _class_aval(input: Any, target: Any, weight: Any) -> tuple[Aval, tuple[int, ...]]:
     """Check what both losses of class indices ask for; the classes and the shape of one loss per row."""
     x, t = input.shape, target.shape
-    if category(input.dtype) < 2:
+    if category(input.dtype) != 2:
         kernel = "log_softmax_lastdim_kernel_impl"
         raise NotImplementedError(f"\"{kernel}\" not implemented for '{dtype_title(input.dtype)}'")
     if not x:

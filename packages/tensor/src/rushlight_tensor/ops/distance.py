@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.cuda import like
+from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.ops.activation import logsigmoid
 from rushlight_tensor.ops.class_loss import _reduced
 from rushlight_tensor.ops.elementwise import exp, log1p, sqrt
 from rushlight_tensor.ops.reduce import norm, sum
 from rushlight_tensor.ops.select import where
+from rushlight_tensor.promote import category
 from rushlight_tensor.tensor import wrap
 
 
@@ -22,6 +24,10 @@ def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> A
 
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """The cosine of the angle between vectors along `dim`; norms count as at least `eps`."""
+    for x in (x1, x2):
+        if category(x._array.dtype) != 2:
+            title = dtype_title(x._array.dtype)
+            raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is {title}")
     a, b = (norm(x, 2, dim).clamp(min=eps) for x in (x1, x2))
     return sum(x1 * x2, dim) / (a * b)
 
@@ -33,6 +39,9 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
 
 def cdist(x1: Any, x2: Any, p: float = 2.0) -> Any:
     """The p-norms between each row of `x1` (..., P, M) and each of `x2` (..., R, M): (..., P, R)."""
+    for i, x in enumerate((x1, x2), 1):
+        if category(x._array.dtype) != 2:
+            raise RuntimeError(f"cdist only supports floating-point dtypes, X{i} got: {dtype_title(x._array.dtype)}")
     return norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
 
 
@@ -69,6 +78,8 @@ def cosine_embedding_loss(
 
 def pdist(input: Any, p: float = 2.0) -> Any:
     """The p-norms between all pairs of different rows of (N, M): (N * (N - 1) / 2,)."""
+    if category(input._array.dtype) != 2:
+        raise RuntimeError("pdist only supports floating-point dtypes")
     n = input._array.shape[0]
     first, second = (wrap(like(input._array, at)) for at in np.triu_indices(n, 1))
     return norm(input.index_select(0, first) - input.index_select(0, second), p, -1)

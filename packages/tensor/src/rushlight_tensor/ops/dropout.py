@@ -47,6 +47,7 @@ def _dropout_on_host(x: Any, p: float) -> Any:
 _dropout = Op(
     "dropout",
     infer=_dropout_aval,
+    real="bernoulli_scalar_cpu_",
     cpu=_dropout_kernel,
     cuda=_dropout_on_host,
     save=("out1",),

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.infer import binary_float, binary_promoted, unary_float, unary_same
+from rushlight_tensor.infer import binary_float, binary_promoted, unary_float, unary_real, unary_same
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.kernels import activation as kernels
-from rushlight_tensor.op import Op
+from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import copy
+from rushlight_tensor.ops.complex import complex, conj, imag, real
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.promote import category, result_type, same, to_float
 
@@ -60,13 +61,20 @@ _div = Op(
 )
 
 floor_divide = Op(
-    "floor_divide", infer=binary_promoted, promote=same, cpu=np.floor_divide, expr="floor({x} / {y})", vjp=None
+    "floor_divide",
+    infer=binary_promoted,
+    promote=same,
+    real="div_floor_cpu",
+    cpu=np.floor_divide,
+    expr="floor({x} / {y})",
+    vjp=None,
 )
 
 remainder = Op(
     "remainder",
     infer=binary_promoted,
     promote=same,
+    real="remainder_cpu",
     cpu=np.remainder,
     expr="{x} - floor({x} / {y}) * {y}",
     save=("x", "y"),
@@ -77,6 +85,7 @@ fmod = Op(
     "fmod",
     infer=binary_promoted,
     promote=same,
+    real="fmod_cpu",
     cpu=np.fmod,
     expr="fmod({x}, {y})",
     save=("x", "y"),
@@ -92,7 +101,10 @@ def _pow_x(g: Any, x: Any, y: Any, out: Any) -> Any:
 
 def _pow_y(g: Any, x: Any, y: Any, out: Any) -> Any:
     base = x if not isinstance(x, (int, float)) else y * 0 + x
-    return where((base == 0) & (y >= 0), 0.0, g * out * log(base))
+    zero = base == 0
+    if zero._array.size:
+        zero = zero & ((real(y) >= 0) & (imag(y) == 0) if y._array.dtype.kind == "c" else y >= 0)
+    return where(zero, 0.0, g * out * log(base))
 
 
 def _pow_kernel(x: Any, y: Any) -> Any:
@@ -122,6 +134,7 @@ maximum = Op(
     "maximum",
     infer=binary_promoted,
     promote=same,
+    real=RuntimeError("maximum not implemented for complex tensors."),
     cpu=np.maximum,
     expr="{x} != {x} || {x} > {y} ? {x} : {y}",
     save=("x", "y"),
@@ -132,6 +145,7 @@ minimum = Op(
     "minimum",
     infer=binary_promoted,
     promote=same,
+    real=RuntimeError("minimum not implemented for complex tensors."),
     cpu=np.minimum,
     expr="{x} != {x} || {x} < {y} ? {x} : {y}",
     save=("x", "y"),
@@ -148,6 +162,7 @@ atan2 = Op(
     "atan2",
     infer=binary_float,
     promote=to_float,
+    real="atan2_cpu",
     cpu=np.arctan2,
     expr="atan2({x}, {y})",
     save=("x", "y"),
@@ -156,26 +171,102 @@ atan2 = Op(
 
 # Sign, rounding
 
+
+def _abs_rule(g: Any, x: Any) -> Any:
+    return g * (sgn(x) if x._array.dtype.kind == "c" else sign(x))
+
+
 abs = Op(
     "abs",
-    infer=unary_same,
+    infer=unary_real,
     promote=same,
     cpu=np.absolute,
     expr="{x} < 0 ? -{x} : {x}",
     save=("x",),
-    vjp=(lambda g, x: g * sign(x),),
+    vjp=(_abs_rule,),
+    wirtinger=True,
 )
-sign = Op("sign", infer=unary_same, promote=same, cpu=np.sign, expr="({x} > 0) - ({x} < 0)", vjp=(lambda g: g * 0,))
-floor = Op("floor", infer=unary_same, promote=same, cpu=np.floor, expr="floor({x})", vjp=(lambda g: g * 0,))
-ceil = Op("ceil", infer=unary_same, promote=same, cpu=np.ceil, expr="ceil({x})", vjp=(lambda g: g * 0,))
-trunc = Op("trunc", infer=unary_same, promote=same, cpu=np.trunc, expr="trunc({x})", vjp=(lambda g: g * 0,))
+
+
+def _sgn_rule(g: Any, x: Any, out: Any) -> Any:
+    """What is across `x` of a change turns its direction; at 0 nothing does."""
+    zero = out == 0
+    across = g - out * real(conj(out) * g)
+    return where(zero, 0.0, across / where(zero, 1.0, abs(x)))
+
+
+_sgn = Op(
+    "sgn", infer=unary_same, promote=same, cpu=np.sign, cuda=AS_CPU, save=("x", "out"), vjp=(_sgn_rule,), wirtinger=True
+)
+
+
+def _angle_rule(g: Any, x: Any) -> Any:
+    """A step across the number, over its distance."""
+    zero = x == 0
+    return where(zero, 0.0, g * 1j / conj(where(zero, 1.0, x)))
+
+
+_angle = Op("angle", infer=unary_real, cpu=np.angle, cuda=AS_CPU, save=("x",), vjp=(_angle_rule,), wirtinger=True)
+
+
+def sgn(input: Any) -> Any:
+    """`input / abs(input)`, 0 at 0: the direction of a complex number, the sign of a real one."""
+    return _sgn(input) if input._array.dtype.kind == "c" else sign(input)
+
+
+sign = Op(
+    "sign",
+    infer=unary_same,
+    promote=same,
+    real=NotImplementedError(
+        "Unlike NumPy, torch.sign is not intended to support complex numbers. Please use torch.sgn instead."
+    ),
+    cpu=np.sign,
+    expr="({x} > 0) - ({x} < 0)",
+    vjp=(lambda g: g * 0,),
+)
+floor = Op(
+    "floor",
+    infer=unary_same,
+    promote=same,
+    real=NotImplementedError("floor is not supported for complex inputs"),
+    cpu=np.floor,
+    expr="floor({x})",
+    vjp=(lambda g: g * 0,),
+)
+ceil = Op(
+    "ceil",
+    infer=unary_same,
+    promote=same,
+    real=NotImplementedError("ceil is not supported for complex inputs"),
+    cpu=np.ceil,
+    expr="ceil({x})",
+    vjp=(lambda g: g * 0,),
+)
+trunc = Op(
+    "trunc",
+    infer=unary_same,
+    promote=same,
+    real=NotImplementedError("trunc is not supported for complex inputs"),
+    cpu=np.trunc,
+    expr="trunc({x})",
+    vjp=(lambda g: g * 0,),
+)
 
 
 def _round_kernel(x: Any) -> Any:
     return x.copy() if x.dtype.kind in "iu" else np.rint(x)  # which would make integers floats
 
 
-_round = Op("round", infer=unary_same, promote=same, cpu=_round_kernel, expr="rint({x})", vjp=(lambda g: g * 0,))
+_round = Op(
+    "round",
+    infer=unary_same,
+    promote=same,
+    real="round_vml_cpu",
+    cpu=_round_kernel,
+    expr="rint({x})",
+    vjp=(lambda g: g * 0,),
+)
 
 # Exponentials, roots, logarithms
 
@@ -393,6 +484,19 @@ def round(input: Any, *, decimals: int = 0) -> Any:
         return _round(input)
     scale = 10.0 ** (decimals if decimals > 0 else -decimals)
     return _div(_round(input * scale), scale) if decimals > 0 else _round(input / scale) * scale
+
+
+def angle(input: Any) -> Any:
+    """The argument of complex numbers; of real ones 0, pi where negative, NaN where NaN."""
+    if input._array.dtype.kind == "c":
+        return _angle(input)
+    input = input.detach()
+    return where(input != input, input, where(input < 0, math.pi, 0.0)) + input * 0
+
+
+def polar(abs: Any, angle: Any) -> Any:
+    """Complex numbers from their absolute values and arguments."""
+    return complex(abs * cos(angle), abs * sin(angle))
 
 
 # Compositions need no record: they get CPU, CUDA, gradients and the compiler from what they are made of.

@@ -10,6 +10,7 @@ import numpy as np
 
 from rushlight_tensor import promote
 from rushlight_tensor.cuda import like
+from rushlight_tensor.dispatch import real_only
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axes, axis, reduced
 from rushlight_tensor.op import AS_CPU, Op
@@ -42,6 +43,7 @@ _AminmaxPair = _result("aminmax", "min", "max")
 
 def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """The smallest and the largest value, as (min, max)."""
+    real_only("aminmax_cpu", input)
     over = () if dim is None else dim
     return _AminmaxPair(amin(input, over, keepdim), amax(input, over, keepdim))
 
@@ -90,6 +92,7 @@ def _picked(name: str, find: Callable[[Any, int], Any]) -> Op:
         infer=_picked_aval(name),
         cpu=_pick(find),
         cuda=AS_CPU,
+        real="median_out" if name == "median" else RuntimeError(f"{name}(): does not support complex input"),
         save=("out1", "x.shape"),
         vjp=(_picked_rule,),
         node_name=f"{name.capitalize()}Backward{int(name == 'median')}",
@@ -128,6 +131,8 @@ def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
 def _overloaded(input: Any, dim: Any, keepdim: bool, two: Op, all_of: Any, along: Op, kind: Any) -> Any:
     if isinstance(dim, Tensor):
         return two(input, dim)
+    if dim is None:
+        real_only(f"{kind.__name__}_all", input)
     if dim is not None:
         return kind(*along(input, dim=dim, keepdim=keepdim))
     if input._array.size == 0:
@@ -141,6 +146,8 @@ def _overloaded(input: Any, dim: Any, keepdim: bool, two: Op, all_of: Any, along
 @_numpy_names
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The (lower) median of all elements; along `dim`: (values, indices)."""
+    if dim is None:
+        real_only("median_cpu", input)
     if dim is not None:
         return _MedianPair(*_median_dim(input, dim=dim, keepdim=keepdim))
     if input._array.size == 0:
@@ -166,7 +173,14 @@ def _arg(name: str, find: Any) -> Op:
     def kernel(x: Any, dim: Any, keepdim: bool) -> Any:
         return find(x, axis=dim, keepdims=keepdim) if x.ndim else np.zeros_like(x, dtype=np.int64)
 
-    return Op(name, infer=_arg_aval(name), cpu=kernel, cuda=AS_CPU, vjp=None)
+    return Op(
+        name,
+        infer=_arg_aval(name),
+        cpu=kernel,
+        cuda=AS_CPU,
+        vjp=None,
+        real=RuntimeError(f"{name}(): does not support complex input"),
+    )
 
 
 _argmax, _argmin = _arg("argmax", np.argmax), _arg("argmin", np.argmin)
@@ -215,6 +229,7 @@ def _running(name: str, better: Any) -> Op:
         infer=_running_aval,
         cpu=kernel,
         cuda=AS_CPU,
+        real=f"{name}_cpu",
         save=("out1", "x.shape"),
         vjp=(rule,),
         node_name=f"{name.capitalize()}Backward0",

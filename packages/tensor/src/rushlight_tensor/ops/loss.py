@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.dispatch import call
+from rushlight_tensor.dispatch import call, real_only
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, broadcast_shapes
@@ -62,6 +62,7 @@ _mse = Op(
     "mse_loss",
     infer=_mse_aval,
     promote=same,
+    real="mse_cpu",
     cpu=_mse_kernel,
     cuda=AS_CPU,
     save=("input", "target"),
@@ -109,6 +110,7 @@ def l1_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = N
 def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> Any:
     """Squares over `2 * beta` below `beta`, absolute values less `beta / 2` above (Girshick, 2015)."""
     _warn_of_sizes(input, target)
+    real_only("smooth_l1_cpu", input, target)
     if beta < 0:
         raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
     away = abs(input - target)
@@ -120,6 +122,7 @@ def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: fl
 def huber_loss(input: Any, target: Any, *, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Any:
     """Half squares up to `delta`, straight lines from there (Huber, 1964)."""
     _warn_of_sizes(input, target)
+    real_only("huber_cpu", input, target)
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
     away = abs(input - target)
@@ -167,6 +170,7 @@ _bce = Op(
     "binary_cross_entropy",
     infer=_bce_aval,
     promote=same,
+    real="binary_cross_entropy",
     cpu=_bce_kernel,
     cuda=AS_CPU,
     save=("input", "target"),
@@ -201,6 +205,7 @@ def kl_div(input: Any, target: Any, *, reduction: str = "mean", log_target: bool
         reduction: "batchmean" (the definition), "mean" (over all elements), "sum" or "none".
         log_target: `target` is a logarithm too.
     """
+    real_only(RuntimeError("kl_div: Complex inputs not supported."), input, target)
     each = exp(target) * (target - input) if log_target else xlogy(target, target) - target * input
     if reduction == "batchmean":
         return sum(each) / each._array.shape[0] if each._array.ndim else sum(each)

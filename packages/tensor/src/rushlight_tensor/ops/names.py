@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import dtypes, promote
+from rushlight_tensor.dispatch import real_only
 from rushlight_tensor.infer import unary_bool, unary_float
 from rushlight_tensor.op import Op
 from rushlight_tensor.ops.cast import cast
-from rushlight_tensor.ops.elementwise import abs, clamp, div, mul, neg, pow, rsqrt, sign, sqrt, sub, trunc
+from rushlight_tensor.ops.complex import complex, imag, real
+from rushlight_tensor.ops.elementwise import abs, clamp, div, mul, neg, pow, rsqrt, sqrt, sub, trunc
 from rushlight_tensor.ops.select import ge, gt, le, lt, ne, where
 from rushlight_tensor.promote import same, to_float
 
@@ -33,7 +35,7 @@ acosh = Op(
     cpu=np.arccosh,
     expr="acosh({x})",
     save=("x",),
-    vjp=(lambda g, x: g * rsqrt(x * x - 1),),
+    vjp=(lambda g, x: g * rsqrt(x - 1) * rsqrt(x + 1),),  # of the product, the root may be the other one
 )
 atanh = Op(
     "atanh",
@@ -44,18 +46,28 @@ atanh = Op(
     save=("x",),
     vjp=(lambda g, x: g / (1 - x * x),),
 )
-signbit = Op("signbit", infer=unary_bool, promote=same, cpu=np.signbit, expr="signbit({x})", vjp=None)
+signbit = Op(
+    "signbit",
+    infer=unary_bool,
+    promote=same,
+    real=NotImplementedError("signbit is not implemented for complex tensors."),
+    cpu=np.signbit,
+    expr="signbit({x})",
+    vjp=None,
+)
 
 # Compositions
 
 
 def hypot(input: Any, other: Any) -> Any:
     """`sqrt(input ** 2 + other ** 2)`."""
+    real_only("hypot_cpu", input, other)
     return sqrt(input * input + other * other)
 
 
 def copysign(input: Any, other: Any) -> Any:
     """The size of `input` with the sign of `other`."""
+    real_only("copysign_cpu", input, other)
     negative_ = signbit(other) if hasattr(other, "_array") else math.copysign(1, other) < 0
     size = abs(input)
     return where(negative_, -size, size) if hasattr(negative_, "_array") else -size if negative_ else size
@@ -66,6 +78,8 @@ def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf
     dtype = input._array.dtype
     if promote.category(dtype) < 2:
         return input.clone()
+    if dtype.kind == "c":
+        return complex(*[nan_to_num(part, nan, posinf, neginf) for part in (real(input), imag(input))])
     limit = float(dtypes.finfo(dtypes.from_numpy(dtype)).max)
     out = where(input != input, nan, input)
     out = where(out == math.inf, limit if posinf is None else posinf, out)
@@ -74,42 +88,51 @@ def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf
 
 def frac(input: Any) -> Any:
     """What `trunc` cuts off."""
+    real_only("frac_cpu", input)
     return input - trunc(input)
 
 
 def deg2rad(input: Any) -> Any:
     """Degrees as radians."""
+    real_only(RuntimeError("deg2rad is not supported for complex tensors."), input)
     return input * (math.pi / 180)
 
 
 def rad2deg(input: Any) -> Any:
     """Radians as degrees."""
+    real_only(RuntimeError("rad2deg is not supported for complex tensors."), input)
     return input * (180 / math.pi)
 
 
 def float_power(input: Any, exponent: Any) -> Any:
-    """`input ** exponent` in float64."""
-    base, power = (cast(t, dtype=np.dtype(np.float64)) if hasattr(t, "_array") else float(t) for t in (input, exponent))
+    """`input ** exponent` in float64, or complex128 where one of them is complex."""
+    kind = promote.result_type([getattr(t, "_array", t) for t in (input, exponent)]).kind
+    dtype = np.dtype(np.complex128 if kind == "c" else np.float64)
+    base, power = (cast(t, dtype=dtype) if hasattr(t, "_array") else dtype.type(t).item() for t in (input, exponent))
     return pow(base, power)
 
 
 def fmax(input: Any, other: Any) -> Any:
     """The larger of each two; NaN only where both are."""
+    real_only(RuntimeError("fmax not implemented for complex tensors."), input, other)
     return where(input >= other, input, where(other == other, other, input))
 
 
 def fmin(input: Any, other: Any) -> Any:
     """The smaller of each two; NaN only where both are."""
+    real_only(RuntimeError("fmin not implemented for complex tensors."), input, other)
     return where(input <= other, input, where(other == other, other, input))
 
 
 def heaviside(input: Any, values: Any) -> Any:
     """0 below zero, 1 above it, `values` at it."""
+    real_only(RuntimeError("heaviside is not yet implemented for complex tensors."), input, values)
     return where(input == 0, values, cast(input > 0, dtype=input._array.dtype))
 
 
 def logaddexp2(input: Any, other: Any) -> Any:
     """`log2(2 ** input + 2 ** other)` without overflow."""
+    real_only("logaddexp2_cpu", input, other)
     return (input * math.log(2)).logaddexp(other * math.log(2)) / math.log(2)
 
 
@@ -135,11 +158,13 @@ def clamp_max(input: Any, max: Any) -> Any:
 
 def isposinf(input: Any) -> Any:
     """Whether an element is +infinity."""
+    real_only(RuntimeError("isposinf does not support complex inputs."), input)
     return input == math.inf
 
 
 def isneginf(input: Any) -> Any:
     """Whether an element is -infinity."""
+    real_only(RuntimeError("isneginf does not support complex inputs."), input)
     return input == -math.inf
 
 
@@ -164,11 +189,6 @@ def absolute(input: Any) -> Any:
 def negative(input: Any) -> Any:
     """`neg`."""
     return neg(input)
-
-
-def sgn(input: Any) -> Any:
-    """`sign`."""
-    return sign(input)
 
 
 def positive(input: Any) -> Any:

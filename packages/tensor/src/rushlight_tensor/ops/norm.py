@@ -110,6 +110,7 @@ _layer_norm_backward = Op(
 _layer_norm = Op(
     "layer_norm",
     infer=_layer_norm_aval,
+    real="LayerNormKernelImpl",
     cpu=_layer_norm_kernel,
     cuda=AS_CPU,
     save=("input", "weight", "out1", "out2"),
@@ -252,7 +253,7 @@ def _moments_kernel(x: Any) -> Any:
     return channel_kernels.moments(x)
 
 
-_moments = Op("batch_norm_moments", infer=_moments_aval, cpu=_moments_kernel, cuda=AS_CPU, vjp=None)
+_moments = Op("batch_norm_moments", infer=_moments_aval, real="batch_norm", cpu=_moments_kernel, cuda=AS_CPU, vjp=None)
 
 
 def _update_aval(
@@ -337,6 +338,7 @@ _batch_norm_backward = Op(
 _batch_norm = Op(
     "batch_norm",
     infer=_batch_norm_aval,
+    real="batch_norm",
     cpu=_batch_norm_kernel,
     cuda=AS_CPU,
     save=("input", "centre", "var", "weight"),

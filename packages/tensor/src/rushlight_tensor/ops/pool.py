@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.cuda import like
-from rushlight_tensor.dispatch import call
+from rushlight_tensor.dispatch import call, real_only
 from rushlight_tensor.half_precision import aux_in_float32, in_float32
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels import pool as kernels
@@ -101,6 +101,7 @@ _max_backward = Op(
 _max_pool2d = Op(
     "max_pool2d",
     infer=_max_aval,
+    real="max_pool2d",
     cpu=_max_kernel,
     cuda=AS_CPU,
     save=("out1", "x.shape"),
@@ -133,6 +134,7 @@ def _max_indices_kernel(x: Any, **window: Any) -> Any:
 _max_pool2d_with_indices = Op(
     "max_pool2d_with_indices",
     infer=_max_indices_aval,
+    real="max_pool2d",
     cpu=_max_indices_kernel,
     cuda=AS_CPU,
     save=("out1", "x.shape"),
@@ -285,6 +287,7 @@ _avg_backward = Op(
 _avg_pool2d = Op(
     "avg_pool2d",
     infer=_avg_aval,
+    real="avg_pool2d",
     cpu=_avg_kernel,
     cuda=AS_CPU,
     save=("x.shape",),
@@ -381,6 +384,7 @@ def _means(like_: Any, n: int, m: int) -> Any:
 
 def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
     """The means of windows that divide (..., H, W) into `output_size`; None keeps a size."""
+    real_only("adaptive_avg_pool2d", input)
     want = _target(input, output_size, 2, "adaptive_avg_pool2d")
     have = input._array.shape[-2:]
     window = _even(have, want)
@@ -392,6 +396,7 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
 
 def adaptive_avg_pool1d(input: Any, output_size: Any) -> Any:
     """The means of windows that divide (..., L) into `output_size`."""
+    real_only("adaptive_avg_pool2d", input)
     (want,) = _target(input, output_size, 1, "adaptive_avg_pool1d")
     n = input._array.shape[-1]
     window = _even((n,), (want,))
@@ -406,6 +411,7 @@ def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = Fal
     Args:
         return_indices: Return (values, indices); the sizes must divide evenly for it.
     """
+    real_only("adaptive_max_pool2d", input)
     want = _target(input, output_size, 2, "adaptive_max_pool2d")
     have = input._array.shape[-2:]
     window = _even(have, want)

@@ -14,10 +14,11 @@ from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.half_precision import in_float32
-from rushlight_tensor.infer import Aval, axes, axis, reduced, sizes
+from rushlight_tensor.infer import Aval, axes, axis, real_dtype, reduced, sizes
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.cast import cast
-from rushlight_tensor.ops.elementwise import abs, exp, pow, sign, sqrt
+from rushlight_tensor.ops.complex import conj, real
+from rushlight_tensor.ops.elementwise import abs, exp, pow, sgn, sqrt
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import expand, reshape
 from rushlight_tensor.tensor import wrap
@@ -260,7 +261,7 @@ def _variance(input: Any, dim: Any, correction: Any, keepdim: bool) -> tuple[Any
     centre = mean(input, dim, True)
     away = input - centre
     n = _count(input._array.shape, dim) - correction
-    total = sum(away * away, dim, keepdim)
+    total = sum(away * away if away._array.dtype.kind != "c" else real(away * conj(away)), dim, keepdim)
     scale = 1 / n if n > 0 else math.inf
     if not keepdim:
         centre = reshape(centre, total._array.shape)
@@ -345,6 +346,7 @@ def _extreme(name: str, reduce: Any) -> Op:
         infer=_extreme_aval(name),
         cpu=lambda x, dim, keepdim: reduce(x, axis=axes(dim, x.ndim), keepdims=keepdim),
         cuda=AS_CPU,
+        real=f"{name[1:]}_values_cpu",
         save=("x", "out"),
         vjp=(_shared_rule,),
     )
@@ -369,12 +371,12 @@ def amin(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
 
 
 def _norm2_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
-    return Aval(reduced(x.shape, dim, keepdim), x.dtype)
+    return Aval(reduced(x.shape, dim, keepdim), real_dtype(x.dtype))
 
 
 @in_float32
 def _norm2_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
-    return np.sqrt(_sum_kernel(np.square(x), dim, keepdim))
+    return np.sqrt(_sum_kernel(np.square(np.abs(x) if x.dtype.kind == "c" else x), dim, keepdim))
 
 
 def _norm2_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
@@ -390,6 +392,7 @@ _norm2 = Op(
     cuda=AS_CPU,
     save=("x", "out"),
     vjp=(_norm2_rule,),
+    wirtinger=True,
     node_name="LinalgVectorNormBackward0",
 )
 
@@ -411,7 +414,7 @@ def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, 
     if math.isinf(p):
         return (_amax if p > 0 else _amin)(abs(input), dim=_every(dim), keepdim=keepdim)
     if p == 0:
-        return sum(abs(sign(input)), dim, keepdim)
+        return sum(abs(sgn(input)), dim, keepdim)
     if p == 1:
         return sum(abs(input), dim, keepdim)
     return pow(sum(pow(abs(input), p), dim, keepdim), 1 / p)
@@ -464,6 +467,8 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
 def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """`sum` with NaN as zero."""
     input = _in_dtype(input, dtype)
+    if input._array.dtype.kind == "c":
+        raise RuntimeError("nansum on CPU does not support complex inputs")
     return sum(where(input != input, 0, input), dim, keepdim)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.cuda import like
+from rushlight_tensor.dispatch import real_only
 from rushlight_tensor.ops.linalg import matmul
 from rushlight_tensor.ops.pool import adaptive_avg_pool1d, adaptive_avg_pool2d
 from rushlight_tensor.ops.shape import movedim, permute, reshape
@@ -108,6 +109,7 @@ def interpolate(
         align_corners: The first and last elements keep their places.
         recompute_scale_factor: Use the ratio of the sizes instead of `scale_factor`.
     """
+    real_only(f"upsample_{'nearest' if mode.startswith('nearest') else mode}{input._array.ndim - 2}d", input)
     shape = input._array.shape
     spatial = len(shape) - 2
     if spatial not in _MODES.get(mode, ()):

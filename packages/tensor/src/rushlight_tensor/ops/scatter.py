@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import cuda, promote
+from rushlight_tensor.dispatch import refuse_complex
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.op import AS_CPU, Op
@@ -97,6 +98,8 @@ def _identity(dtype: np.dtype[Any], reduce: str) -> Any:
 
 
 def _scatter_reduce_into(x: Any, index: Any, y: Any, dim: int, reduce: str, include_self: bool) -> None:
+    if reduce != "prod" and x.dtype.kind == "c":
+        refuse_complex(f"scatter_gather_tensor_cpu_reduce_{reduce}", x.dtype)
     at = _scatter_positions(x, index, y, dim)
     if not include_self:
         x[at] = _identity(x.dtype, reduce)

@@ -16,10 +16,10 @@ from rushlight_tensor.tensor import Tensor, wrap
 
 eq = Op("eq", infer=binary_bool, promote=same, cpu=np.equal, expr="{x} == {y}", vjp=None)
 ne = Op("ne", infer=binary_bool, promote=same, cpu=np.not_equal, expr="{x} != {y}", vjp=None)
-lt = Op("lt", infer=binary_bool, promote=same, cpu=np.less, expr="{x} < {y}", vjp=None)
-le = Op("le", infer=binary_bool, promote=same, cpu=np.less_equal, expr="{x} <= {y}", vjp=None)
-gt = Op("gt", infer=binary_bool, promote=same, cpu=np.greater, expr="{x} > {y}", vjp=None)
-ge = Op("ge", infer=binary_bool, promote=same, cpu=np.greater_equal, expr="{x} >= {y}", vjp=None)
+lt = Op("lt", infer=binary_bool, promote=same, real="lt_cpu", cpu=np.less, expr="{x} < {y}", vjp=None)
+le = Op("le", infer=binary_bool, promote=same, real="le_cpu", cpu=np.less_equal, expr="{x} <= {y}", vjp=None)
+gt = Op("gt", infer=binary_bool, promote=same, real="gt_cpu", cpu=np.greater, expr="{x} > {y}", vjp=None)
+ge = Op("ge", infer=binary_bool, promote=same, real="ge_cpu", cpu=np.greater_equal, expr="{x} >= {y}", vjp=None)
 
 logical_and = Op(
     "logical_and", infer=binary_bool, promote=same, cpu=np.logical_and, expr="({x} != 0) && ({y} != 0)", vjp=None

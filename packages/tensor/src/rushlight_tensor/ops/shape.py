@@ -14,6 +14,7 @@ from rushlight_tensor.infer import broadcast_shapes as _broadcast
 from rushlight_tensor.inplace import touch
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import clone
+from rushlight_tensor.ops.complex import conj
 from rushlight_tensor.ops.slicing import _ALL, _at, _slice
 from rushlight_tensor.state import Size
 from rushlight_tensor.views import view_path
@@ -286,10 +287,8 @@ def t(input: Any) -> Any:
 
 
 def adjoint(input: Any) -> Any:
-    """The conjugate transpose of the last two dimensions."""
-    if input._array.dtype.kind == "c":
-        raise RuntimeError("adjoint: complex tensors have no conjugate view here; use x.conj().transpose(-2, -1)")
-    return _matrices(input, "mH")
+    """The conjugate transpose of the last two dimensions (a copy of complex ones, a view of real ones)."""
+    return conj(_matrices(input, "mH"))
 
 
 def _matrices(x: Any, name: str) -> Any:
@@ -345,7 +344,7 @@ def swapdims_(input: Any, dim0: int, dim1: int) -> Any:
 
 PROPERTIES = {
     "T": lambda x: _permuted(x, {"dims": tuple(range(x._array.ndim))[::-1]}),
-    "H": t,
+    "H": lambda x: conj(t(x)),
     "mT": lambda x: _matrices(x, "mT"),
     "mH": adjoint,
 }

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import cuda, promote
+from rushlight_tensor.dispatch import real_only
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis
 from rushlight_tensor.op import AS_CPU, Op
@@ -75,7 +76,14 @@ def _order_of_keys(keys: Any, dim: int) -> Any:
     return np.ascontiguousarray(np.moveaxis(both.astype(np.int64), -1, dim))
 
 
-_order = Op("argsort", infer=_order_aval, cpu=_order_kernel, cuda=AS_CPU, vjp=None)
+_order = Op(
+    "argsort",
+    infer=_order_aval,
+    real=RuntimeError(" Sort does not support complex dtypes on CPU"),
+    cpu=_order_kernel,
+    cuda=AS_CPU,
+    vjp=None,
+)
 
 
 def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
@@ -120,7 +128,14 @@ def _top_kernel(x: Any, k: int, dim: int, largest: bool) -> Any:
     return np.take(_order_kernel(x, dim, largest), cuda.like(x, np.arange(k)), axis=dim)
 
 
-_top = Op("topk", infer=_top_aval, cpu=_top_kernel, cuda=AS_CPU, vjp=None)
+_top = Op(
+    "topk",
+    infer=_top_aval,
+    real=RuntimeError(" topk does not support complex dtypes on CPU"),
+    cpu=_top_kernel,
+    cuda=AS_CPU,
+    vjp=None,
+)
 
 
 def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
@@ -131,6 +146,7 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
 
 def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """The k-th smallest element along `dim` (the first is 1), as (values, indices)."""
+    real_only("kthvalue_cpu", input)
     shape = input._array.shape
     d = axis(dim, len(shape))
     if not 1 <= k <= (shape[d] if shape else 1):
@@ -155,6 +171,7 @@ def unique(
         return_inverse: Also where each element of `input` is in the result.
         return_counts: Also how often each of them occurs.
     """
+    real_only("unique", input)
     array = read(input)
     values, inverse, counts = np.unique(
         array, return_inverse=True, return_counts=True, axis=None if dim is None else axis(dim, array.ndim)
@@ -214,7 +231,14 @@ def _searchsorted_kernel(sorted_sequence: Any, x: Any, right: bool, int32: bool)
     return out.astype(np.int32 if int32 else np.int64, copy=False)
 
 
-_searchsorted = Op("searchsorted", infer=_searchsorted_aval, cpu=_searchsorted_kernel, cuda=AS_CPU, vjp=None)
+_searchsorted = Op(
+    "searchsorted",
+    infer=_searchsorted_aval,
+    real="searchsorted_out_cpu",
+    cpu=_searchsorted_kernel,
+    cuda=AS_CPU,
+    vjp=None,
+)
 
 
 def searchsorted(

@@ -76,11 +76,12 @@ def _trigamma_kernel(x: Any) -> Any:
     return np.where(reflected, (math.pi / sine) ** 2 - total, total).astype(x.dtype)
 
 
-_trigamma = Op("trigamma", infer=unary_float, promote=to_float, cpu=_trigamma_kernel, vjp=None)
+_trigamma = Op("trigamma", infer=unary_float, promote=to_float, real="polygamma", cpu=_trigamma_kernel, vjp=None)
 digamma = Op(
     "digamma",
     infer=unary_float,
     promote=to_float,
+    real="digamma",
     cpu=_digamma_kernel,
     save=("x",),
     vjp=(lambda g, x: g * _trigamma(x),),
@@ -89,6 +90,7 @@ lgamma = Op(
     "lgamma",
     infer=unary_float,
     promote=to_float,
+    real="lgamma_vml_cpu",
     cpu=_lgamma_kernel,
     expr="lgamma({x})",
     save=("x",),
@@ -98,6 +100,7 @@ erfinv = Op(
     "erfinv",
     infer=unary_float,
     promote=to_float,
+    real="erfinv_vml_cpu",
     cpu=_erfinv_kernel,
     save=("out",),
     vjp=(lambda g, out: g * (math.sqrt(math.pi) / 2) * exp(out * out),),

@@ -10,6 +10,7 @@ import numpy as np
 from rushlight_tensor import promote, state
 from rushlight_tensor.infer import axis
 from rushlight_tensor.ops.cast import cast
+from rushlight_tensor.ops.complex import conj
 from rushlight_tensor.ops.elementwise import sqrt
 from rushlight_tensor.ops.join import cat, stack
 from rushlight_tensor.ops.linalg import _plus, bmm, matmul
@@ -41,7 +42,7 @@ _INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
 def _quantile(input: Any, q: Any, dim: int | None, keepdim: bool, interpolation: str, skip_nan: bool) -> Any:
-    if promote.category(input._array.dtype) < 2:
+    if promote.category(input._array.dtype) != 2:
         raise RuntimeError("quantile() input tensor must be either float or double dtype")
     if interpolation not in _INTERPOLATIONS:
         raise RuntimeError(
@@ -114,7 +115,7 @@ def cov(input: Any, *, correction: int = 1) -> Any:
         )
     x = reshape(input, 1, -1) if input._array.ndim < 2 else input
     away = x - mean(x, 1, True)
-    out = matmul(away, away.t()) / (x._array.shape[1] - correction)
+    out = matmul(away, conj(away).t()) / (x._array.shape[1] - correction)
     return out.squeeze() if input._array.ndim < 2 else out
 
 
@@ -168,8 +169,8 @@ def kron(input: Any, other: Any) -> Any:
 
 
 def vdot(input: Any, other: Any) -> Any:
-    """The sum of the products of two real vectors' elements; `dot`."""
-    return input.dot(other)
+    """The sum of the products of two vectors' elements, those of the first conjugated."""
+    return conj(input).dot(other)
 
 
 def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
