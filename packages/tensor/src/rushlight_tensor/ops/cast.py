@@ -48,6 +48,11 @@ clone = Op("clone", infer=_clone_aval, cpu=_clone_kernel, cuda=AS_CPU, vjp=(lamb
 detach = Op("detach", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=None, view=True)
 
 
+def unrecorded(x: Any) -> Any:
+    """`x` without its history, for a kernel that only reads: the order in memory stays private."""
+    return dispatch.call(detach, (x,), {}, hidden=True) if x._requires_grad else x
+
+
 def _copy_aval(x: Any, y: Any) -> Aval:
     if not isinstance(y, (int, float, complex)) and broadcast_shapes(x.shape, y.shape) != x.shape:
         raise RuntimeError(
