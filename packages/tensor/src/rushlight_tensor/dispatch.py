@@ -23,6 +23,7 @@ import numpy as np
 from rushlight_tensor import cuda
 from rushlight_tensor.graph import INPUT, OUT, Node, Slot, Stale, dtype_title, save
 from rushlight_tensor.infer import Aval
+from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain, private
 from rushlight_tensor.promote import category, same
 from rushlight_tensor.tensor import Tensor, View, wrap
@@ -290,7 +291,7 @@ def _run_marked(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
 def settle(x: Tensor) -> Any:
     """The array of `x`, whose elements now lie where PyTorch's user expects them.  See Note [Private order]."""
     if type(x._array) is PrivateOrder:
-        x._array = execute(CLONE, [x._array], {"contiguous": True})
+        x._array = execute(CLONE, [x._array], {"memory_format": contiguous_format})
     return x._array
 
 

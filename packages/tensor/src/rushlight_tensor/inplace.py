@@ -15,6 +15,7 @@ import numpy as np
 from rushlight_tensor import cuda, dispatch
 from rushlight_tensor.dispatch import MODE, call, edge, node_for, run, sync
 from rushlight_tensor.graph import CustomNode, Node, Slot, dtype_title, pull
+from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain
 from rushlight_tensor.promote import category
 from rushlight_tensor.tensor import Tensor, View, wrap
@@ -189,7 +190,8 @@ class WriteNode(CustomNode):
         return "CopySlices"
 
     def apply(self, g: Tensor, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        whole = dispatch.CLONE(g, contiguous=True)  # the views below may need the strides of a fresh tensor
+        # The views below may need the strides of a fresh tensor.
+        whole = dispatch.CLONE(g, memory_format=contiguous_format)
         part = whole
         for op, attrs, shape in self.path:
             part = call(op, (part,), attrs)

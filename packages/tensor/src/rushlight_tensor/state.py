@@ -13,8 +13,8 @@ import numpy as np
 
 from rushlight_tensor import cuda, devices, dispatch, dtypes, infer, layout
 from rushlight_tensor.inplace import inplace, touch
-from rushlight_tensor.labels import TorchType
-from rushlight_tensor.ops.cast import cast, clone, copy, detach, to_device
+from rushlight_tensor.labels import TorchType, contiguous_format, preserve_format
+from rushlight_tensor.ops.cast import cast, clone, contiguous, copy, detach, to_device
 from rushlight_tensor.tensor import Hooks, Tensor, wrap_as
 
 
@@ -158,7 +158,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """
     dtype, device, again = kwargs.pop("dtype", None), kwargs.pop("device", None), kwargs.pop("copy", False)
     kwargs.pop("non_blocking", None)
-    kwargs.pop("memory_format", None)
+    memory_format = kwargs.pop("memory_format", None)
     if kwargs:
         raise TypeError(f"to() received an invalid combination of arguments: unexpected {sorted(kwargs)}")
     flags = [a for a in args if isinstance(a, bool)]
@@ -177,6 +177,8 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         out = cast(out, dtype=dtypes.to_numpy(dtype))
     if device is not None and not _is_on(out._array, devices.device(device)):
         out = to_device(out, to=str(devices.device(device)), back=str(devices.of(out._array)))
+    if memory_format not in (None, preserve_format):
+        out = contiguous(out, memory_format)
     return clone(out) if again and out is self else out
 
 
@@ -196,8 +198,8 @@ def to_cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Ten
 
 
 def _dtype_method(d: dtypes.dtype) -> Any:
-    def method(self: Tensor) -> Tensor:
-        return to(self, d)
+    def method(self: Tensor, memory_format: Any = preserve_format) -> Tensor:
+        return to(self, d, memory_format=memory_format)
 
     method.__doc__ = f"The tensor as {d!r}."
     return method
@@ -336,14 +338,9 @@ def size(self: Tensor, dim: int | None = None) -> Any:
     return self._array.shape[infer.axis(dim, self._array.ndim)]
 
 
-def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
-    """Whether the elements lie in memory in the order of their indices."""
-    return layout.is_contiguous(self._array)
-
-
-def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
-    """The tensor with contiguous memory: itself, or a copy."""
-    return self if is_contiguous(self) else clone(self, contiguous=True)
+def is_contiguous(self: Tensor, memory_format: Any = contiguous_format) -> bool:
+    """Whether the elements lie in memory in the order of their indices, or in that of another format."""
+    return layout.is_contiguous(self._array, layout.check(memory_format, "is_contiguous"))
 
 
 def data_ptr(self: Tensor) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import devices, dispatch
+from rushlight_tensor import devices, dispatch, labels, layout
 from rushlight_tensor.infer import Aval, broadcast_shapes, unary_same
 from rushlight_tensor.op import AS_CPU, Op
 
@@ -35,15 +35,21 @@ cast = Op(
 )
 
 
-def _clone_aval(x: Any, contiguous: bool = False) -> Aval:
+def _clone_aval(x: Any, memory_format: Any = labels.preserve_format) -> Aval:
     return Aval(x.shape, x.dtype)
 
 
-def _clone_kernel(x: Any, contiguous: bool) -> Any:
-    return x.copy("C" if contiguous else "K")
+clone = Op("clone", infer=_clone_aval, cpu=layout.copy, cuda=AS_CPU, vjp=(lambda g, memory_format: g,))
 
 
-clone = Op("clone", infer=_clone_aval, cpu=_clone_kernel, cuda=AS_CPU, vjp=(lambda g, contiguous: g,))
+def contiguous(input: Any, memory_format: Any = labels.contiguous_format) -> Any:
+    """`input` in a memory format: itself where it lies so, else a copy."""
+    if layout.is_contiguous(input._array, layout.check(memory_format, "contiguous")):
+        return input
+    if memory_format is labels.preserve_format:
+        raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
+    return clone(input, memory_format=memory_format)
+
 
 detach = Op("detach", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=None, view=True)
 
