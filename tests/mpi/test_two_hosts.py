@@ -20,7 +20,8 @@ def _cannot_rename_hosts():
 
 
 pytestmark = [
-    pytest.mark.mpi,
+    pytest.mark.mpirun,
+    pytest.mark.mpi_skip,
     pytest.mark.slow,
     pytest.mark.skipif(find_mpi().kind != "open mpi", reason="the fake ssh agent is one for Open MPI"),
     pytest.mark.skipif(_cannot_rename_hosts(), reason="needs `unshare --uts`, which this user may not call"),
