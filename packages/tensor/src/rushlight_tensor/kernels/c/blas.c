@@ -58,15 +58,21 @@ static void piece_bounds(long length, long pieces, long i, long *from, long *to)
 BATCHED_GEMM(float, batched_f32, sgemm)
 BATCHED_GEMM(double, batched_f64, dgemm)
 
-EXPORT void gemm_f32(STRIDED const float *a, STRIDED const float *b, STRIDED float *c, long ta, long tb, long m,
-    long n, long k, long lda, long ldb, long ldc, long outer, long inner, long sa0, long sa1, long sb0, long sb1,
+EXPORT void gemm_f32(
+    EXTENT(span(outer, sa0, inner, sa1, pick(ta, k, m), lda, pick(ta, m, k), 1)) const float *a,
+    EXTENT(span(outer, sb0, inner, sb1, pick(tb, n, k), ldb, pick(tb, k, n), 1)) const float *b,
+    EXTENT(span(outer, sc0, inner, sc1, m, ldc, n, 1)) float *c, long ta, long tb, long m, long n,
+    long k, long lda, long ldb, long ldc, long outer, POSITIVE long inner, long sa0, long sa1, long sb0, long sb1,
     long sc0, long sc1) {
     batched_f32(a, b, 0, c, ta, tb, m, n, k, lda, ldb, ldc, outer, inner, (long[]){sa0, sa1}, (long[]){sb0, sb1},
         (long[]){sc0, sc1});
 }
 
-EXPORT void gemm_f64(STRIDED const double *a, STRIDED const double *b, STRIDED double *c, long ta, long tb, long m,
-    long n, long k, long lda, long ldb, long ldc, long outer, long inner, long sa0, long sa1, long sb0, long sb1,
+EXPORT void gemm_f64(
+    EXTENT(span(outer, sa0, inner, sa1, pick(ta, k, m), lda, pick(ta, m, k), 1)) const double *a,
+    EXTENT(span(outer, sb0, inner, sb1, pick(tb, n, k), ldb, pick(tb, k, n), 1)) const double *b,
+    EXTENT(span(outer, sc0, inner, sc1, m, ldc, n, 1)) double *c, long ta, long tb, long m, long n,
+    long k, long lda, long ldb, long ldc, long outer, POSITIVE long inner, long sa0, long sa1, long sb0, long sb1,
     long sc0, long sc1) {
     batched_f64(a, b, 0, c, ta, tb, m, n, k, lda, ldb, ldc, outer, inner, (long[]){sa0, sa1}, (long[]){sb0, sb1},
         (long[]){sc0, sc1});
@@ -75,22 +81,25 @@ EXPORT void gemm_f64(STRIDED const double *a, STRIDED const double *b, STRIDED d
 static const long NO_BATCH[2];
 
 /* y (m, n) = x (m, k) w (n, k)^T + bias */
-EXPORT void linear(const float *x, const float *w, OPTIONAL const float *bias, float *y, long m, long n, long k) {
+EXPORT void linear(LENGTH(m * k) const float *x, LENGTH(n * k) const float *w, OPTIONAL LENGTH(n) const float *bias,
+    LENGTH(m * n) float *y, long m, long n, long k) {
     batched_f32(x, w, bias, y, false, true, m, n, k, k, k, n, 1, 1, NO_BATCH, NO_BATCH, NO_BATCH);
 }
 
 /* dx (m, k) = g (m, n) w (n, k) */
-EXPORT void linear_grad_input(const float *g, const float *w, float *dx, long m, long n, long k) {
+EXPORT void linear_grad_input(LENGTH(m * n) const float *g, LENGTH(n * k) const float *w, LENGTH(m * k) float *dx,
+    long m, long n, long k) {
     batched_f32(g, w, 0, dx, false, false, m, k, n, n, k, k, 1, 1, NO_BATCH, NO_BATCH, NO_BATCH);
 }
 
 /* dw (n, k) = g (m, n)^T x (m, k) */
-EXPORT void linear_grad_weight(const float *g, const float *x, float *dw, long m, long n, long k) {
+EXPORT void linear_grad_weight(LENGTH(m * n) const float *g, LENGTH(m * k) const float *x, LENGTH(n * k) float *dw,
+    long m, long n, long k) {
     batched_f32(g, x, 0, dw, true, false, n, k, m, n, k, k, 1, 1, NO_BATCH, NO_BATCH, NO_BATCH);
 }
 
 /* out (n) = sums of the columns of g (m, n) */
-EXPORT void column_sums(const float *g, float *out, long m, long n) {
+EXPORT void column_sums(LENGTH(m * n) const float *g, LENGTH(n) float *out, long m, long n) {
     enum { BLOCK = 256 };
     PARALLEL_FOR(m * n)
     for (long from = 0; from < n; from += BLOCK) {
