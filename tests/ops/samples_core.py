@@ -67,6 +67,7 @@ SAMPLES = {
         sample(R()),
         sample(R(0, 2)),
     ],
+    "alias": [sample(R(3, 4)).but(dtypes=EVERY), sample(R())],
     "detach": [sample(R(3, 4)).but(dtypes=EVERY), sample(R())],
     "copy": [
         sample(R(3, 4), R(3, 4)).but(dtypes=EVERY),
@@ -95,6 +96,7 @@ SAMPLES = {
     "maximum": two(dtypes=EVERY),
     "minimum": two(dtypes=EVERY),
     "atan2": two(0.2, 2),
+    "copysign": two(0.2, 2),
     # sign, rounding
     "abs": one(dtypes=NUMBERS),
     "sign": steps(one(dtypes=NUMBERS)),

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from rushlight_tensor.dtypes import dtype_title as dtype_title
 from rushlight_tensor.promote import category
 from rushlight_tensor.tensor import Tensor, wrap
@@ -161,7 +163,40 @@ def pull(n: Node, g: Any, edges: Sequence[Any], create_graph: bool) -> Sequence[
         return n.apply(g, tuple([e is not None for e in edges]))  # type: ignore[attr-defined]
     if _is_complex(g) and not op.wirtinger:
         return _conjugated(_rules(n, _conjugated(g), edges, create_graph))
-    return _rules(n, g, edges, create_graph)
+    found = _rules(n, g, edges, create_graph)
+    if op.flat and create_graph and found[0] is not None:
+        return (_anchored(found[0], edges[0]), *found[1:])
+    return found
+
+
+class _Anchor(CustomNode):
+    """A gradient that does not change with the input it is for.
+
+    Note [Flat derivatives]
+        The derivative of `relu` is 0 or 1, that of a mean over windows a constant: what the rule returns depends on
+        `g` alone.  In PyTorch it depends on the input as well, with derivative zero, so that a gradient penalty on a
+        network of such functions gives zeros and not an error.  Ops marked `flat` get the same: their gradient, when
+        it is itself recorded, has an edge back to the input, along which zeros go.
+    """
+
+    __slots__ = ("zeros",)
+
+    def __init__(self, g: Tensor, to: Any) -> None:
+        super().__init__((g._node or (g if g._requires_grad else None), to), g._array.shape)
+        x = to.shape if isinstance(to, Node) else to._array.shape
+        self.zeros = (g._array, x)
+
+    def name(self) -> str:
+        return "ZerosLikeBackward0"
+
+    def apply(self, g: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        return g, wrap(np.zeros_like(self.zeros[0], shape=self.zeros[1])) if needs[1] else None
+
+
+def _anchored(g: Tensor, to: Any) -> Tensor:
+    out = wrap(g._array)
+    out._node, out._requires_grad = _Anchor(g, to), True
+    return out
 
 
 def _is_complex(g: Any) -> bool:

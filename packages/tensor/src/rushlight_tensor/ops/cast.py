@@ -51,12 +51,19 @@ def contiguous(input: Any, memory_format: Any = labels.contiguous_format) -> Any
     return clone(input, memory_format=memory_format)
 
 
+_alias = Op("alias", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=(lambda g: g,), view=True, flat=True)
+
 detach = Op("detach", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=None, view=True)
 
 
 def unrecorded(x: Any) -> Any:
     """`x` without its history, for a kernel that only reads: the order in memory stays private."""
     return dispatch.call(detach, (x,), {}, hidden=True) if x._requires_grad else x
+
+
+def flat(x: Any) -> Any:
+    """`x` for a function of it that is made of ops and has a flat derivative: Note [Flat derivatives] in `graph.py`."""
+    return dispatch.call(_alias, (x,), {}, hidden=True) if x._requires_grad else x
 
 
 def _copy_aval(x: Any, y: Any) -> Aval:

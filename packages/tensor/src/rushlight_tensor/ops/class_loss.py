@@ -315,6 +315,7 @@ _nll = Op(
     cpu=_nll_kernel,
     cuda=AS_CPU,
     save=("input", "target", "weight"),
+    flat=True,
     vjp=fused(_nll_backward, _nll_rule),
 )
 
