@@ -1,57 +1,70 @@
-/* Matrix products and linear layers through the private BLAS, cut into pieces for our own threads. */
+/* Matrix products and linear layers through the private BLAS, cut into tiles for our own threads. */
 #include "rushlight.h"
 
 /*
- * Note [Pieces]
- *     A product is cut along its longer side into pieces of whole 16-row units, one per thread, but never so small that
- *     a piece falls under 10^6 multiplications: below that OpenBLAS takes other kernels, with other rounding, and the
- *     result would depend on the number of threads.  Above it the bits are the same however a product is cut
- *     (tests/kernels/test_blas.py).
+ * Note [Tiles]
+ *     A product is cut into tiles, and one thread computes a tile with one call of BLAS.  The tiles follow from the
+ *     sizes alone, never from the number of threads: OpenBLAS adds up in an order that depends on where a matrix ends
+ *     (the Haswell kernels treat its last 16 columns, and rows beyond a multiple of 24, in their own way), so another
+ *     cut would give other bits.  No common unit mends that: the kernels differ.
+ *
+ *     What a tile costs is that its operands are packed again.  Packing one number takes as long as some ten
+ *     multiplications, and a tile packs one number per `rows` of them and one per `columns`: so sides are halved as long
+ *     as packing grows by at most one number in REPACKED multiplications (then one thread loses about 3 %, 1 % with
+ *     AVX2), and a tile keeps TILE_WORK multiplications (a call costs 1.5 us).  The first halving is free of the first
+ *     condition: it costs one thread up to a tenth of the time of a small product, and saves two threads half of it.
  */
-enum { UNIT = 16 };
-#define PIECE_WORK 1000000.
+enum { REPACKED = 768, FEW = 8, MIN_SIDE = 32 };
+#define TILE_WORK 4e6
+#define HALF_WORK 1e6
 
-static long pieces_of(long m, long n, long k) {
-    long units = (m > n ? m : n) / UNIT, pieces = rl_threads();
-    double unit_work = (double)UNIT * (m > n ? n : m) * k;
-    if (m < 2 || n < 2) return 1;
-    while (pieces > 1 && (units / pieces) * unit_work <= PIECE_WORK) pieces--;
-    return pieces;
+typedef struct { long by_rows, by_columns; } tiling;
+
+static tiling tiles_of(long m, long n, long k, long items) {
+    tiling t = {1, 1};
+    for (;;) {
+        double down = (2. * t.by_rows - 1) / m + (t.by_columns - 1.) / n; /* what is packed again, after halving rows */
+        double across = (t.by_rows - 1.) / m + (2. * t.by_columns - 1) / n;
+        double work = (double)m * n * k / (2 * t.by_rows * t.by_columns);
+        bool rows = down < across, first = t.by_rows * t.by_columns == 1 && items < FEW;
+        if ((rows ? m / t.by_rows : n / t.by_columns) < MIN_SIDE || work < (first ? HALF_WORK : TILE_WORK)) return t;
+        if (!first && (rows ? down : across) * REPACKED > 1) return t;
+        if (rows) t.by_rows *= 2;
+        else t.by_columns *= 2;
+    }
 }
 
-/* The rows (or columns) of piece `i`: whole units, the last piece takes what is left over. */
-static void piece_bounds(long length, long pieces, long i, long *from, long *to) {
-    long units = length / UNIT;
-    *from = units * i / pieces * UNIT;
-    *to = i + 1 == pieces ? length : units * (i + 1) / pieces * UNIT;
+/* Where part `i` of `parts` begins: at whole registers of every kernel, as far as the length allows. */
+INLINE long part_start(long length, long parts, long i) {
+    enum { UNIT = 16 };
+    return i == parts ? length : (length * i / parts + UNIT / 2) / UNIT * UNIT;
 }
 
 /*
  * A batch of products with two batch dimensions, each with its own stride; `ta` and `tb` say that an operand lies
- * transposed. `bias` (n numbers) is added to every row while its piece is still in the cache.
+ * transposed. `bias` (n numbers) is added to every row while its tile is still in the cache.
  */
 #define BATCHED_GEMM(T, NAME, GEMM)                                                                                   \
     static void NAME(const T *a, const T *b, const T *bias, T *c, bool ta, bool tb, long m, long n, long k, long lda, \
                      long ldb, long ldc, long outer, long inner, const long *sa, const long *sb, const long *sc) {    \
-        bool many = outer * inner >= 4 * rl_threads();                                                                \
-        long pieces = many ? 1 : pieces_of(m, n, k), tasks = outer * inner * pieces;                                  \
-        bool shared = tasks > 1 && (double)m * n * k * outer * inner > 3e5;                                           \
         if (m == 0 || n == 0) return;                                                                                 \
+        tiling cut = tiles_of(m, n, k, outer * inner);                                                                \
+        long tiles = cut.by_rows * cut.by_columns, tasks = outer * inner * tiles;                                     \
+        bool shared = tasks > 1 && (double)m * n * k * outer * inner > 3e5;                                           \
         _Pragma("omp parallel for schedule(dynamic, 1) num_threads(rl_threads()) if (shared)")                        \
         for (long task = 0; task < tasks; task++) {                                                                   \
-            long item = task / pieces, from, to, o = item / inner, i = item % inner;                                  \
-            const T *pa = a + o * sa[0] + i * sa[1], *pb = b + o * sb[0] + i * sb[1];                                 \
-            T *pc = c + o * sc[0] + i * sc[1];                                                                        \
-            piece_bounds(m > n ? m : n, pieces, task % pieces, &from, &to);                                           \
-            bool by_rows = m > n;                                                                                     \
-            long rows = by_rows ? to - from : m, columns = by_rows ? n : to - from;                                   \
-            if (by_rows) { pa += ta ? from : from * lda; pc += from * ldc; }                                          \
-            else { pb += tb ? from * ldb : from; pc += from; }                                                        \
+            long item = task / tiles, o = item / inner, i = item % inner;                                             \
+            long down = task % tiles / cut.by_columns, across = task % cut.by_columns;                                \
+            long top = part_start(m, cut.by_rows, down), rows = part_start(m, cut.by_rows, down + 1) - top;           \
+            long left = part_start(n, cut.by_columns, across);                                                        \
+            long columns = part_start(n, cut.by_columns, across + 1) - left;                                          \
+            const T *pa = a + o * sa[0] + i * sa[1] + (ta ? top : top * lda);                                         \
+            const T *pb = b + o * sb[0] + i * sb[1] + (tb ? left * ldb : left);                                       \
+            T *pc = c + o * sc[0] + i * sc[1] + top * ldc + left;                                                     \
             GEMM(ta, tb, rows, columns, k, pa, lda, pb, ldb, 0, pc, ldc);                                             \
             if (!bias) continue;                                                                                      \
-            const T *piece_bias = bias + (by_rows ? 0 : from);                                                        \
             for (long r = 0; r < rows; r++)                                                                           \
-                SIMD for (long j = 0; j < columns; j++) pc[r * ldc + j] += piece_bias[j];                             \
+                SIMD for (long j = 0; j < columns; j++) pc[r * ldc + j] += bias[left + j];                            \
         }                                                                                                             \
     }
 
