@@ -6,6 +6,7 @@ import signal
 from hypothesis import HealthCheck, settings
 
 from tests.mpi.ending import (  # noqa: F401
+    pytest_collection_modifyitems,
     pytest_collectreport,
     pytest_configure,
     pytest_internalerror,

@@ -25,6 +25,16 @@ def pytest_configure(config):
 
 
 @pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """pytest-mpi takes the name of a folder `mpi` for its mark: what it skips for that alone is given back."""
+    if config.getoption("--with-mpi", False) or config.getoption("--only-mpi", False):
+        return
+    for item in items:
+        if item.get_closest_marker("mpi") is None:
+            item.own_markers = [m for m in item.own_markers if "--with-mpi" not in m.kwargs.get("reason", "")]
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_runtest_logreport(report):
     if report.failed:
         end_all_ranks(f"{report.nodeid} failed in {report.when}", report.longreprtext)
