@@ -6,7 +6,7 @@ import pytest
 
 from tests.launch.job import mpirun
 
-pytestmark = [pytest.mark.mpirun, pytest.mark.mpi_skip]
+pytestmark = pytest.mark.mpi
 
 SCRIPT = """
     import os, sys

@@ -200,33 +200,3 @@ def test_networks_copy_images_only_where_they_enter(name, monkeypatch):
     y.backward(F.relu(y + 1))
     assert (4, False) in copied
     assert (4, True) not in copied
-
-
-def test_memory_formats_that_are_asked_for_are_seen():
-    x = IMAGE.to(memory_format=rl.channels_last)
-    assert x.stride() == (192, 1, 24, 3)
-    assert x.is_contiguous(memory_format=rl.channels_last)
-    assert not x.is_contiguous()
-    assert rl.equal(x, IMAGE)
-    assert x.contiguous(memory_format=rl.channels_last) is x
-    assert x.contiguous().is_contiguous()
-    for y in (
-        F.conv2d(x, WEIGHT),
-        F.max_pool2d(x, 2),
-        F.relu(x),
-        x.double(),
-        x.clone(),
-        F.conv2d(IMAGE, WEIGHT.to(memory_format=rl.channels_last)),
-    ):
-        assert y.is_contiguous(memory_format=rl.channels_last)
-    assert IMAGE.clone(memory_format=rl.channels_last).stride() == x.stride()
-    assert IMAGE.float(memory_format=rl.preserve_format).is_contiguous()
-    assert not IMAGE.is_contiguous(memory_format=rl.channels_last)
-    assert not F.conv2d(IMAGE, WEIGHT).is_contiguous(memory_format=rl.channels_last)
-    net = nn.Conv2d(3, 4, 3).to(memory_format=rl.channels_last)
-    assert net.weight.is_contiguous(memory_format=rl.channels_last)
-    net(x).sum().backward()
-    with pytest.raises(RuntimeError, match="required rank 4 tensor to use channels_last format"):
-        rl.ones(2).contiguous(memory_format=rl.channels_last)
-    with pytest.raises(TypeError, match=r"must be torch\.memory_format, not str"):
-        IMAGE.contiguous(memory_format="channels_last")

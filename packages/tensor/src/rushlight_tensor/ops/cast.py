@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import devices, dispatch, labels, layout
+from rushlight_tensor import cuda, devices, dispatch
 from rushlight_tensor.infer import Aval, broadcast_shapes, unary_same
 from rushlight_tensor.op import AS_CPU, Op
+from rushlight_tensor.tensor import wrap
 
 
 def _cast_aval(x: Any, dtype: Any = None) -> Aval:
@@ -35,23 +36,15 @@ cast = Op(
 )
 
 
-def _clone_aval(x: Any, memory_format: Any = labels.preserve_format) -> Aval:
+def _clone_aval(x: Any, contiguous: bool = False) -> Aval:
     return Aval(x.shape, x.dtype)
 
 
-clone = Op("clone", infer=_clone_aval, cpu=layout.copy, cuda=AS_CPU, vjp=(lambda g, memory_format: g,))
+def _clone_kernel(x: Any, contiguous: bool) -> Any:
+    return x.copy("C" if contiguous else "K")
 
 
-def contiguous(input: Any, memory_format: Any = labels.contiguous_format) -> Any:
-    """`input` in a memory format: itself where it lies so, else a copy."""
-    if layout.is_contiguous(input._array, layout.check(memory_format, "contiguous")):
-        return input
-    if memory_format is labels.preserve_format:
-        raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
-    return clone(input, memory_format=memory_format)
-
-
-_alias = Op("alias", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=(lambda g: g,), view=True, flat=True)
+clone = Op("clone", infer=_clone_aval, cpu=_clone_kernel, cuda=AS_CPU, vjp=(lambda g, contiguous: g,))
 
 detach = Op("detach", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=None, view=True)
 
@@ -59,11 +52,6 @@ detach = Op("detach", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=N
 def unrecorded(x: Any) -> Any:
     """`x` without its history, for a kernel that only reads: the order in memory stays private."""
     return dispatch.call(detach, (x,), {}, hidden=True) if x._requires_grad else x
-
-
-def flat(x: Any) -> Any:
-    """`x` for a function of it that is made of ops and has a flat derivative: Note [Flat derivatives] in `graph.py`."""
-    return dispatch.call(_alias, (x,), {}, hidden=True) if x._requires_grad else x
 
 
 def _copy_aval(x: Any, y: Any) -> Aval:
@@ -83,13 +71,17 @@ def _copy_into(x: Any, y: Any) -> None:
         raise
 
 
+def _zeros(g: Any) -> Any:
+    return wrap(cuda.like(g._array, np.zeros(g._array.shape, g._array.dtype)))
+
+
 copy = Op(
     "copy",
     infer=_copy_aval,
     cpu=lambda x, y: np.broadcast_to(_real_part(np.asarray(y), x.dtype).astype(x.dtype), x.shape).copy(),
     cuda=AS_CPU,
     save=("y.dtype",),
-    vjp=(None, lambda g, dtype: cast(g, dtype=dtype)),
+    vjp=(lambda g, dtype: _zeros(g), lambda g, dtype: cast(g, dtype=dtype)),
     into=_copy_into,
     wirtinger=True,
 )

@@ -14,7 +14,7 @@ from rushlight_tensor.inplace import mutate
 from rushlight_tensor.kernels import batch_norm as channel_kernels
 from rushlight_tensor.kernels import norm as row_kernels
 from rushlight_tensor.op import AS_CPU, Op, fused
-from rushlight_tensor.ops.cast import flat, unrecorded
+from rushlight_tensor.ops.cast import unrecorded
 from rushlight_tensor.ops.elementwise import rsqrt
 from rushlight_tensor.ops.pad import pad
 from rushlight_tensor.ops.reduce import mean, sum
@@ -396,8 +396,6 @@ def batch_norm(
             raise RuntimeError(f"{name} must be defined in evaluation mode")
     x = _as_images(input)
     centre, var = running_mean, running_var
-    if not training:
-        x = flat(x)
     if training:
         n = math.prod(shape) // max(shape[1], 1)
         if n <= 1:
