@@ -1,35 +1,39 @@
-"""Where CUDA tests run: on the CPU, with lanes in three orders, and on a GPU where there is one."""
+"""Where CUDA tests run: on the strict stand-in for CuPy, lanes in three orders, and on a GPU where there is one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
 from rushlight_tensor import cuda
-from rushlight_tensor.kernels.cuda_launch import CupyRunner, Runner, running_on
-from tests.cuda_on_cpu.runner import FORWARD, REVERSE, SHUFFLED, CpuRunner, device, why_not
+from tests.cuda_on_cpu.runner import FORWARD, REVERSE, SHUFFLED, why_not
+from tests.device.standin import standing_in
 
 
+@dataclass(frozen=True)
 class Machine:
-    """Something that runs kernels."""
+    """Something that runs kernels: the stand-in, with lanes in this order, or the first GPU."""
 
-    runner: Runner
+    order: int | None
 
     def missing(self) -> str | None:
         """Why this machine cannot be used here."""
-        raise NotImplementedError
+        if self.order is not None:
+            return why_not()
+        return None if cuda.is_available() else "needs a GPU, found 0"
 
     def put(self, values: Any) -> Any:
         """A copy of a NumPy array as device memory, in its own memory order."""
-        raise NotImplementedError
+        return cuda.cupy().array(values, order="K")
 
     def get(self, array: Any) -> np.ndarray:
         """The array as NumPy's."""
-        raise NotImplementedError
+        return np.asarray(cuda.to_host(array))
 
     def run(self, function: Callable[..., Any], *arrays: Any, **options: Any) -> Any:
         """Call a function of device arrays with NumPy arrays; its results come back as NumPy's."""
@@ -39,50 +43,21 @@ class Machine:
         return tuple(a if a is None else self.get(a) for a in result)
 
 
-class Cpu(Machine):
-    """Kernels run on the CPU; device arrays are NumPy arrays."""
-
-    def __init__(self, order: int) -> None:
-        self.runner = CpuRunner(order)
-
-    def missing(self) -> str | None:
-        return why_not()
-
-    def put(self, values: Any) -> Any:
-        return device(values)
-
-    def get(self, array: Any) -> np.ndarray:
-        return np.asarray(array)
-
-
-class Gpu(Machine):
-    """Kernels run on the first GPU."""
-
-    runner = CupyRunner()
-
-    def missing(self) -> str | None:
-        return None if cuda.is_available() else "needs a GPU, found 0"
-
-    def put(self, values: Any) -> Any:
-        return cuda.cupy().array(values, order="K")
-
-    def get(self, array: Any) -> np.ndarray:
-        return cuda.to_host(array)
-
-
 MACHINES = {
-    "cpu-forward": Cpu(FORWARD),
-    "cpu-reverse": Cpu(REVERSE),
-    "cpu-shuffled": Cpu(SHUFFLED),
-    "gpu": Gpu(),
+    "cpu-forward": Machine(FORWARD),
+    "cpu-reverse": Machine(REVERSE),
+    "cpu-shuffled": Machine(SHUFFLED),
+    "gpu": Machine(None),
 }
+ONE_OF_EACH = ("cpu-reverse", "gpu")
+"""For tests that are not about the order of lanes."""
 
 
 @contextmanager
 def using(name: str) -> Iterator[Machine]:
-    """Run kernels on one of the machines, or skip the test."""
+    """Let CUDA tensors live on one of the machines, or skip the test."""
     machine = MACHINES[name]
     if machine.missing():
         pytest.skip(str(machine.missing()))
-    with running_on(machine.runner):
+    with nullcontext() if machine.order is None else standing_in(machine.order):
         yield machine

@@ -1,8 +1,9 @@
 """Runs CUDA text on the CPU: the same kernels, compiled by g++, one fibre per CUDA thread.
 
-It takes part in `rushlight_tensor.kernels.cuda_launch` as a `Runner` whose device arrays are NumPy arrays.  Lanes run
-in one of several orders, which brings races between them to light; divergent barriers and impossible launches are
-errors.  Not modelled: tensor cores, PTX, asynchronous copies, out-of-bounds accesses, the weak order of memory.
+`RawModule` stands in for CuPy's: arguments are taken as CuPy takes them, and also held against what the kernel
+declares.  Lanes run in one of several orders, which brings races between them to light; divergent barriers and
+impossible launches are errors.  Not modelled: tensor cores, PTX, asynchronous copies, out-of-bounds accesses, the weak
+order of memory.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,56 +42,40 @@ def why_not() -> str | None:
     return None if shutil.which("g++") else "needs g++ to run CUDA text on the CPU"
 
 
-class CpuRunner:
-    """A `Runner` on the CPU.
+class RawModule:
+    """CuPy's `RawModule`, on the CPU.
 
     Args:
+        code: CUDA text.
+        options: NVRTC's, which are not g++'s.
         order: In which order lanes run: FORWARD, REVERSE, or SHUFFLED and above, each number another shuffle.
     """
 
-    def __init__(self, order: int = FORWARD) -> None:
-        self.order = order
+    def __init__(self, *, code: str, options: tuple[str, ...] = (), order: int = FORWARD) -> None:
+        self.library, self.order = _build(code), order
 
-    def compile(self, text: str) -> Callable[[str], Callable[..., None]]:
-        """Compile CUDA text; the result gives the kernel of a name."""
-        library = _build(text)
-
-        @functools.cache
-        def kernel(name: str) -> Callable[..., None]:
-            function = getattr(library, f"on_cpu_launch_{name}")
-            return functools.partial(_launch, library, function, self.order)
-
-        return kernel
-
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Memory filled with bytes that show where a kernel forgot to write."""
-        memory = np.empty(shape, dtype)
-        memory.view(np.uint8 if shape else memory.dtype)[...] = 0xAB if shape else memory.dtype.type(85)
-        return memory.view(DeviceArray)
-
-    def table(self, values: np.ndarray) -> np.ndarray:
-        """A copy that kernels reach by address."""
-        return device(values)
-
-    def address(self, array: np.ndarray) -> int:
-        """Where the first element is."""
-        return int(array.ctypes.data)
+    def get_function(self, name: str) -> Callable[..., None]:
+        """The kernel of a name: `kernel(grid, block, args, shared_mem=0)`."""
+        function, declared = (
+            getattr(self.library, f"on_cpu_launch_{name}"),
+            getattr(self.library, f"on_cpu_takes_{name}"),
+        )
+        declared.restype = ctypes.c_char_p
+        return functools.partial(_launch, self.library, function, self.order, declared().decode().split(), name)
 
 
-class DeviceArray(np.ndarray):
-    """A NumPy array that stands for device memory: kernels get its address, while a plain one is passed by value."""
-
-
-def device(values: Any) -> DeviceArray:
-    """A copy of an array as device memory, in its own memory order."""
-    values = np.asarray(values)
-    return values.copy(order="K").view(DeviceArray)
+_BY_VALUE = {np.dtype(c).type for c in "?bhilqBHILQefdFD"}
 
 
 def _launch(
-    library: Any, function: Any, order: int, grid: tuple, block: tuple, args: tuple, shared_mem: int = 0
-) -> None:
-    kept = [_argument(a) for a in args]
+    library: Any, function: Any, order: int, declared: list[str], name: str,
+    grid: tuple, block: tuple, args: tuple, shared_mem: int = 0,
+) -> None:  # fmt: skip
+    if len(args) != len(declared):
+        raise TypeError(f"{name} takes {len(declared)} arguments ({' '.join(declared)}), got {len(args)}")
+    kept = [
+        _argument(a, wanted, f"{name}, argument {i}") for i, (a, wanted) in enumerate(zip(args, declared, strict=True))
+    ]
     table = (ctypes.c_void_p * len(kept))(*(ctypes.addressof(a) for a in kept))
     sizes = [(ctypes.c_uint * 3)(*(*size, 1, 1)[:3]) for size in (grid, block)]
     library.on_cpu_set_order(order)
@@ -96,16 +83,65 @@ def _launch(
         raise RuntimeError(library.on_cpu_error().decode())
 
 
-def _argument(value: Any) -> Any:
-    if isinstance(value, DeviceArray):
-        return ctypes.c_void_p(value.ctypes.data)
-    if isinstance(value, (np.ndarray, np.generic)):
-        return ctypes.create_string_buffer(value.tobytes(), max(1, value.nbytes))
-    raise TypeError(f"kernel arguments are device arrays and NumPy scalars, got {type(value).__name__}")
+def _argument(value: Any, wanted: str, where: str) -> Any:
+    """What CuPy makes of an argument; TypeError where CuPy refuses it, or the kernel would read other bytes."""
+    if hasattr(value, "data") and hasattr(value.data, "ptr"):
+        if wanted != "pointer":
+            raise TypeError(f"{where}: an array, where the kernel declares {wanted}")
+        return ctypes.c_void_p(value.data.ptr)
+    if isinstance(value, np.ndarray):
+        if value.size != 1:
+            raise TypeError(
+                f"{where}: an array of shape {value.shape} as a kernel parameter; only numpy.ndarrays of size one can "
+                "be passed by value"
+            )
+    elif type(value) not in _BY_VALUE:
+        if isinstance(value, bool):
+            value = np.bool_(value)
+        elif isinstance(value, (int, float)):
+            value = (np.int64 if isinstance(value, int) else np.float64)(value)
+        else:
+            raise TypeError(f"{where}: Unsupported type {type(value)}")
+    kind = {"V": "struct", "b": "bool", "f": "float", "i": "int", "u": "int"}[value.dtype.kind] + str(8 * value.nbytes)
+    null = wanted == "pointer" and kind == "int64" and value == 0
+    if kind != wanted and not null:
+        raise TypeError(f"{where}: {kind}, where the kernel declares {wanted}")
+    return ctypes.create_string_buffer(value.tobytes(), value.nbytes)
 
 
-@functools.cache
+_LIBRARIES: dict[str, ctypes.CDLL] = {}
+
+
 def _build(text: str) -> ctypes.CDLL:
+    if text not in _LIBRARIES:
+        _LIBRARIES[text] = _compile([text])
+    return _LIBRARIES[text]
+
+
+def build_together(texts: Iterable[str]) -> None:
+    """Compile many generated texts, which begin alike, in few goes: most of what g++ takes is the beginning.
+
+    Texts with a kernel of one name go into different libraries.
+    """
+    groups: list[tuple[set[str], list[str]]] = []
+    for text in dict.fromkeys(texts):
+        names = set(_KERNEL.findall(text))
+        group = next((g for g in groups if not g[0] & names and len(g[1]) < _TOGETHER), None)
+        if group is None:
+            groups.append(group := (set(), []))
+        group[0].update(names)
+        group[1].append(text)
+    with ThreadPoolExecutor(2) as pool:
+        for (_, members), library in zip(groups, pool.map(lambda g: _compile(g[1]), groups), strict=True):
+            _LIBRARIES.update(dict.fromkeys(members, library))
+
+
+_TOGETHER = 40
+
+
+def _compile(texts: list[str]) -> ctypes.CDLL:
+    head = texts[0].partition('\nextern "C" __global__')[0] if len(texts) > 1 else ""
+    text = head + "".join(t[len(head) :] for t in texts)
     names = list(dict.fromkeys(_KERNEL.findall(_preprocessed_names(text))))
     text = _DYNAMIC_SHARED.sub(r"\1 *\2 = reinterpret_cast<\1 *>(on_cpu::here->dynamic_shared);", text)
     body = '#include "builtins.h"\n#include "half_types.h"\n' + _SYSTEM_INCLUDE.sub("", text)
@@ -116,7 +152,7 @@ def _build(text: str) -> ctypes.CDLL:
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{key}.so"
     if not path.exists():
-        made = folder / f"{key}.{os.getpid()}"
+        made = folder / f"{key}.{os.getpid()}.{threading.get_ident()}"
         command = ["g++", *_FLAGS, "-I", str(INCLUDE), "-", "-o", str(made)]
         done = subprocess.run(command, input=body.encode(), capture_output=True)
         if done.returncode:

@@ -9,9 +9,6 @@ import pytest
 
 import rushlight as rl
 import rushlight.nn.functional as F
-from rushlight import nn
-from rushlight_tensor.kernels import batch_norm, conv, pool
-from rushlight_tensor.kernels.channels_last import to_channels_last
 from rushlight_tensor.layout import PrivateOrder
 
 rl.manual_seed(0)
@@ -175,28 +172,3 @@ def test_strides_of_other_orders_are_their_own():
     assert not (x + 1).is_contiguous()
     with pytest.raises(RuntimeError, match="view size is not compatible"):
         (x + 1).view(-1)
-
-
-NETWORKS = {
-    "images": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)), IMAGE),
-    "lines": (lambda: nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.AvgPool1d(2)), LINE),
-}
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_networks_copy_images_only_where_they_enter(name, monkeypatch):
-    make, x = NETWORKS[name]
-    net = nn.Sequential(make(), (nn.Conv2d if x.ndim == 4 else nn.Conv1d)(4, 4, 1))
-    copied = []
-
-    def watched(image):
-        seen = to_channels_last(image)
-        copied.append((image.shape[1], not np.shares_memory(seen, image)))
-        return seen
-
-    for room in (conv, pool, batch_norm):
-        monkeypatch.setattr(room, "to_channels_last", watched)
-    y = net(x)
-    y.backward(F.relu(y + 1))
-    assert (4, False) in copied
-    assert (4, True) not in copied

@@ -91,3 +91,15 @@ inline float fmod(float x, float y) { return std::fmod(x, y); }
 inline float atan2(float y, float x) { return std::atan2(y, x); }
 inline float rsqrtf(float x) { return 1.f / std::sqrt(x); }
 inline double rsqrt(double x) { return 1. / std::sqrt(x); }
+
+inline double erfinv(double y) { // Newton's steps from Winitzki's approximation
+    if (!(y > -1 && y < 1)) return y == 1 || y == -1 ? y * INFINITY : NAN;
+    double l = std::log1p(-y * y), a = 2 / (M_PI * 0.147) + l / 2;
+    double z = std::copysign(std::sqrt(std::sqrt(a * a - l / 0.147) - a), y);
+    for (int i = 0; i < 4; i++) {
+        double error = std::erf(z) - y;
+        z -= error / (2 / std::sqrt(M_PI) * std::exp(-z * z) + z * error);
+    }
+    return z;
+}
+inline float erfinv(float y) { return float(erfinv(double(y))); }

@@ -1,6 +1,7 @@
 // Launching a kernel: blocks over OS threads, threads of a block as fibres, arguments from a table of addresses.
 #pragma once
 #include <atomic>
+#include <string>
 #include <thread>
 #include <tuple>
 #include <type_traits>
@@ -73,6 +74,20 @@ template <class... A> int launch(void (*kernel)(A...), dim3 grid, dim3 size, siz
     return launch_error.load() != nullptr;
 }
 
+// What a kernel declares, for the check of what it is given: kind and bits of each parameter.
+template <class T> std::string declared() {
+    if (std::is_pointer<T>::value) return "pointer ";
+    const char *kind = std::is_same<T, bool>::value    ? "bool"
+                       : std::is_floating_point<T>::value ? "float"
+                       : std::is_integral<T>::value       ? "int"
+                                                          : "struct";
+    return kind + std::to_string(8 * sizeof(T)) + " ";
+}
+template <class... A> const char *takes(void (*)(A...)) {
+    static const std::string all = (std::string() + ... + declared<std::decay_t<A>>());
+    return all.c_str();
+}
+
 } // namespace on_cpu
 
 extern "C" inline __attribute__((used)) const char *on_cpu_error() {
@@ -82,6 +97,7 @@ extern "C" inline __attribute__((used)) const char *on_cpu_error() {
 extern "C" inline __attribute__((used)) void on_cpu_set_order(int order) { on_cpu::order = order; }
 
 #define ON_CPU_EXPORT(KERNEL)                                                                                          \
+    extern "C" const char *on_cpu_takes_##KERNEL() { return on_cpu::takes(KERNEL); }                                   \
     extern "C" int on_cpu_launch_##KERNEL(const unsigned *grid, const unsigned *block, size_t shared_bytes,            \
                                           void **arguments, int os_threads) {                                          \
         return on_cpu::launch(KERNEL, dim3(grid[0], grid[1], grid[2]), dim3(block[0], block[1], block[2]),             \

@@ -66,16 +66,20 @@ def like(other: Any, array: Any) -> Any:
 
 
 def run(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
-    """Run an op on CuPy arrays: a generated elementwise kernel, the op's own launcher, or its NumPy text on CuPy."""
+    """Run an op on CuPy arrays: a generated elementwise kernel, the op's own launcher, or its NumPy text on CuPy.
+
+    Complex numbers have no generated kernels; elementwise ops of them are CuPy's.
+    """
     from rushlight_tensor.kernels import elementwise_cuda  # noqa: PLC0415 - only where there is a GPU
 
     if any(isinstance(a, np.ndarray) for a in arrays):
         raise RuntimeError(
             f"Expected all tensors to be on the same device, but found at least two devices, cuda and cpu! ({op.name})"
         )
-    if op.expr is not None:
+    generated = op.expr if op.expr is not None else op.cuda
+    if isinstance(generated, str) and not any(hasattr(a, "dtype") and a.dtype.kind == "c" for a in arrays):
         return elementwise_cuda.launch(op, arrays, attrs)
-    if op.cuda is AS_CPU:
+    if op.cuda is AS_CPU or isinstance(generated, str):
         return op.cpu(*arrays, **attrs)
     if op.cuda is None:
         raise RuntimeError(f"{op.name}: no CUDA kernel yet; move its inputs with .cpu()")

@@ -111,7 +111,8 @@ class Op:
         `out`
             for the result (`out0`, `out1`, … for several).
         expr: One C expression over `{x}`, `{y}`, … and attribute names, for ops that act element by element.
-        cuda: `(*arrays, **attrs) -> array` on CuPy arrays for ops without `expr`, or `AS_CPU`.
+        cuda: `(*arrays, **attrs) -> array` on CuPy arrays for ops without `expr`, or `AS_CPU`, or an expression as
+            `expr` is one, of functions that CUDA has and C has not.
         promote: `promote.same` or `promote.to_float`: the dtype in which `cpu` computes.  `None`: inputs as they come.
         view: The result shares memory with the first input.
         into: `(array, *others, **attrs)`, writes the result into the memory of the first input; for ops with a faster

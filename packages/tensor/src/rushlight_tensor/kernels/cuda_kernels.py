@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.kernels.cuda_launch import kernel, launch_each, launch_rows, runner
+from rushlight_tensor.kernels.cuda_launch import empty, kernel, launch_each, launch_rows, table
 
 Array = Any
 
@@ -50,8 +50,8 @@ def row_max(x: Array) -> Array:
 def layer_norm(x: Array, w: Array | None, b: Array | None, eps: float = 1e-5) -> tuple[Array, Array, Array]:
     """See `norm.layer_norm`; mean and rstd are float32 for the 16-bit dtypes."""
     x, (w, b) = _contiguous(x), (_contiguous(w), _contiguous(b))
-    y = runner().empty(x.shape, x.dtype)
-    mean, rstd = (runner().empty(x.shape[:-1], _computing(x)) for _ in range(2))
+    y = empty(x.shape, x.dtype)
+    mean, rstd = (empty(x.shape[:-1], _computing(x)) for _ in range(2))
     args = [x, _pointer(w), _pointer(b), y, mean, rstd, np.int64(x.shape[-1]), np.float64(eps)]
     _launch_rows("norm.cu", "layer_norm", x, args)
     return y, mean, rstd
@@ -63,12 +63,12 @@ def layer_norm_backward(
     """See `norm.layer_norm_backward`."""
     g, x, w = _contiguous(g), _contiguous(x), _contiguous(w)
     n = x.shape[-1]
-    dx = runner().empty(x.shape, x.dtype) if needs[0] else None
+    dx = empty(x.shape, x.dtype) if needs[0] else None
     if dx is not None:
         _launch_rows("norm.cu", "layer_norm_dx", x, [g, x, _pointer(w), mean, rstd, dx, np.int64(n)])
     if not (needs[1] or needs[2]):
         return dx, None, None
-    dw, db = runner().empty((n,), x.dtype), runner().empty((n,), x.dtype)
+    dw, db = empty((n,), x.dtype), empty((n,), x.dtype)
     rows = x.size // n if n else 0
     if n:
         function = kernel("norm.cu", f"layer_norm_columns_{x.dtype}")
@@ -85,7 +85,7 @@ def cross_entropy(
     """
     x, target, weight = _contiguous(x), _contiguous(target), _contiguous(weight)
     rows, n = x.shape
-    losses, stats = runner().empty((rows,), _computing(x)), runner().empty((rows, 2), _computing(x))
+    losses, stats = empty((rows,), _computing(x)), empty((rows, 2), _computing(x))
     args = [
         x,
         target,
@@ -111,7 +111,7 @@ def cross_entropy_backward(
 ) -> Array:
     """Gradient by the logits, from one g per row in the dtype of `stats`; see the CPU's twin."""
     g, x, target, weight = _contiguous(g), _contiguous(x), _contiguous(target), _contiguous(weight)
-    dx = runner().empty(x.shape, x.dtype)
+    dx = empty(x.shape, x.dtype)
     numbers = [np.int64(x.shape[1]), np.int64(ignore_index), np.float64(label_smoothing)]
     _launch_rows("cross_entropy.cu", "cross_entropy_backward", x, [g, x, target, _pointer(weight), stats, dx, *numbers])
     return dx
@@ -135,18 +135,15 @@ def adam_step(
     """See `optim.adam_step`; all arrays contiguous float32."""
     if not params or sum(p.size for p in params) == 0:
         return
-    on = runner()
-    tables = [
-        on.table(np.array([on.address(a) for a in arrays], np.int64)) for arrays in (params, grads, means, squares)
-    ]
+    tables = [table(np.array([a.data.ptr for a in arrays], np.int64)) for arrays in (params, grads, means, squares)]
     ends = np.cumsum([p.size for p in params], dtype=np.int64)
-    step_sizes = on.table(np.array([lr / (1 - beta1**t) for t in steps]))
-    corrections = on.table(np.array([math.sqrt(1 - beta2**t) for t in steps]))
+    step_sizes = table(np.array([lr / (1 - beta1**t) for t in steps]))
+    corrections = table(np.array([math.sqrt(1 - beta2**t) for t in steps]))
     settings = [np.float64(v) for v in (lr, beta1, beta2, eps, weight_decay)]
     launch_each(
         kernel("optim.cu", "adam_float32"),
         int(ends[-1]),
-        [*tables, on.table(ends), step_sizes, corrections, np.int64(len(params)), *settings,
+        [*tables, table(ends), step_sizes, corrections, np.int64(len(params)), *settings,
          np.int32(decoupled), np.int32(maximize)],
     )  # fmt: skip
 
@@ -154,14 +151,14 @@ def adam_step(
 def _rows(name: str, *arrays: Array) -> Array:
     arrays = tuple(map(_contiguous, arrays))
     x = arrays[-1]
-    y = runner().empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype)
     _launch_rows("softmax.cu", name, x, [*arrays, y, np.int64(x.shape[-1])])
     return y
 
 
 def _reduce(name: str, x: Array) -> Array:
     x = _contiguous(x)
-    y = runner().empty(x.shape[:-1], x.dtype)
+    y = empty(x.shape[:-1], x.dtype)
     rows = math.prod(x.shape[:-1])
     if rows:
         launch_rows(kernel("reduce.cu", f"{name}_{x.dtype}"), rows, x.shape[-1], [x, y, np.int64(x.shape[-1])])

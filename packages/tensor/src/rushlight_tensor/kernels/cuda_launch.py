@@ -1,11 +1,16 @@
-"""Compiling CUDA text and launching its kernels: on a GPU through CuPy, in tests on the CPU through a twin of it."""
+"""Compiling CUDA text and launching its kernels, through CuPy.
+
+Note [Arguments of a kernel]
+    CuPy hands over what it is given: the type of a number decides how many bytes the kernel finds, so every number is
+    a NumPy scalar of the type that the kernel declares.  A structure by value is a NumPy array of size one; one of any
+    other size is refused, so `structure` makes one opaque element of it.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,84 +18,35 @@ from rushlight_tensor import cuda
 from rushlight_tensor.kernels.cuda_text import source
 
 Kernel = Callable[..., None]
-"""`kernel(grid, block, args)`: sizes as tuples; args are device arrays, NumPy scalars, NumPy arrays as structs."""
+"""`kernel(grid, block, args)`: sizes as tuples; args are device arrays, NumPy scalars, and structures."""
 
 _BLOCK = 256
 _MAX_BLOCKS = 65535
 
 
-class Runner(Protocol):
-    """What compiles and launches kernels, and makes the arrays they work on."""
-
-    def __hash__(self) -> int:
-        """Runners are told apart by identity: each has its own compiled kernels."""
-
-    def compile(self, text: str) -> Callable[[str], Kernel]:
-        """Compile CUDA text; the result gives the kernel of a name."""
-
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Uninitialised memory that kernels can reach."""
-
-    def table(self, values: np.ndarray) -> Any:
-        """A copy of a small NumPy array that kernels can reach."""
-
-    def address(self, array: Any) -> int:
-        """Where a kernel finds the first element."""
-
-
-class CupyRunner:
-    """Runs kernels on the current GPU."""
-
-    def compile(self, text: str) -> Callable[[str], Kernel]:
-        cupy = cuda.cupy()
-
-        @functools.cache
-        def on_device(index: int, name: str) -> Any:  # CuPy binds a function to the device it was taken on
-            return module(index).get_function(name)
-
-        @functools.cache
-        def module(index: int) -> Any:
-            return cupy.RawModule(code=text, options=("-std=c++17",))
-
-        return lambda name: on_device(cupy.cuda.runtime.getDevice(), name)
-
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        return cuda.cupy().empty(shape, dtype)
-
-    def table(self, values: np.ndarray) -> Any:
-        return cuda.cupy().asarray(values)
-
-    def address(self, array: Any) -> int:
-        return int(array.data.ptr)
-
-
-_runner: Runner = CupyRunner()
-
-
-def runner() -> Runner:
-    """What kernels run on now."""
-    return _runner
-
-
-@contextmanager
-def running_on(other: Runner) -> Iterator[None]:
-    """Run kernels somewhere else for a while: the tests' CPU runner."""
-    global _runner
-    before, _runner = _runner, other
-    try:
-        yield
-    finally:
-        _runner = before
-
-
 def kernel(file: str, name: str) -> Kernel:
     """A kernel of `cuda/<file>`, compiled at first use."""
-    return _module(_runner, file)(name)
+    return _module(cuda.cupy(), file)(name)
 
 
 def kernel_from_text(text: str, name: str) -> Kernel:
     """A kernel of generated text, compiled at first use."""
-    return _module_of_text(_runner, text)(name)
+    return _module_of_text(cuda.cupy(), text)(name)
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Uninitialised memory on the current device."""
+    return cuda.cupy().empty(shape, dtype)
+
+
+def table(values: np.ndarray) -> Any:
+    """A copy of a small NumPy array on the current device."""
+    return cuda.cupy().asarray(values)
+
+
+def structure(values: np.ndarray) -> np.ndarray:
+    """An array as one argument that a kernel takes by value.  See Note [Arguments of a kernel]."""
+    return values.view(np.dtype((np.void, values.nbytes)))
 
 
 def launch_each(function: Kernel, size: int, args: Sequence[Any]) -> None:
@@ -105,10 +61,22 @@ def launch_rows(function: Kernel, rows: int, n: int, args: Sequence[Any]) -> Non
 
 
 @functools.cache
-def _module(on: Runner, file: str) -> Callable[[str], Kernel]:
-    return on.compile(source(file))
+def _module(cupy: Any, file: str) -> Callable[[str], Kernel]:
+    return _compiled(cupy, source(file))
 
 
 @functools.lru_cache(maxsize=1024)
-def _module_of_text(on: Runner, text: str) -> Callable[[str], Kernel]:
-    return on.compile(text)
+def _module_of_text(cupy: Any, text: str) -> Callable[[str], Kernel]:
+    return _compiled(cupy, text)
+
+
+def _compiled(cupy: Any, text: str) -> Callable[[str], Kernel]:
+    @functools.cache
+    def on_device(index: int, name: str) -> Any:  # CuPy binds a function to the device it was taken on
+        return module(index).get_function(name)
+
+    @functools.cache
+    def module(index: int) -> Any:
+        return cupy.RawModule(code=text, options=("-std=c++17",))
+
+    return lambda name: on_device(cupy.cuda.runtime.getDevice(), name)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.infer import Aval
-from rushlight_tensor.kernels.cuda_launch import kernel_from_text, launch_each, runner
+from rushlight_tensor.kernels.cuda_launch import empty, kernel_from_text, launch_each, structure
 from rushlight_tensor.kernels.cuda_text import MAX_DIMS, Elementwise, attributes_of, elementwise_text, number_dtype
 
 
 def launch(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
-    """Run an op that has an `expr`.
+    """Run an op that has an `expr`, or one for CUDA alone.
 
     Args:
         op: The record.
@@ -27,9 +27,9 @@ def launch(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
         TypeError: A dtype has no CUDA kernels.
     """
     out_aval = op.infer(*(Aval(a.shape, a.dtype) if hasattr(a, "shape") else a for a in arrays), **attrs)
-    used = {name: attrs[name] for name in _attributes(op.expr, op.input_names)}
+    used = {name: attrs[name] for name in _attributes(_expression(op), op.input_names)}
     spec = specification(op, arrays, used, out_aval.dtype)
-    out = runner().empty(out_aval.shape, out_aval.dtype)
+    out = empty(out_aval.shape, out_aval.dtype)
     size = math.prod(out_aval.shape)
     if size == 0:
         return out
@@ -51,7 +51,7 @@ def specification(op: Any, arrays: list[Any], attrs: dict[str, Any], out: np.dty
         (name, str(a.dtype) if hasattr(a, "shape") else None) for name, a in zip(op.input_names, arrays, strict=True)
     )
     kinds = tuple((name, isinstance(value, float)) for name, value in attrs.items())
-    return Elementwise(f"rl_{op.name}", op.expr, inputs, kinds, str(out))
+    return Elementwise(f"rl_{op.name}", _expression(op), inputs, kinds, str(out))
 
 
 def layout(shape: tuple[int, ...], arrays: list[Any]) -> np.ndarray:
@@ -78,7 +78,7 @@ def layout(shape: tuple[int, ...], arrays: list[Any]) -> np.ndarray:
     for d, (length, strides) in enumerate(merged):
         packed[0, d] = length
         packed[1:, d] = strides
-    return np.concatenate([[math.prod(shape), len(merged)], packed.ravel()]).astype(np.int64)
+    return structure(np.concatenate([[math.prod(shape), len(merged)], packed.ravel()]).astype(np.int64))
 
 
 def _element_strides(a: Any, shape: tuple[int, ...]) -> list[int]:
@@ -86,6 +86,10 @@ def _element_strides(a: Any, shape: tuple[int, ...]) -> list[int]:
     return [0] * missing + [
         0 if have == 1 else step // a.dtype.itemsize for have, step in zip(a.shape, a.strides, strict=True)
     ]
+
+
+def _expression(op: Any) -> str:
+    return str(op.cuda if op.expr is None else op.expr)
 
 
 @functools.cache
