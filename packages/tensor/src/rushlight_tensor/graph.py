@@ -16,7 +16,6 @@ from rushlight_tensor.promote import category
 from rushlight_tensor.tensor import Tensor, wrap
 
 INPUT, SHAPE, DTYPE, OUT, OUT_OF_MANY = range(5)  # what an item of `save` refers to
-RETAIN = -1  # among the hooks of a node: the tensor (a weak reference) that keeps its gradient; always the last to run
 
 
 class Node:
@@ -300,39 +299,3 @@ def stale_text(x: Any, op: str) -> str:
         f"[{dtype_title(x._array.dtype)}Tensor {shape}], saved by or written to by {op!r}. "
         "Hint: use the out-of-place form of the operation, or clone() the tensor before changing it."
     )
-
-
-_WHY_CLOSED = {
-    "many": " This view is the output of a function that returns multiple views. Such functions do not allow the "
-    "output views to be modified inplace. You should replace the inplace operation by an out-of-place one.",
-    "function": " This view was created inside a custom Function (or because an input was returned as-is) and the "
-    "autograd logic to handle view+inplace would override the custom backward associated with the custom Function, "
-    "leading to incorrect gradients. This behavior is forbidden. You can fix this by cloning the output of the custom "
-    "Function.",
-    **{
-        why: " Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by "
-        f"moving both the view and the inplace either both inside the {block} block (if you don't want the inplace to "
-        "be tracked) or both outside (if you want the inplace to be tracked)."
-        for why, block in (("no_grad", "no_grad"), ("inference", "inference_mode"))
-    },
-}
-
-
-def closed_text(v: Tensor, changed: str) -> str:
-    """PyTorch's words for a closed view that is to be written to, or whose base was (`changed` says which)."""
-    assert v._view is not None
-    why, n = v._view.closed, v._node
-    mode = "inference" if why == "inference" else "no_grad"
-    end = "in normal mode" if why == "inference" else "with grad mode enabled"
-    if n is None:
-        what = f"A view was created in {mode} mode and {changed} modified inplace {end}."
-    else:
-        what = (
-            f"Output {n.index if type(n) is Slot else 0} of {n.name().rstrip('0').removesuffix('Backward')} is a view"
-        )
-        if why in ("no_grad", "inference"):
-            what += f" of a view which was created in {mode} mode and {changed} modified inplace {end}."
-        else:
-            what += f" and {changed} modified inplace."
-    assert why is not None
-    return what + _WHY_CLOSED[why]

@@ -3,7 +3,8 @@
 Note [One text for both]
     The NumPy text of a kernel is also what runs on a GPU where there is no CUDA kernel: CuPy takes over NumPy's
     functions by the array protocols.  It refuses to mix the two kinds, so such a text makes new arrays from old ones
-    (`empty_like`, `like=`) and never by their shape alone (tests/kernels/test_on_device_arrays.py).
+    (`empty_like`, `like=`) and never by their shape alone.  CuPy has few methods of ufuncs, and none of them in all
+    dtypes; what stands in for them is here.  tests/device holds every op against what CuPy knows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
+from rushlight_tensor import cuda
+from rushlight_tensor.promote import BFLOAT16
 
 Array = np.ndarray
 
@@ -28,3 +32,50 @@ def contiguous(x: Array) -> Array:
 def like(x: Array, values: Any) -> Array:
     """A NumPy array of constants as an array of the kind of `x`."""
     return np.asarray(values, like=x)
+
+
+def add_at(x: Array, at: Array, y: Array) -> None:
+    """`x[at] += y` for vectors and flat positions, each as often as it occurs."""
+    if isinstance(x, np.ndarray):
+        np.add.at(x, at, y)
+    elif (x.dtype.kind in "fiu" and x.dtype.itemsize >= 4) or x.dtype == np.float16:
+        cuda.cupy().add.at(x, at, y)
+    elif x.dtype.kind == "c":
+        add_at(x.real, at, y.real)
+        add_at(x.imag, at, y.imag)
+    else:  # CuPy adds no bytes, no shorts and no bfloat16
+        wide = np.zeros_like(x, dtype=np.float32 if x.dtype == BFLOAT16 else np.int64)
+        add_at(wide, at, y.astype(wide.dtype))
+        x[...] = (x.astype(wide.dtype) + wide).astype(x.dtype)
+
+
+def combine_at(ufunc: np.ufunc, x: Array, at: Array, y: Array) -> None:
+    """`x[at] = ufunc(x[at], y)` for vectors and flat positions, each as often as it occurs; `ufunc` is associative."""
+    if isinstance(x, np.ndarray):
+        ufunc.at(x, at, y)
+        return
+    if not at.size:
+        return
+    order = np.argsort(at)
+    at, y = at[order], y[order]
+    y = accumulate(ufunc, y, 0, at)
+    last = np.ones_like(at, dtype=bool)
+    last[:-1] = at[1:] != at[:-1]
+    at = at[last]
+    x[at] = ufunc(x[at], y[last])
+
+
+def accumulate(ufunc: np.ufunc, x: Array, axis: int, runs: Array | None = None) -> Array:
+    """`ufunc.accumulate(x, axis)`; where `runs` (as long as the axis) changes, it begins anew."""
+    if isinstance(x, np.ndarray) and runs is None:
+        return ufunc.accumulate(x, axis=axis)
+    x = np.moveaxis(x.copy(), axis, 0)
+    step = 1
+    while step < len(x):  # after each pass, an element stands for twice as many before it
+        new = ufunc(x[step:], x[:-step])
+        if runs is not None:
+            here = (runs[step:] == runs[:-step]).reshape(-1, *[1] * (x.ndim - 1))
+            new = np.where(here, new, x[step:])
+        x[step:] = new
+        step *= 2
+    return np.moveaxis(x, 0, axis)

@@ -104,7 +104,7 @@ def _attention_numpy(
         scores = scores + mask.astype(q.dtype)
     p = softmax(scores)
     if mask is not None:  # a row that may see nothing is zero, as in PyTorch
-        p = np.where(np.isneginf(scores.max(-1, keepdims=True, initial=-np.inf)), q.dtype.type(0), p)
+        p = np.where((scores == -np.inf).all(-1, keepdims=True), q.dtype.type(0), p)
     return gemm(p, v), p[..., None]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rushlight_tensor.kernels.arrays import add_at, on_host
 from rushlight_tensor.kernels.compile import c_library
 
 
@@ -25,6 +26,12 @@ def embedding_backward(g: np.ndarray, index: np.ndarray, rows: int, padding: int
         c.embedding_backward(g, at, dw, at.size, g.shape[1], rows, padding)
         return dw
     dw = np.zeros_like(g, shape=(rows, g.shape[1]))
+    if not on_host(g):  # the way below asks how many there are, and waits for the answer
+        at = index.astype(np.int64)[:, None] * g.shape[1] + np.arange(g.shape[1], like=index)
+        add_at(dw.reshape(-1), at.reshape(-1), g.reshape(-1))
+        if padding >= 0:
+            dw[padding] = 0
+        return dw
     order = np.argsort(index, kind="stable")
     sorted_index = index[order]
     starts = np.flatnonzero(

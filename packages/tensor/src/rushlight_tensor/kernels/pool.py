@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rushlight_tensor.kernels.arrays import contiguous, like, on_host
+from rushlight_tensor.kernels.arrays import add_at, contiguous, like, on_host
 from rushlight_tensor.kernels.binding import Library
 from rushlight_tensor.kernels.channels_last import new_image, to_channels_last
 from rushlight_tensor.kernels.compile import c_library
@@ -68,8 +68,11 @@ def max_pool2d_backward(g: Array, index: Array, input_shape: tuple[int, ...]) ->
         library.max_pool_backward(g_last, index_last, memory, shape)
         return dx
     memory[...] = 0
-    images, channels = like(g, np.arange(n)[:, None, None, None]), like(g, np.arange(c))
-    np.add.at(memory.reshape(n, h * w, c), (images, index_last, channels), g_last)
+    first = like(g, np.arange(n)[:, None, None, None] * (h * w * c) + np.arange(c))  # of each image, for each channel
+    flat = memory if memory.flags.c_contiguous else np.zeros_like(g_last, shape=memory.shape)
+    add_at(flat.reshape(-1), (first + index_last.astype(np.int64) * c).reshape(-1), g_last.reshape(-1))
+    if flat is not memory:
+        memory[...] = flat
     return dx
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rushlight_tensor.kernels.arrays import contiguous
 from rushlight_tensor.kernels.binding import Library
 from rushlight_tensor.kernels.blas import blas_library
 from rushlight_tensor.kernels.compile import c_library
@@ -29,9 +30,9 @@ def lstm(
     """
     steps, batch, wide = x.shape
     hidden = wide // 4
-    x, h, c, w = (np.ascontiguousarray(a) for a in (x, h, c, w))
-    states = np.empty((2, steps, batch, hidden), x.dtype)
-    gates = np.empty(x.shape, x.dtype)
+    x, h, c, w = (contiguous(a) for a in (x, h, c, w))
+    states = np.empty_like(x, shape=(2, steps, batch, hidden))
+    gates = np.empty_like(x)
     library = _library(x, h, c, w)
     if library is not None:
         library.lstm_forward(x, h, c, w, states, gates, steps, batch, hidden, reverse)
@@ -63,9 +64,9 @@ def lstm_backward(
     """
     steps, batch, wide = gates.shape
     hidden = wide // 4
-    grad, c, w, states, gates = (np.ascontiguousarray(a) for a in (grad, c, w, states, gates))
-    dx = np.empty(gates.shape, gates.dtype)
-    dh, dc = np.zeros((batch, hidden), gates.dtype), np.zeros((batch, hidden), gates.dtype)
+    grad, c, w, states, gates = (contiguous(a) for a in (grad, c, w, states, gates))
+    dx = np.empty_like(gates)
+    dh, dc = (np.zeros_like(gates, shape=(batch, hidden)) for _ in range(2))
     library = _library(grad, c, w, states, gates)
     if library is not None:
         library.lstm_backward(grad, gates, states, c, w, dx, dh, dc, steps, batch, hidden, reverse)
@@ -102,9 +103,9 @@ def gru(
     """
     steps, batch, wide = x.shape
     hidden = wide // 3
-    x, h, w, b = (np.ascontiguousarray(a) for a in (x, h, w, b))
-    hs = np.empty((steps, batch, hidden), x.dtype)
-    kept = np.empty((steps, batch, 4 * hidden), x.dtype)
+    x, h, w, b = (contiguous(a) for a in (x, h, w, b))
+    hs = np.empty_like(x, shape=(steps, batch, hidden))
+    kept = np.empty_like(x, shape=(steps, batch, 4 * hidden))
     library = _library(x, h, w, b)
     if library is not None:
         library.gru_forward(x, h, w, b, hs, kept, np.empty((batch, wide), x.dtype), steps, batch, hidden, reverse)
@@ -133,9 +134,9 @@ def gru_backward(
         reverse: As in `gru`.
     """
     steps, batch, hidden = hs.shape
-    grad, h, w, hs, kept = (np.ascontiguousarray(a) for a in (grad, h, w, hs, kept))
-    dx, da = (np.empty((steps, batch, 3 * hidden), hs.dtype) for _ in range(2))
-    dh = np.zeros((batch, hidden), hs.dtype)
+    grad, h, w, hs, kept = (contiguous(a) for a in (grad, h, w, hs, kept))
+    dx, da = (np.empty_like(hs, shape=(steps, batch, 3 * hidden)) for _ in range(2))
+    dh = np.zeros_like(hs, shape=(batch, hidden))
     library = _library(grad, h, w, hs, kept)
     if library is not None:
         scratch = np.empty_like(dh)

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import cuda, devices, dispatch
+from rushlight_tensor import devices, dispatch
 from rushlight_tensor.infer import Aval, broadcast_shapes, unary_same
 from rushlight_tensor.op import AS_CPU, Op
-from rushlight_tensor.tensor import wrap
 
 
 def _cast_aval(x: Any, dtype: Any = None) -> Aval:
@@ -49,11 +48,6 @@ clone = Op("clone", infer=_clone_aval, cpu=_clone_kernel, cuda=AS_CPU, vjp=(lamb
 detach = Op("detach", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=None, view=True)
 
 
-def unrecorded(x: Any) -> Any:
-    """`x` without its history, for a kernel that only reads: the order in memory stays private."""
-    return dispatch.call(detach, (x,), {}, hidden=True) if x._requires_grad else x
-
-
 def _copy_aval(x: Any, y: Any) -> Aval:
     if not isinstance(y, (int, float, complex)) and broadcast_shapes(x.shape, y.shape) != x.shape:
         raise RuntimeError(
@@ -65,23 +59,28 @@ def _copy_aval(x: Any, y: Any) -> Aval:
 
 def _copy_into(x: Any, y: Any) -> None:
     try:
-        x[...] = _real_part(y, x.dtype) if isinstance(y, np.ndarray) else y
+        x[...] = _real_part(y, x.dtype) if hasattr(y, "dtype") else y
     except ValueError:
         _copy_aval(x, y)
         raise
 
 
-def _zeros(g: Any) -> Any:
-    return wrap(cuda.like(g._array, np.zeros(g._array.shape, g._array.dtype)))
+def _copy_kernel(x: Any, y: Any) -> Any:
+    out = np.empty_like(x, order="C")
+    if hasattr(y, "dtype"):
+        out[...] = np.broadcast_to(_real_part(y, x.dtype), x.shape)
+    else:
+        out[...] = y.real if isinstance(y, complex) and x.dtype.kind != "c" else y
+    return out
 
 
 copy = Op(
     "copy",
     infer=_copy_aval,
-    cpu=lambda x, y: np.broadcast_to(_real_part(np.asarray(y), x.dtype).astype(x.dtype), x.shape).copy(),
+    cpu=_copy_kernel,
     cuda=AS_CPU,
     save=("y.dtype",),
-    vjp=(lambda g, dtype: _zeros(g), lambda g, dtype: cast(g, dtype=dtype)),
+    vjp=(None, lambda g, dtype: cast(g, dtype=dtype)),
     into=_copy_into,
     wirtinger=True,
 )

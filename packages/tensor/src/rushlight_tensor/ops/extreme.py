@@ -13,6 +13,7 @@ from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import real_only
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axes, axis, reduced
+from rushlight_tensor.kernels.arrays import accumulate
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.elementwise import maximum, minimum
 from rushlight_tensor.ops.reduce import _dims, _numpy_names, _refuse_empty, _spread, amax, amin, sum
@@ -210,10 +211,10 @@ def _running(name: str, better: Any) -> Op:
     def kernel(x: Any, dim: int) -> Any:
         if not x.ndim:
             return x.copy(), np.zeros_like(x, dtype=np.int64)
-        values = better.accumulate(x, axis=dim)
+        values = accumulate(better, x, dim)
         places = np.arange(x.shape[dim], like=x).reshape(-1, *[1] * (x.ndim - dim % x.ndim - 1))
         new = (x == values) | (x != x)
-        return values, np.maximum.accumulate(np.where(new, places, 0), axis=dim)
+        return values, accumulate(np.maximum, np.where(new, places, 0), dim)
 
     def rule(g: Any, indices: Any, shape: tuple[int, ...], dim: int) -> Any:
         if not shape:

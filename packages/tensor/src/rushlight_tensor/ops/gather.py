@@ -23,6 +23,7 @@ from rushlight_tensor import cuda, promote
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.infer import Aval, axis, broadcast_shapes
+from rushlight_tensor.kernels.arrays import add_at, contiguous
 from rushlight_tensor.kernels.embedding import embedding_backward
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.shape import expand, reshape
@@ -51,15 +52,18 @@ def _positions(index: Any, n: int) -> Any:
 
 def _add_at(x: Any, at: tuple[Any, ...], y: Any) -> None:
     """`x[at] += y` for open grids of positions.  See Note [Adding at positions]."""
-    if not isinstance(x, np.ndarray):
-        cuda.cupy().add.at(x, at, y)
-        return
-    out = x if x.flags.c_contiguous else np.ascontiguousarray(x)
-    flat, step = np.zeros((), np.int64), 1
+    flatly(add_at, x, at, y)
+
+
+def flatly(combine: Any, x: Any, at: tuple[Any, ...], y: Any) -> None:
+    """`combine(x, at, y)` of vectors and flat positions, for open grids of positions."""
+    out = contiguous(x)
+    flat: Any = 0
+    step = 1
     for i, n in zip(reversed(at), reversed(x.shape), strict=True):
         flat = flat + i * step
         step *= n
-    np.add.at(out.reshape(-1), flat.reshape(-1), np.broadcast_to(y, flat.shape).reshape(-1))
+    combine(out.reshape(-1), flat.reshape(-1), np.broadcast_to(y, flat.shape).reshape(-1))
     if out is not x:
         x[...] = out
 

@@ -14,11 +14,10 @@ from rushlight_tensor.inplace import mutate
 from rushlight_tensor.kernels import batch_norm as channel_kernels
 from rushlight_tensor.kernels import norm as row_kernels
 from rushlight_tensor.op import AS_CPU, Op, fused
-from rushlight_tensor.ops.cast import unrecorded
 from rushlight_tensor.ops.elementwise import rsqrt
 from rushlight_tensor.ops.pad import pad
 from rushlight_tensor.ops.reduce import mean, sum
-from rushlight_tensor.ops.shape import drop, lift, reshape
+from rushlight_tensor.ops.shape import reshape
 from rushlight_tensor.state import Size
 
 # Rows.  The last `dims` dimensions are one row for the kernels.
@@ -351,9 +350,7 @@ _batch_norm = Op(
 def _as_images(x: Any) -> Any:
     """(N, C, ...) as (N, C) or (N, C, H, W), which the kernels take."""
     shape = x._array.shape
-    if len(shape) in (2, 4):
-        return x
-    return lift(x, 2) if len(shape) == 3 else reshape(x, *shape[:3], math.prod(shape[3:]))
+    return x if len(shape) in (2, 4) else reshape(x, *shape[:2], shape[2], math.prod(shape[3:]))
 
 
 def batch_norm(
@@ -400,12 +397,12 @@ def batch_norm(
         n = math.prod(shape) // max(shape[1], 1)
         if n <= 1:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {Size(shape)}")
-        centre, var = _moments(unrecorded(x))
+        centre, var = _moments(x.detach() if x._requires_grad else x)
         if running_mean is not None:
             attrs = {"momentum": momentum, "correction": n / (n - 1)}
             mutate(_update, (running_mean, running_var), attrs, (centre, var))
     out = call(_batch_norm, (x, centre, var, weight, bias), {"training": training, "eps": eps})
-    return out if x is input else drop(out, 2) if len(shape) == 3 else reshape(out, shape)
+    return out if x is input else reshape(out, shape)
 
 
 def instance_norm(

@@ -6,7 +6,7 @@ from typing import Any
 
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels import recurrent as kernels
-from rushlight_tensor.op import Op, fused
+from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.activation import sigmoid
 from rushlight_tensor.ops.elementwise import tanh
 from rushlight_tensor.ops.join import cat, stack
@@ -79,12 +79,13 @@ def _rule(
     return tuple(d if need else None for d, need in zip(every, needs, strict=True))
 
 
-_lstm_backward = Op("lstm_sequence_backward", infer=_backward_aval, cpu=_backward, vjp=None)
+_lstm_backward = Op("lstm_sequence_backward", infer=_backward_aval, cpu=_backward, cuda=AS_CPU, vjp=None)
 
 lstm_sequence = Op(
     "lstm_sequence",
     infer=_lstm_aval,
     cpu=_lstm,
+    cuda=AS_CPU,
     aux=True,
     save=("x", "h", "c", "w", "out", "out1"),
     vjp=fused(_lstm_backward, _rule),
@@ -92,7 +93,7 @@ lstm_sequence = Op(
 """All states (2, T, B, H), h and c of every step, from projected inputs x (T, B, 4 H) in the order i, f, g, o.
 
 h, c (B, H) are the initial state, w (4 H, H) the recurrent weight; `reverse` runs from the last step to the first.
-There is no CUDA kernel: layers on a GPU run step by step.
+There is no CUDA kernel: on a GPU its NumPy text runs, step by step.
 Source: Hochreiter and Schmidhuber 1997.
 """
 
@@ -164,12 +165,13 @@ def _gru_rule(
     return tuple(d if need else None for d, need in zip(every, needs, strict=True))
 
 
-_gru_backward = Op("gru_sequence_backward", infer=_gru_backward_aval, cpu=_gru_backward_kernel, vjp=None)
+_gru_backward = Op("gru_sequence_backward", infer=_gru_backward_aval, cpu=_gru_backward_kernel, cuda=AS_CPU, vjp=None)
 
 gru_sequence = Op(
     "gru_sequence",
     infer=_gru_aval,
     cpu=_gru,
+    cuda=AS_CPU,
     aux=True,
     save=("x", "h", "w", "b", "out", "out1"),
     vjp=fused(_gru_backward, _gru_rule),

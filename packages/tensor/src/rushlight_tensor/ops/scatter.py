@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from rushlight_tensor import cuda, promote
 from rushlight_tensor.dispatch import refuse_complex
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.inplace import inplace
+from rushlight_tensor.kernels.arrays import combine_at
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import cast
 from rushlight_tensor.ops.gather import (
@@ -21,6 +23,7 @@ from rushlight_tensor.ops.gather import (
     _scatter_positions,
     _scatter_rule,
     _zeros,
+    flatly,
 )
 from rushlight_tensor.ops.shape import expand, reshape
 from rushlight_tensor.ops.slicing import _slice
@@ -104,9 +107,10 @@ def _scatter_reduce_into(x: Any, index: Any, y: Any, dim: int, reduce: str, incl
     if not include_self:
         x[at] = _identity(x.dtype, reduce)
     ufunc = {"prod": np.multiply, "amax": np.maximum, "amin": np.minimum}[reduce]
-    if not isinstance(x, np.ndarray):
-        ufunc = getattr(cuda.cupy(), ufunc.__name__)
-    ufunc.at(x, at, y)
+    if isinstance(x, np.ndarray):
+        ufunc.at(x, at, y)
+    else:
+        flatly(functools.partial(combine_at, ufunc), x, at, y)
 
 
 def _scatter_reduce_x(g: Any, x: Any, index: Any, y: Any, out: Any, dim: int, reduce: str, include_self: bool) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import dtypes
-from rushlight_tensor.dispatch import MODE, call, follow
+from rushlight_tensor.dispatch import MODE, call
 from rushlight_tensor.infer import Aval, axes, axis, resolve, sizes
 from rushlight_tensor.infer import broadcast_shapes as _broadcast
 from rushlight_tensor.inplace import touch
@@ -306,7 +306,7 @@ def _become(x: Any, made: Any) -> Any:
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
         if x._view is not None:
             raise RuntimeError("a view that requires grad cannot change its shape in place; use the form without _")
-        follow(x, made._node)
+        x._node = made._node
     touch(x)
     x._array = made._array
     return x

@@ -13,6 +13,7 @@ from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis
 from rushlight_tensor.kernels import softmax as kernels
+from rushlight_tensor.kernels.arrays import contiguous
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.cast import cast
 from rushlight_tensor.ops.elementwise import exp, log
@@ -48,7 +49,7 @@ def _along_last(rows: Callable[..., Any]) -> Callable[..., Any]:
             return rows(*[x.reshape(1) for x in xs]).reshape(())
         if not -n <= dim < n or xs[0].dtype.kind != "f":
             raise ValueError(f"dimension {dim} of {n}, {xs[0].dtype}")
-        return np.moveaxis(rows(*[np.ascontiguousarray(np.moveaxis(x, dim, -1)) for x in xs]), -1, dim)
+        return np.moveaxis(rows(*[contiguous(np.moveaxis(x, dim, -1)) for x in xs]), -1, dim)
 
     return kernel
 

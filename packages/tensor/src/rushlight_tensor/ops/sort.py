@@ -117,7 +117,7 @@ def _top_aval(x: Any, k: int = 1, dim: int = -1, largest: bool = True) -> Aval:
 @in_float32
 def _top_kernel(x: Any, k: int, dim: int, largest: bool) -> Any:
     if x.ndim == 0 or not 0 <= k <= x.shape[dim]:
-        return np.zeros(_top_aval(x, k, dim, largest).shape, np.int64)
+        return np.zeros_like(x, np.int64, shape=_top_aval(x, k, dim, largest).shape)
     n = x.shape[dim]
     if isinstance(x, np.ndarray) and 16 * k < n and x.dtype.kind != "b":  # worth a first pass that only separates
         cut = n - k if largest else k - 1
@@ -219,8 +219,11 @@ def _searchsorted_aval(sorted_sequence: Any, x: Any, right: bool = False, int32:
     return Aval(v, np.dtype(np.int32) if int32 else promote.INT64)
 
 
-@in_float32
 def _searchsorted_kernel(sorted_sequence: Any, x: Any, right: bool, int32: bool) -> Any:
+    if sorted_sequence.dtype != x.dtype or x.dtype.itemsize == 2:
+        wide = promote.FLOAT32 if x.dtype.itemsize == 2 else x.dtype
+        common = np.result_type(wide, np.float32 if sorted_sequence.dtype.itemsize == 2 else sorted_sequence.dtype)
+        sorted_sequence, x = sorted_sequence.astype(common), x.astype(common)
     side: Any = "right" if right else "left"
     if sorted_sequence.ndim == 1:
         out: Any = np.searchsorted(sorted_sequence, x, side)
@@ -276,7 +279,14 @@ def _isin_aval(x: Any, y: Any) -> Aval:
     return Aval(x.shape, promote.BOOL)
 
 
-_isin = Op("isin", infer=_isin_aval, cpu=lambda x, y: np.isin(x, y), cuda=AS_CPU, promote=promote.same, vjp=None)
+def _isin_kernel(x: Any, y: Any) -> Any:
+    on = x if isinstance(y, (bool, int, float)) else y  # one of them is an array
+    dtype = on.dtype if on.dtype != promote.BFLOAT16 else promote.FLOAT32
+    x, y = (z.astype(dtype, copy=False) if hasattr(z, "astype") else np.asarray(z, dtype, like=on) for z in (x, y))
+    return np.isin(x, y)
+
+
+_isin = Op("isin", infer=_isin_aval, cpu=_isin_kernel, cuda=AS_CPU, promote=promote.same, vjp=None)
 
 
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Any:

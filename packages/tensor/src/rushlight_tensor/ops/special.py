@@ -9,7 +9,7 @@ import numpy as np
 
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import unary_float
-from rushlight_tensor.op import Op
+from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.elementwise import exp
 from rushlight_tensor.promote import to_float
 
@@ -31,7 +31,7 @@ def _lgamma_kernel(x: Any) -> Any:
 @in_float32
 def _erfinv_kernel(x: Any) -> Any:
     """Winitzki's approximation, then Newton's steps in double precision."""
-    y = np.asarray(x, np.float64)
+    y = x.astype(np.float64)
     inside = np.clip(y, -1 + 2**-53, 1 - 2**-53)
     log = np.log1p(-inside * inside)
     part = 2 / (math.pi * 0.147) + log / 2
@@ -45,7 +45,7 @@ def _erfinv_kernel(x: Any) -> Any:
 
 @in_float32
 def _digamma_kernel(x: Any) -> Any:
-    y = np.asarray(x, np.float64)
+    y = x.astype(np.float64)
     reflected = y <= 0
     z = np.where(reflected, 1 - y, y)
     total = np.zeros_like(z)
@@ -63,7 +63,7 @@ def _digamma_kernel(x: Any) -> Any:
 
 @in_float32
 def _trigamma_kernel(x: Any) -> Any:
-    y = np.asarray(x, np.float64)
+    y = x.astype(np.float64)
     reflected = y <= 0
     z = np.where(reflected, 1 - y, y)
     total = np.zeros_like(z)
@@ -76,13 +76,16 @@ def _trigamma_kernel(x: Any) -> Any:
     return np.where(reflected, (math.pi / sine) ** 2 - total, total).astype(x.dtype)
 
 
-_trigamma = Op("trigamma", infer=unary_float, promote=to_float, real="polygamma", cpu=_trigamma_kernel, vjp=None)
+_trigamma = Op(
+    "trigamma", infer=unary_float, promote=to_float, real="polygamma", cpu=_trigamma_kernel, cuda=AS_CPU, vjp=None
+)
 digamma = Op(
     "digamma",
     infer=unary_float,
     promote=to_float,
     real="digamma",
     cpu=_digamma_kernel,
+    cuda=AS_CPU,
     save=("x",),
     vjp=(lambda g, x: g * _trigamma(x),),
 )
@@ -102,6 +105,7 @@ erfinv = Op(
     promote=to_float,
     real="erfinv_vml_cpu",
     cpu=_erfinv_kernel,
+    cuda="erfinv({x})",
     save=("out",),
     vjp=(lambda g, out: g * (math.sqrt(math.pi) / 2) * exp(out * out),),
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from rushlight_tensor import cuda
 from rushlight_tensor.infer import Aval
+from rushlight_tensor.kernels.arrays import add_at
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.shape import _become, view
 from rushlight_tensor.state import storage_offset
@@ -48,8 +49,7 @@ def _gathered_kernel(g: Any, n: int, stride: tuple[int, ...], offset: int) -> An
     for size, step in zip(g.shape, stride, strict=True):
         at = at[..., None] + np.arange(size) * step
     out = np.zeros_like(g, shape=(n,))
-    add = np.add if isinstance(g, np.ndarray) else cuda.cupy().add
-    add.at(out, cuda.like(g, at).reshape(-1), g.reshape(-1))
+    add_at(out, cuda.like(g, at).reshape(-1), g.reshape(-1))
     return out
 
 
