@@ -3,7 +3,7 @@
 #   make test ARGS="tests/nn -k linear"                           PYTHON=... decides which Python makes .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test parity lint format bench test-install constraints clean
+.PHONY: help install train test test-mpi parity lint format bench test-install constraints clean
 SETUP := @PYTHON="$(PYTHON)" sh tools/bootstrap.sh
 BIN := .venv/bin
 
@@ -20,6 +20,10 @@ train: ## train a small CNN on handwritten digits, on 2 MPI ranks (ARGS: Hydra o
 test: ## the whole test suite, warnings are errors (ARGS: pytest's)
 	$(SETUP) run test
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-mpi: ## the tests that run on ranks, under mpirun (RANKS=4, ARGS: pytest's)
+	$(SETUP) run test
+	@$(BIN)/python -m tests.mpi.run $(or $(RANKS),4) $(ARGS)
 
 parity: ## the tests that compare with PyTorch (installs it, for comparison only)
 	$(SETUP) run test parity

@@ -5,6 +5,15 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
+from tests.mpi.ending import (  # noqa: F401
+    pytest_collection_modifyitems,
+    pytest_collectreport,
+    pytest_configure,
+    pytest_internalerror,
+    pytest_keyboard_interrupt,
+    pytest_runtest_logreport,
+)
+
 # Plots are written to files, never shown; child processes of the tests inherit it.
 os.environ.setdefault("MPLBACKEND", "Agg")
 

@@ -91,9 +91,22 @@ def test_result_must_fit_into_the_target():
         T.ones(3).add_(T.ones(2, 3))
 
 
-def test_read_only_memory_is_refused():
-    with pytest.raises(RuntimeError, match="read-only"):
+def test_elements_that_share_memory_are_not_written_to_one_by_one():
+    with pytest.raises(RuntimeError, match="more than one element of the written-to tensor refers to a single memory"):
         T.ones(1).expand(3).add_(1)
+    x = T.ones(3)
+    x.expand(2, 3)[0].add_(1)
+    np.testing.assert_array_equal(x.numpy(), [2.0, 2.0, 2.0])
+    x.expand(2, 3).zero_()
+    np.testing.assert_array_equal(x.numpy(), [0.0, 0.0, 0.0])
+
+
+def test_read_only_memory_is_refused():
+    array = np.ones(3)
+    array.flags.writeable = False
+    with pytest.raises(RuntimeError, match="read-only"):
+        T.from_numpy(array).add_(1)
+    np.testing.assert_array_equal(array, np.ones(3))
 
 
 def test_data_shares_memory_outside_the_graph():

@@ -6,7 +6,7 @@ import pytest
 
 from tests.launch.job import mpirun
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpirun, pytest.mark.mpi_skip]
 
 SCRIPT = """
     import os, sys

@@ -6,7 +6,7 @@ import pytest
 
 from tests.launch.job import launched
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpirun, pytest.mark.mpi_skip]
 
 PROGRAM = Path(__file__).parent / "disagreement.py"
 KINDS = {

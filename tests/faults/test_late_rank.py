@@ -7,7 +7,7 @@ import pytest
 
 from tests.launch.job import mpirun, ran
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpirun, pytest.mark.mpi_skip]
 
 START = """
 import os, signal, subprocess, sys, time

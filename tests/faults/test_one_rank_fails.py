@@ -9,7 +9,7 @@ import pytest
 
 from tests.launch.job import launched, mpirun
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpirun, pytest.mark.mpi_skip]
 
 TRAINING = Path(__file__).parent / "training.py"
 PLACES = ["forward", "backward", "allreduce"]

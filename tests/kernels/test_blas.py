@@ -65,19 +65,76 @@ def test_sizes_that_do_not_fit_are_refused():
         gemm(np.zeros((100, 90)), np.zeros((80, 100)))
 
 
-@pytest.mark.parametrize("shape", [(768, 384, 128), (768, 65, 128), (64, 784, 784), (129, 257, 1000), (17, 4000, 100)])
-def test_bits_do_not_depend_on_the_number_of_threads(shape):
-    m, n, k = shape
-    a, b, bias = normal(m, k).astype(np.float32), normal(n, k).astype(np.float32), np.ones(n, np.float32)
+# The long side first, last, both, neither; at, below and above multiples of the units of all kernels; vectors.
+SHAPES = [
+    (768, 384, 128), (768, 65, 128), (64, 784, 784), (129, 257, 1000), (17, 4000, 100), (4000, 17, 100), (1, 3000, 900),
+    (3000, 1, 900), (200, 200, 200), (97, 1217, 65), (1217, 97, 64), (1000, 999, 40), (2049, 1025, 33), (31, 31, 5000),
+]  # fmt: skip
+
+
+def on_each_count(compute, counts=(1, 2, 3, 5)):
+    """The bits of what a function returns on each number of threads, as a set: one member, or a defect."""
     before, results = get_num_threads(), set()
     try:
-        for threads in (1, 2, 3, 5):
+        for threads in counts:
             set_num_threads(threads)
-            arrays = gemm(a, b.T), gemm(np.asfortranarray(a), b.T), linear(a, b, bias), *linear_backward(a @ b.T, a, b)
-            results.add(tuple(x.tobytes() for x in arrays))
+            results.add(tuple(x.tobytes() for x in compute()))
     finally:
         set_num_threads(before)
+    return results
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bits_do_not_depend_on_the_number_of_threads(shape, dtype):
+    m, n, k = shape
+    a, b, bias = normal(m, k).astype(dtype), normal(n, k).astype(dtype), np.ones(n, dtype)
+    f, g, product = np.asfortranarray(a), np.asfortranarray(b), (a @ b.T).astype(dtype)
+    results = on_each_count(
+        lambda: (gemm(a, b.T), gemm(f, b.T), gemm(a, g.T), gemm(f, g.T), linear(a, b, bias),
+                 *linear_backward(product, a, b)),
+        (1, 2, 3, 5, 64) if shape == SHAPES[0] else (1, 2, 3, 5),
+    )  # fmt: skip
     assert len(results) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch", [(1,), (2,), (3,), (7,), (8,), (2, 3), (40,)])
+def test_bits_of_batches_do_not_depend_on_the_number_of_threads(batch, dtype):
+    a, b = normal(*batch, 130, 90).astype(dtype), normal(*batch, 90, 150).astype(dtype)
+    turned = np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
+    assert len(on_each_count(lambda: (gemm(a, b), gemm(turned, b), gemm(a[:1], b)))) == 1
+
+
+@pytest.mark.parametrize("length", [32, 33, 47, 48, 100, 784, 4001])
+def test_tiles_cover_a_product_of_any_size_once(length):
+    a, b = normal(length, 700).astype(np.float32), normal(700, 2 * length).astype(np.float32)
+    out = np.full((length, 2 * length), np.nan, np.float32)
+    gemm(a, b, out=out)
+    np.testing.assert_allclose(out, a.astype(float) @ b.astype(float), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(gemm(b.T, a.T), out.T, rtol=1e-3, atol=1e-3)
+
+
+NUMPYS_THREADS = """
+import hashlib
+import numpy as np
+from rushlight_tensor.kernels.blas import gemm
+rng = np.random.default_rng(0)
+for char in "fdFD":
+    x, y = (rng.standard_normal(50_001).astype(char) for _ in range(2))
+    print(hashlib.sha256(gemm(x, y).tobytes()).hexdigest())
+"""
+
+
+def test_bits_of_a_dot_product_do_not_depend_on_the_threads_of_numpys_blas():
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", NUMPYS_THREADS], capture_output=True, text=True, check=True,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": str(threads)},
+        ).stdout
+        for threads in (1, 2, 3)
+    }  # fmt: skip
+    assert len(outputs) == 1
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5), (200, 70, 90), (0, 4, 5), (1, 300, 200)])

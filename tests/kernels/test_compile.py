@@ -15,7 +15,11 @@ from rushlight_tensor.kernels.compile import c_library, compile_c, find_compiler
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C compiler, or RUSHLIGHT_CC=none")
 
-DOUBLED = "EXPORT void doubled(const float *x, float *y, long n) { for (long i = 0; i < n; i++) y[i] = 2 * x[i]; }\n"
+DOUBLED = (
+    "EXPORT void doubled(LENGTH(n) const float *x, LENGTH(n) float *y, long n) {\n"
+    "    for (long i = 0; i < n; i++) y[i] = 2 * x[i];\n"
+    "}\n"
+)
 PROGRAM = f"""
 import numpy as np
 from rushlight_tensor.kernels.compile import compile_c
@@ -141,12 +145,13 @@ def test_text_that_does_not_compile_is_a_warning_with_the_compilers_words(monkey
     ("call", "message"),
     [
         (lambda f, x: f(x, x), "takes 3 arguments, got 2"),
-        (lambda f, x: f(x[::2], x, 2), "argument 0: need a C-contiguous array of type code 'f'"),
-        (lambda f, x: f(x.astype(np.float64), x, 2), "argument 0"),
-        (lambda f, x: f(x.astype(">f4"), x, 2), "argument 0"),
-        (lambda f, x: f(None, x, 2), "argument 0"),
-        (lambda f, x: f([1.0], x, 2), "argument 0"),
-        (lambda f, x: f(x, np.broadcast_to(x[:1], 4), 2), "argument 1: need a writable"),
+        (lambda f, x: f(x[::2], x, 2), "argument x: need a C-contiguous array of type code 'f'"),
+        (lambda f, x: f(np.zeros(17, np.uint8)[1:].view(np.float32), x, 4), "argument x"),  # not aligned
+        (lambda f, x: f(x.astype(np.float64), x, 2), "argument x"),
+        (lambda f, x: f(x.astype(">f4"), x, 2), "argument x"),
+        (lambda f, x: f(None, x, 2), "argument x"),
+        (lambda f, x: f([1.0], x, 2), "argument x"),
+        (lambda f, x: f(x, np.broadcast_to(x[:1], 4), 4), "argument y: need a writable"),
         (lambda f, x: f(x, x, "2"), "cannot be interpreted as an integer"),
     ],
 )
@@ -158,21 +163,23 @@ def test_wrong_arguments_never_reach_c(call, message):
 @needs_compiler
 def test_every_kind_of_argument_arrives():
     library = compile_c(
-        "EXPORT double mixed(OPTIONAL const float *x, STRIDED const double *y, const int64_t *const *many,\n"
-        "                    const bool *flags, int n, double f) {\n"
+        "EXPORT double mixed(OPTIONAL LENGTH(1) const float *x, EXTENT(span(3, step, 1, 1)) const double *y,\n"
+        "    LENGTH(count, sizes[i]) const int64_t *const *many, LENGTH(count) const int64_t *sizes,\n"
+        "    LENGTH(2) const bool *flags, long count, POSITIVE long step, long n, double f) {\n"
         "    return (x ? x[0] : 100) + y[0] + many[1][0] + flags[1] + n + f;\n"
         "}\n"
     )
     y, many = np.arange(6.0)[1::2], [np.array([5]), np.array([7])]
-    assert library.mixed(None, y, many, np.array([False, True]), 1000, 0.5) == 100 + 1 + 7 + 1 + 1000 + 0.5
-    assert library.mixed(np.ones(1, np.float32), y, many, np.array([True, False]), -1, 2) == 1 + 1 + 7 - 1 + 2
+    sizes, flags = np.ones(2, np.int64), np.array([False, True])
+    assert library.mixed(None, y, many, sizes, flags, 2, 2, 1000, 0.5) == 100 + 1 + 7 + 1 + 1000 + 0.5
+    assert library.mixed(np.ones(1, np.float32), y, many, sizes, ~flags, 2, 2, -1, 2) == 1 + 1 + 7 - 1 + 2
     assert library.float32(np.ones(1, np.float32), None)
     assert not library.float32(y)
     with pytest.raises(TypeError, match="need a list of arrays"):
-        library.mixed(None, y, tuple(many), np.array([False]), 1, 1)
+        library.mixed(None, y, tuple(many), sizes, flags, 2, 2, 1, 1)
 
 
 def test_prototype_that_cannot_be_bound_is_named():
     if find_compiler() is not None:
-        with pytest.raises(ValueError, match="argument 0 of type 'struct thing x'"):
+        with pytest.raises(ValueError, match="cannot bind an argument 'struct thing x'"):
             compile_c("EXPORT void f(struct thing x) {}\n")

@@ -14,7 +14,7 @@ from rushlight_launch.cli import main
 from rushlight_launch.mpi import environment, find_mpi
 from tests.launch.job import launched
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpirun, pytest.mark.mpi_skip]
 
 RANK = "import os; rank = int(os.environ.get('OMPI_COMM_WORLD_RANK', os.environ.get('PMI_RANK', '0')))\n"
 

@@ -9,6 +9,8 @@ import pytest
 import rushlight_distributed as dist
 import rushlight_tensor as T
 
+pytestmark = pytest.mark.mpi_skip
+
 
 @pytest.fixture
 def world_of_one():

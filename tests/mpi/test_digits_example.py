@@ -8,7 +8,7 @@ import pytest
 
 from tests.launch.job import launched, mpirun, ran
 
-pytestmark = pytest.mark.mpi
+pytestmark = [pytest.mark.mpirun, pytest.mark.mpi_skip]
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "digits.py"
 

@@ -20,7 +20,8 @@ def _cannot_rename_hosts():
 
 
 pytestmark = [
-    pytest.mark.mpi,
+    pytest.mark.mpirun,
+    pytest.mark.mpi_skip,
     pytest.mark.slow,
     pytest.mark.skipif(find_mpi().kind != "open mpi", reason="the fake ssh agent is one for Open MPI"),
     pytest.mark.skipif(_cannot_rename_hosts(), reason="needs `unshare --uts`, which this user may not call"),
@@ -70,3 +71,17 @@ def test_rank_that_leaves_another_host_early_is_named(start):
     ended = start(FAULTS / "disagreement.py", "skip", "2")
     assert ended.code == 1
     assert "rank 2 has left: it came to the end of its program, or called sys.exit" in ended.err
+
+
+def test_token_is_on_no_command_line(start, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from pathlib import Path\n"
+        "own = Path('/proc/self/environ').read_bytes().split(b'\\0')\n"
+        "token = next(v for v in own if v.startswith(b'RUSHLIGHT_LAUNCH_TOKEN=')).partition(b'=')[2]\n"
+        "lines = [p.read_bytes() for p in Path('/proc').glob('[0-9]*/cmdline')]\n"
+        "print(len(token), any(b'prted' in line for line in lines), any(token in line for line in lines))\n"
+    )
+    ended = start(program)
+    assert ended.code == 0, ended.err
+    assert sorted(ended.out.splitlines()) == [f"[rank {r}] 64 True False" for r in range(3)]

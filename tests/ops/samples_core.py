@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rushlight_tensor.labels import channels_last, contiguous_format
 from tests.ops.harness import EVERY, FLOATS, INTS, R, Sample, sample
 
 NUMBERS = (*FLOATS, *INTS)
@@ -59,7 +60,14 @@ SAMPLES = {
         sample(R(), dtype=np.dtype(np.int64)).but(grad=False),
         sample(R(0), dtype=np.dtype(np.float64)),
     ],
-    "clone": [sample(R(3, 4)).but(dtypes=EVERY), sample(R(2, 3), contiguous=True), sample(R()), sample(R(0, 2))],
+    "clone": [
+        sample(R(3, 4)).but(dtypes=EVERY),
+        sample(R(2, 3), memory_format=contiguous_format),
+        sample(R(2, 3, 2, 2), memory_format=channels_last),
+        sample(R()),
+        sample(R(0, 2)),
+    ],
+    "alias": [sample(R(3, 4)).but(dtypes=EVERY), sample(R())],
     "detach": [sample(R(3, 4)).but(dtypes=EVERY), sample(R())],
     "copy": [
         sample(R(3, 4), R(3, 4)).but(dtypes=EVERY),
@@ -88,6 +96,7 @@ SAMPLES = {
     "maximum": two(dtypes=EVERY),
     "minimum": two(dtypes=EVERY),
     "atan2": two(0.2, 2),
+    "copysign": two(0.2, 2),
     # sign, rounding
     "abs": one(dtypes=NUMBERS),
     "sign": steps(one(dtypes=NUMBERS)),

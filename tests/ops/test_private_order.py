@@ -9,6 +9,9 @@ import pytest
 
 import rushlight as rl
 import rushlight.nn.functional as F
+from rushlight import nn
+from rushlight_tensor.kernels import batch_norm, conv, pool
+from rushlight_tensor.kernels.channels_last import to_channels_last
 from rushlight_tensor.layout import PrivateOrder
 
 rl.manual_seed(0)
@@ -172,3 +175,58 @@ def test_strides_of_other_orders_are_their_own():
     assert not (x + 1).is_contiguous()
     with pytest.raises(RuntimeError, match="view size is not compatible"):
         (x + 1).view(-1)
+
+
+NETWORKS = {
+    "images": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2)), IMAGE),
+    "lines": (lambda: nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.AvgPool1d(2)), LINE),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_copy_images_only_where_they_enter(name, monkeypatch):
+    make, x = NETWORKS[name]
+    net = nn.Sequential(make(), (nn.Conv2d if x.ndim == 4 else nn.Conv1d)(4, 4, 1))
+    copied = []
+
+    def watched(image):
+        seen = to_channels_last(image)
+        copied.append((image.shape[1], not np.shares_memory(seen, image)))
+        return seen
+
+    for room in (conv, pool, batch_norm):
+        monkeypatch.setattr(room, "to_channels_last", watched)
+    y = net(x)
+    y.backward(F.relu(y + 1))
+    assert (4, False) in copied
+    assert (4, True) not in copied
+
+
+def test_memory_formats_that_are_asked_for_are_seen():
+    x = IMAGE.to(memory_format=rl.channels_last)
+    assert x.stride() == (192, 1, 24, 3)
+    assert x.is_contiguous(memory_format=rl.channels_last)
+    assert not x.is_contiguous()
+    assert rl.equal(x, IMAGE)
+    assert x.contiguous(memory_format=rl.channels_last) is x
+    assert x.contiguous().is_contiguous()
+    for y in (
+        F.conv2d(x, WEIGHT),
+        F.max_pool2d(x, 2),
+        F.relu(x),
+        x.double(),
+        x.clone(),
+        F.conv2d(IMAGE, WEIGHT.to(memory_format=rl.channels_last)),
+    ):
+        assert y.is_contiguous(memory_format=rl.channels_last)
+    assert IMAGE.clone(memory_format=rl.channels_last).stride() == x.stride()
+    assert IMAGE.float(memory_format=rl.preserve_format).is_contiguous()
+    assert not IMAGE.is_contiguous(memory_format=rl.channels_last)
+    assert not F.conv2d(IMAGE, WEIGHT).is_contiguous(memory_format=rl.channels_last)
+    net = nn.Conv2d(3, 4, 3).to(memory_format=rl.channels_last)
+    assert net.weight.is_contiguous(memory_format=rl.channels_last)
+    net(x).sum().backward()
+    with pytest.raises(RuntimeError, match="required rank 4 tensor to use channels_last format"):
+        rl.ones(2).contiguous(memory_format=rl.channels_last)
+    with pytest.raises(TypeError, match=r"must be torch\.memory_format, not str"):
+        IMAGE.contiguous(memory_format="channels_last")

@@ -86,7 +86,9 @@ def test_a_view_keeps_its_base_alive_and_the_base_not_the_view():
 def test_writes_through_pieces_reach_the_tensor_and_its_gradient():
     x = rl.ones(4, requires_grad=True)
     y = x * 1
-    first, second = y.split(2)
+    with pytest.raises(RuntimeError, match="Output 1 of Split is a view and is being modified inplace"):
+        y.split(2)[1].mul_(3)
+    first, second = y.tensor_split(2)
     first.mul_(3)
     second[0] = 5.0
     same(y.detach(), np.array([3, 3, 5, 1], np.float32))

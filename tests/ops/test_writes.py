@@ -65,7 +65,7 @@ def test_what_an_in_place_op_on_a_view_has_saved_goes_stale():
 def test_pieces_are_told_apart_when_they_are_written_to():
     x = rl.ones(6, requires_grad=True)
     y = x * 1
-    pieces = y.split(2)
+    pieces = y.tensor_split(3)
     pieces[1].mul_(5)
     pieces[2].mul_(7)
     assert grad(y.sum(), x, retain_graph=True)[0].tolist() == [1, 1, 5, 5, 7, 7]

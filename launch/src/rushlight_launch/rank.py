@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from rushlight_launch.channel import ADDRESS, TOKEN, connect, encode
+from rushlight_launch.channel import ADDRESS, TEXT_BYTES, TOKEN, connect, encode
 from rushlight_launch.mpi import RANK_VARIABLES
 
 _PR_SET_PDEATHSIG = 1
@@ -91,6 +91,8 @@ def _of_the_script(trace: TracebackType | None) -> TracebackType | None:
 def _reporter(control: socket.socket) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
     def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         text = "".join(traceback.format_exception(kind, error, _of_the_script(trace)))
+        if len(text) > TEXT_BYTES:
+            text = f"{text[: TEXT_BYTES // 2]}\n[… cut …]\n{text[-TEXT_BYTES // 2 :]}"
         control.sendall(encode({"event": "error", "code": exit_code(error), "text": text}))
 
     return report

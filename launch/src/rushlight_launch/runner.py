@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import selectors
 import signal
 import socket
@@ -21,12 +22,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from rushlight_launch.channel import ADDRESS, TOKEN, Listener, decode
+from rushlight_launch.channel import ADDRESS, LINE_BYTES, TOKEN, Listener, decode
 from rushlight_launch.console import Console
+from rushlight_launch.interfaces import hosts_of, listening_addresses
 from rushlight_launch.mpi import LaunchError, Mpi, environment, exported_names, find_mpi
+from rushlight_launch.reception import STRANGERS, Reception
 
 START_TIMEOUT_S = 60.0
 GRACE_S = 2.0  # what mpirun gets to end a failed job by itself, and then what its ranks get after SIGTERM
@@ -66,9 +70,10 @@ class _Rank:
 
 @dataclass
 class _Connection:
-    pending: bytes = b""
-    rank: int = -1
-    stream: str = ""  # empty until introduced
+    end: socket.socket
+    rank: int
+    stream: str
+    pending: bytes = b""  # the beginning of a line on the control socket
 
 
 def launch(
@@ -150,6 +155,7 @@ class _Job:
     def __post_init__(self) -> None:
         self.ranks = [_Rank() for _ in range(self.size)]
         self._selector = selectors.DefaultSelector()
+        self._open = 2  # mpirun's pipes, and the ranks' sockets
 
     def run(
         self,
@@ -162,13 +168,14 @@ class _Job:
         folder: Path,
     ) -> LaunchResult:
         began = time.monotonic()
-        self._listener = Listener(several_hosts=hostfile is not None)
-        env |= {ADDRESS: self._listener.address, TOKEN: self._listener.token}
-        if self._listener.folder is not None:
+        listener = Listener([] if hostfile is None else listening_addresses(hosts_of(hostfile)))
+        env |= {ADDRESS: listener.address, TOKEN: listener.token}
+        if listener.folder is not None:
             # Open MPI leaves its segments behind when ranks are killed.
-            env.setdefault("OMPI_MCA_btl_sm_backing_directory", self._listener.folder)
+            env.setdefault("OMPI_MCA_btl_sm_backing_directory", listener.folder)
+        _allow_files(3 * self.size + STRANGERS)
         try:
-            self._selector.register(self._listener.socket, selectors.EVENT_READ, self._accept)
+            self._reception = Reception(self._selector, listener, self.size, self._welcome)
             process = subprocess.Popen(
                 mpi.command(self.size, hostfile, exported_names(env)) + words,
                 env=env,
@@ -179,7 +186,7 @@ class _Job:
             )
             for name, pipe in (("stdout", process.stdout), ("stderr", process.stderr)):
                 assert pipe is not None
-                self._selector.register(pipe, selectors.EVENT_READ, (name, pipe))
+                self._selector.register(pipe, selectors.EVENT_READ, partial(self._notice, name, pipe))
             with self._signals():
                 self._watch(process, began, timeout_s, start_timeout_s)
             code = process.wait()
@@ -188,7 +195,7 @@ class _Job:
                 self._selector.unregister(key.fileobj)
                 if not isinstance(key.fileobj, int):
                     key.fileobj.close()  # type: ignore[attr-defined]
-            self._listener.close()
+            listener.close()
             self.console.close()
         return self._result(code, folder, time.monotonic() - began)
 
@@ -212,23 +219,18 @@ class _Job:
             if self.stopped_by or (failed_at and now - failed_at > GRACE_S):
                 self._end(process)
         until = time.monotonic() + DRAIN_S
-        while len(self._selector.get_map()) > 1 and time.monotonic() < until:
+        while self._open and time.monotonic() < until:
             self._serve(0.05)
 
     def _serve(self, wait_s: float) -> None:
         for key, _ in self._selector.select(wait_s):
-            if key.data == self._accept:
-                self._accept()
-            elif isinstance(key.data, _Connection):
-                assert isinstance(key.fileobj, socket.socket)
-                self._receive(key.fileobj, key.data)
-            else:
-                name, pipe = key.data
-                self._notice(name, pipe)
+            if self._selector.get_map().get(key.fd) is key:  # an earlier one of this round may have closed it
+                key.data()
+        self._reception.tidy()
 
-    def _accept(self) -> None:
-        end, _ = self._listener.socket.accept()
-        self._selector.register(end, selectors.EVENT_READ, _Connection())
+    def _welcome(self, end: socket.socket, rank: int, stream: str) -> None:
+        self._open += 1
+        self._selector.register(end, selectors.EVENT_READ, partial(self._receive, _Connection(end, rank, stream)))
 
     def _notice(self, name: str, pipe: IO[bytes]) -> None:
         data = os.read(pipe.fileno(), 65536)
@@ -238,50 +240,37 @@ class _Job:
         else:
             self._selector.unregister(pipe)
             pipe.close()
+            self._open -= 1
 
-    def _receive(self, end: socket.socket, connection: _Connection) -> None:
+    def _receive(self, connection: _Connection) -> None:
         try:
-            data = end.recv(65536)
+            data = connection.end.recv(65536)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
-        if not data:
-            self._selector.unregister(end)
-            end.close()
+        if data and connection.stream != "control":
+            self.console.write(connection.rank, connection.stream, data)
+            return
+        *lines, connection.pending = (connection.pending + data).split(b"\n")
+        for line in lines:
+            self._event(connection.rank, decode(line))
+        if not data or len(connection.pending) > LINE_BYTES:
+            self._selector.unregister(connection.end)
+            connection.end.close()
+            self._open -= 1
             if connection.stream == "control":
                 self._lost(connection.rank)
-            return
-        if not connection.stream:
-            connection.pending += data
-            if b"\n" not in connection.pending:
-                return
-            line, _, data = connection.pending.partition(b"\n")
-            connection.pending = b""
-            if not self._introduce(connection, decode(line)):
-                self._selector.unregister(end)
-                end.close()
-                return
-        if connection.stream == "control":
-            *lines, connection.pending = (connection.pending + data).split(b"\n")
-            for line in lines:
-                self._event(connection.rank, decode(line))
-        elif data:
-            self.console.write(connection.rank, connection.stream, data)
-
-    def _introduce(self, connection: _Connection, hello: dict[str, Any]) -> bool:
-        if hello.get("token") != self._listener.token:
-            return False
-        connection.rank, connection.stream = hello["rank"], hello["stream"]
-        return True
 
     def _event(self, number: int, event: dict[str, Any]) -> None:
         rank = self.ranks[number]
-        match event.get("event"):
-            case "start":
-                rank.started, rank.pid, rank.host = True, event["pid"], event["host"]
-            case "error":
+        match event:
+            case {"event": "start", "pid": int(pid), "host": str(host)}:
+                rank.started, rank.pid, rank.host = True, pid, host
+            case {"event": "error", "code": int(), "text": str()}:
                 rank.error = event
                 self.failures.append(number)
-            case "finished":
+            case {"event": "finished"}:
                 rank.finished = True
 
     def _lost(self, number: int) -> None:
@@ -364,6 +353,15 @@ class _Job:
             with contextlib.suppress(ValueError):
                 return code, f"was killed by {signal.Signals(code - 128).name}", text
         return code or 1, f"left without finishing (killed, or os._exit; mpirun's exit code is {code})", text
+
+
+def _allow_files(count: int) -> None:
+    """Room for so many descriptors, where the system's limit for this process can be raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + 128
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        ceiling = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, ceiling), hard))
 
 
 def _positive(code: int) -> int:

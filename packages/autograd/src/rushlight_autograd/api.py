@@ -9,6 +9,7 @@ import numpy as np
 
 from rushlight_autograd import engine
 from rushlight_tensor import cuda
+from rushlight_tensor.ops.cast import cast
 from rushlight_tensor.tensor import Tensor, wrap
 
 
@@ -43,7 +44,7 @@ def backward(
         leaves, engine.run(roots, grads, retain_graph=keep, create_graph=create_graph, inputs=leaves), strict=True
     ):
         if g is not None:
-            leaf.grad = g if leaf.grad is None else leaf.grad + g
+            leaf._grad = g if leaf.grad is None else leaf.grad + g
 
 
 def grad(
@@ -100,6 +101,8 @@ def _roots_grads(roots: list[Tensor], given: Any) -> list[Tensor]:
                     f"grad can be implicitly created only for real scalar outputs but got torch.{root.dtype.name}"
                 )
             g = wrap(cuda.like(root._array, np.ones(root._array.shape, root._array.dtype)))
+        elif not isinstance(g, Tensor):
+            raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
         elif g._array.shape != root._array.shape:
             raise RuntimeError(
                 f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has a "
@@ -110,5 +113,7 @@ def _roots_grads(roots: list[Tensor], given: Any) -> list[Tensor]:
                 "For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in "
                 f"dtype: grad_output[{i}] has a dtype of {g.dtype} and output[{i}] has a dtype of {root.dtype}."
             )
+        elif g._array.dtype != root._array.dtype:
+            g = cast(g, dtype=root._array.dtype)
         out.append(g)
     return out

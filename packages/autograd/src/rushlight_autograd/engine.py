@@ -25,8 +25,11 @@ import numpy as np
 from rushlight_autograd import anomaly
 from rushlight_tensor import dispatch
 from rushlight_tensor.dispatch import MODE, edge
-from rushlight_tensor.graph import Node, Slot, pull
+from rushlight_tensor.gradient import checked_gradient, keep_gradient, type_name
+from rushlight_tensor.graph import RETAIN, Node, Slot, pull
+from rushlight_tensor.inplace import inplace, touch
 from rushlight_tensor.ops.cast import cast, clone
+from rushlight_tensor.ops.elementwise import _add as add
 from rushlight_tensor.ops.reduce import sum_to_size
 from rushlight_tensor.tensor import Tensor, wrap
 
@@ -101,6 +104,8 @@ class _Walk:
         starts = []
         for root, t in zip(roots, grads, strict=True):
             e = edge(root)
+            if e is None:  # a view of something that requires grad, made while nothing was recorded
+                raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
             g = t._array if self.bare else t
             if type(e) is Slot:
                 self._fill_slot(e, g)
@@ -151,6 +156,8 @@ class _Walk:
                     inner = isinstance(e, Node)
                     shape = e.shape if inner else e._array.shape
                     if ge.shape != shape:
+                        if ge.shape[-len(shape) :] != shape or not shape:
+                            _check_reducible(n, e, ge.shape, shape)
                         ge = reduce(ge, shape)
                     have = arrived.get(e)
                     if have is None:
@@ -212,27 +219,40 @@ class _Walk:
         return clone(g)
 
     def _finish_leaf(self, leaf: Tensor, g: Tensor) -> None:
-        hooks = leaf._hooks
-        if hooks is not None and hooks.before:
-            g = _call_hooks(hooks.before, g)
+        hooks = getattr(leaf, "_hooks", None)
         if g._array.dtype != leaf._array.dtype:
             g = cast(g, dtype=leaf._array.dtype)
+        if hooks is not None and hooks.before:
+            g = _call_hooks(hooks.before, g)
         if self.targets is not None:
             self.found[leaf] = g
             return
         if dispatch.INTERCEPT is not None:
             dispatch.INTERCEPT.stored(leaf)
-        have = leaf.grad
+        have = leaf._grad
         if have is None:
-            leaf.grad = g
-        elif not self.bare or have._requires_grad or have._array.shape != g._array.shape:
-            leaf.grad = have + g
+            leaf._grad = g
+        elif not self.bare:
+            leaf._grad = have + g
         else:
-            have._array += g._array
-            have._version += 1
-        if hooks is not None:
-            for fn in list(hooks.after.values()):
-                fn(leaf)
+            try:
+                have._array += g._array
+                touch(have)
+            except ValueError:  # a gradient that the user gave: expanded, or of a shape that the leaf had before
+                inplace(add, have, g)
+        if hooks is not None and hooks.after:
+            _call_after(hooks.after, leaf)
+
+
+def _check_reducible(n: Node, e: Any, got: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Raise RuntimeError, in PyTorch's words, for a gradient that cannot be summed to the `shape` of its input."""
+    lead = len(got) - len(shape)
+    if lead < 0 or any(a not in (1, b) for a, b in zip(shape, got[lead:], strict=True)):
+        at = next(i for i, other in enumerate(n.edges) if other is e)
+        raise RuntimeError(
+            f"Function {n.name()} returned an invalid gradient at index {at} - got {list(got)} but expected shape "
+            f"compatible with {list(shape)}"
+        )
 
 
 def _pull_wrapped(n: Node, g: Any, edges: Sequence[Any]) -> list[Any]:
@@ -285,8 +305,21 @@ def _count(starts: list[Any], targets: list[Any] | None) -> dict[Any, int]:
 
 
 def _call_hooks(hooks: dict[int, Any], g: Tensor) -> Tensor:
+    retained = hooks.get(RETAIN)
     for fn in list(hooks.values()):
-        out = fn(g)
-        if out is not None:
-            g = out
+        if fn is not retained:
+            out = fn(g)
+            if out is not None:
+                g = checked_gradient(out, g, fn)
+    if retained is not None:
+        keep_gradient(retained, g)
     return g
+
+
+def _call_after(hooks: dict[int, Any], leaf: Tensor) -> None:
+    for fn in list(hooks.values()):
+        out = fn(leaf)
+        if out is not None and out is not leaf:
+            if not isinstance(out, Tensor):
+                raise TypeError(f"expected Variable, but hook returned '{type_name(out)}'")
+            raise RuntimeError("Tensor post accumulate grad hooks should return None.")

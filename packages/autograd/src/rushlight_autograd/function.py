@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from rushlight_autograd.mode import no_grad
-from rushlight_tensor import cuda, dispatch
+from rushlight_tensor import cuda, dispatch, dtypes
 from rushlight_tensor.dispatch import MODE, edge
+from rushlight_tensor.gradient import type_name
 from rushlight_tensor.graph import CustomNode, Slot, stale_text, version
 from rushlight_tensor.inplace import touch
-from rushlight_tensor.ops.cast import detach
-from rushlight_tensor.tensor import Tensor, wrap
+from rushlight_tensor.ops.cast import cast, detach
+from rushlight_tensor.tensor import ClosedView, Tensor, View, wrap
 
 
 class FunctionCtx:
@@ -52,9 +53,10 @@ class FunctionCtx:
 class FunctionNode(CustomNode):
     """A call of a user's function in the graph."""
 
-    __slots__ = ("ctx", "function", "outputs")
+    __slots__ = ("ctx", "dtypes", "function", "outputs")
 
     ctx: FunctionCtx
+    dtypes: tuple[Any, ...]
     function: type[Function]
     outputs: int
 
@@ -91,7 +93,7 @@ class FunctionNode(CustomNode):
         if self.ctx._materialize:
             like = next(t for t in gs if t is not None)._array
             gs = tuple(
-                wrap(cuda.like(like, np.zeros(shape, like.dtype))) if t is None else t
+                wrap(cuda.like(like, np.zeros(shape, like.dtype))) if t is None and shape is not None else t
                 for t, shape in zip(gs, shapes, strict=True)
             )
         self.ctx._node = lambda: self
@@ -107,7 +109,25 @@ class FunctionNode(CustomNode):
                 f"function {self.name()} returned an incorrect number of gradients (expected "
                 f"{len(needs)}, got {len(grads)})"
             )
-        return tuple(x if need else None for x, need in zip(grads, needs, strict=True))
+        for x in grads:
+            if x is not None and not isinstance(x, Tensor):
+                raise RuntimeError(f"expected Variable or None (got {type_name(x)})")
+        return tuple([
+            self._of_input(i, x) if need and x is not None else None
+            for i, (x, need) in enumerate(zip(grads, needs, strict=True))
+        ])  # fmt: skip
+
+    def _of_input(self, i: int, g: Tensor) -> Tensor:
+        """The gradient of input `i` in its dtype; the engine sees to its shape."""
+        got, want = g._array.dtype, self.dtypes[i]
+        if got == want:
+            return g
+        if (got.kind == "c") != (want.kind == "c"):
+            raise RuntimeError(
+                f"function {self.name()} returned a gradient of dtype {dtypes.from_numpy(got)} for input {i} of dtype "
+                f"{dtypes.from_numpy(want)}: one is complex, the other is not; return the real part"
+            )
+        return cast(g, dtype=want)
 
 
 class _Output:
@@ -161,17 +181,20 @@ class Function:
         for d in ctx._dirty:
             touch(d)
         if grad:
-            _record(cls, ctx, edges, outs)
+            of_inputs = tuple([a._array.dtype if isinstance(a, Tensor) else None for a in args])
+            _record(cls, ctx, edges, outs, of_inputs)
         return outs if several else outs[0]
 
 
-def _record(cls: type[Function], ctx: FunctionCtx, edges: tuple[Any, ...], outs: tuple[Any, ...]) -> None:
+def _record(
+    cls: type[Function], ctx: FunctionCtx, edges: tuple[Any, ...], outs: tuple[Any, ...], of_inputs: tuple[Any, ...]
+) -> None:
     tensors = [o for o in outs if isinstance(o, Tensor)]
     if not tensors:
         return
-    shapes: Any = tuple([o._array.shape if isinstance(o, Tensor) else () for o in outs])
+    shapes: Any = tuple([o._array.shape if isinstance(o, Tensor) else None for o in outs])
     node = FunctionNode(edges, shapes[0] if len(outs) == 1 else shapes)
-    node.function, node.ctx, node.outputs = cls, ctx, len(outs)
+    node.function, node.ctx, node.outputs, node.dtypes = cls, ctx, len(outs), of_inputs
     saved: list[Any] = []
     versions: list[int | None] = []
     for t in ctx._save:
@@ -179,6 +202,7 @@ def _record(cls: type[Function], ctx: FunctionCtx, edges: tuple[Any, ...], outs:
         saved.append(t if index is None else _Output(t._array, index))
         versions.append(version(t) if index is None and isinstance(t, Tensor) else None)
     node.saved, node.versions = tuple(saved), tuple(versions)
+    dirty = ctx._dirty
     ctx._save = ctx._dirty = ()
     constant, ctx._constant = ctx._constant, ()
     if dispatch.INTERCEPT is not None:
@@ -187,3 +211,13 @@ def _record(cls: type[Function], ctx: FunctionCtx, edges: tuple[Any, ...], outs:
         if isinstance(o, Tensor) and o._array.dtype.kind in "fcV" and not any(o is c for c in constant):
             o._node = node if len(outs) == 1 else Slot(node, i, o._array.shape)
             o._requires_grad = True
+            if o._view is not None and not any(o is d for d in dirty):
+                o._view = _made_inside(o._view, "function" if len(tensors) == 1 else "many")
+
+
+def _made_inside(view: View, why: str) -> View:
+    """The record of a view that `forward` returns: whoever wrote to it would bypass the function's own gradient."""
+    parent = view.parent
+    closed = ClosedView(parent, view.op, view.attrs, why)
+    closed.root = parent if closed.root is None else closed.root
+    return closed

@@ -25,6 +25,22 @@ def array_of(name: str, tensor: Any) -> Any:
     return settle(tensor)
 
 
+def result_of(name: str, tensor: Any) -> Any:
+    """The array of a tensor argument that is written into. RuntimeError if its memory must not be."""
+    array = array_of(name, tensor)
+    if isinstance(array, np.ndarray) and not array.flags.writeable:
+        raise RuntimeError(
+            f"unsupported operation: `{name}` shares read-only memory, or several of its elements are one (from_numpy, "
+            "expand); clone() it first"
+        )
+    return array
+
+
+def results_of(name: str, tensors: Any, pg: ProcessGroup) -> list[Any]:
+    arrays_of(name, tensors, pg)
+    return [result_of(f"{name}[{r}]", tensor) for r, tensor in enumerate(tensors)]
+
+
 def arrays_of(name: str, tensors: Any, pg: ProcessGroup) -> list[Any]:
     if not isinstance(tensors, (list, tuple)):
         raise TypeError(
@@ -36,7 +52,7 @@ def arrays_of(name: str, tensors: Any, pg: ProcessGroup) -> list[Any]:
     return [array_of(name, tensor) for tensor in tensors]
 
 
-def list_of_root(name: str, tensors: Any, pg: ProcessGroup, root: int) -> list[Any] | None:
+def list_of_root(name: str, tensors: Any, pg: ProcessGroup, root: int, *, written: bool) -> list[Any] | None:
     if pg.rank() != root:
         if tensors:
             raise ValueError(
@@ -45,7 +61,7 @@ def list_of_root(name: str, tensors: Any, pg: ProcessGroup, root: int) -> list[A
         return None
     if tensors is None:
         raise ValueError(f"{name} is needed on rank {pg.ranks[root]}: one tensor per rank")
-    return arrays_of(name, tensors, pg)
+    return (results_of if written else arrays_of)(name, tensors, pg)
 
 
 def peer_of(
@@ -84,21 +100,30 @@ def check_alike(name: str, listed: str, arrays: list[Any], like: Any) -> None:
             )
 
 
-def check_sizes(name: str, whole: Any, part: Any, pg: ProcessGroup) -> None:
-    if whole.size != part.size * pg.size() or whole.dtype != part.dtype:
+def check_whole(name: str, whole: Any, part: Any, pg: ProcessGroup) -> None:
+    """`whole` holds the ranks' parts, one after another along dim 0, or stacked along a new one."""
+    ranks, shape = pg.size(), part.shape
+    fits = [(ranks, *shape), (ranks * shape[0], *shape[1:]) if shape else (ranks,)]
+    if whole.shape not in fits and (whole.ndim != 1 or whole.size != ranks * part.size):
+        wanted = " or ".join(dict.fromkeys(f"{part.dtype}{list(one)}" for one in fits))
         raise ValueError(
-            f"{name}: the larger tensor must hold one part per rank: {pg.size()} x {part.dtype}{list(part.shape)}, "
+            f"{name}: the larger tensor must hold one part per rank, {ranks} x {part.dtype}{list(shape)}: {wanted}, "
             f"got {whole.dtype}{list(whole.shape)}"
         )
+    if whole.dtype != part.dtype:
+        raise ValueError(f"{name}: both tensors must have one dtype, got {whole.dtype} and {part.dtype}")
 
 
 def split(name: str, array: Any, sizes: Sequence[int] | None, pg: ProcessGroup) -> list[Any]:
+    """The ranks' parts of a tensor along dim 0, as views."""
+    if array.ndim == 0:
+        raise ValueError(f"all_to_all_single: {name} is 0-dimensional and cannot be split; unsqueeze(0) it")
     rows = len(array)
-    if sizes is None:
+    if not sizes:
         if rows % pg.size():
             raise ValueError(f"all_to_all_single: {name} has {rows} rows, which {pg.size()} ranks cannot share equally")
         sizes = [rows // pg.size()] * pg.size()
-    if len(sizes) != pg.size() or sum(sizes) != rows:
+    if len(sizes) != pg.size() or sum(sizes) != rows or min(sizes) < 0:
         raise ValueError(
             f"all_to_all_single: {name}_split_sizes {list(sizes)} must be {pg.size()} numbers that add up to {rows}"
         )

@@ -8,7 +8,7 @@ strided tensor or one on a GPU copies first (`collectives.py`).  Nothing is chec
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Any
 
@@ -47,7 +47,7 @@ class Pending(ABC):
 
     @abstractmethod
     def wait(self) -> int:
-        """Block until it is done; the peer's rank."""
+        """Block until it is done; the peer's rank. A message that is too long for its buffer is no error here."""
 
     @abstractmethod
     def done(self) -> bool: ...
@@ -91,14 +91,19 @@ class Communicator(ABC):
         """`outs[r]` becomes rank r's `arrays[rank]`; sizes may differ from pair to pair."""
 
     @abstractmethod
+    def all_to_all_rows(self, out: Array, array: Array) -> None:
+        """`out[r]` becomes rank r's `array[rank]`: both are (size, n), of one n on all ranks, and small."""
+
+    @abstractmethod
     def barrier(self) -> None: ...
 
     @abstractmethod
-    def start_send(self, array: Array, to: int, tag: int) -> Pending: ...
+    def start_send(self, head: Array, array: Array, to: int, tag: int) -> Pending:
+        """Send a head and an array.  See Note [One message, two parts] in envelope.py."""
 
     @abstractmethod
-    def start_receive(self, array: Array, source: int | None, tag: int) -> Pending:
-        """From `source`, or from whoever sends first if it is None."""
+    def start_receive(self, head: Array, array: Array, source: int | None, tag: int) -> Pending:
+        """From `source`, or from whoever sends first if it is None; both arrays must live until it is done."""
 
     @abstractmethod
     def all_gather_object(self, value: Any) -> list[Any]: ...
@@ -157,12 +162,15 @@ class LocalCommunicator(Communicator):
     def all_to_all(self, outs: Sequence[Array], arrays: Sequence[Array]) -> None:
         outs[0][...] = arrays[0]
 
+    def all_to_all_rows(self, out: Array, array: Array) -> None:
+        out[...] = array
+
     def barrier(self) -> None: ...
 
-    def start_send(self, array: Array, to: int, tag: int) -> Pending:
+    def start_send(self, head: Array, array: Array, to: int, tag: int) -> Pending:
         raise RuntimeError("send: world size is 1, there is no other rank; start the script with mpirun -n N")
 
-    def start_receive(self, array: Array, source: int | None, tag: int) -> Pending:
+    def start_receive(self, head: Array, array: Array, source: int | None, tag: int) -> Pending:
         raise RuntimeError("recv: world size is 1, there is no other rank; start the script with mpirun -n N")
 
     def all_gather_object(self, value: Any) -> list[Any]:
@@ -280,14 +288,17 @@ class MpiCommunicator(Communicator):
             requests += [self._comm.Isend(piece, to, _PAIRWISE_TAG) for piece in sent]
             self._mpi.Request.Waitall(requests)
 
+    def all_to_all_rows(self, out: Array, array: Array) -> None:
+        self._comm.Alltoall(array, out)
+
     def barrier(self) -> None:
         self._comm.Barrier()
 
-    def start_send(self, array: Array, to: int, tag: int) -> Pending:
-        pieces = list(_pieces(_bytes(array), MOVE_CHUNK_BYTES))
-        return _MpiPending(self._mpi, [self._comm.Isend(piece, to, tag) for piece in pieces], pieces, to)
+    def start_send(self, head: Array, array: Array, to: int, tag: int) -> Pending:
+        messages = [_Message(self._mpi, head, piece) for piece in _pieces(_bytes(array), MOVE_CHUNK_BYTES)]
+        return _MpiPending(self._mpi, [self._comm.Isend(m.spec, to, tag) for m in messages], messages, to)
 
-    def start_receive(self, array: Array, source: int | None, tag: int) -> Pending:
+    def start_receive(self, head: Array, array: Array, source: int | None, tag: int) -> Pending:
         pieces = list(_pieces(_bytes(array), MOVE_CHUNK_BYTES))
         if source is None and len(pieces) > 1:
             # The pieces must come from one sender: whoever has sent is asked for all of them.
@@ -295,7 +306,10 @@ class MpiCommunicator(Communicator):
             self._comm.Probe(self._mpi.ANY_SOURCE, tag, status)
             source = status.Get_source()
         peer = self._mpi.ANY_SOURCE if source is None else source
-        return _MpiPending(self._mpi, [self._comm.Irecv(piece, peer, tag) for piece in pieces], pieces, None)
+        # Every piece brings the head again; that of the first is the one that is read.
+        heads = [head, *(np.empty_like(head) for _ in pieces[1:])]
+        messages = [_Message(self._mpi, h, piece) for h, piece in zip(heads, pieces, strict=True)]
+        return _MpiPending(self._mpi, [self._comm.Irecv(m.spec, peer, tag) for m in messages], messages, source)
 
     def all_gather_object(self, value: Any) -> list[Any]:
         values: list[Any] = self._comm.allgather(value)
@@ -322,7 +336,7 @@ class MpiCommunicator(Communicator):
         return ranks
 
     def post(self, value: Any, to: int) -> Pending:
-        return _MpiPending(self._mpi, [self._comm.isend(value, to)], [], to)
+        return _MpiPending(self._mpi, [self._comm.isend(value, to)], (), to)
 
     def collect(self) -> list[Any]:
         values = []
@@ -331,21 +345,48 @@ class MpiCommunicator(Communicator):
         return values
 
 
+class _Message:
+    """A head and a piece of an array as one message; MPI reads or writes both until the transfer is done."""
+
+    def __init__(self, mpi: Any, head: Array, piece: Array) -> None:
+        self.parts = (head, piece)
+        kind = mpi.Datatype.Create_struct(
+            [head.nbytes, piece.nbytes], [mpi.Get_address(head), mpi.Get_address(piece)], [mpi.BYTE, mpi.BYTE]
+        ).Commit()
+        self.spec = [mpi.BOTTOM, 1, kind]
+
+    def free(self) -> None:
+        self.spec[2].Free()
+
+
 class _MpiPending(Pending):
-    def __init__(self, mpi: Any, requests: list[Any], buffers: list[Array], peer: int | None) -> None:
-        self._mpi, self._requests, self._peer = mpi, requests, peer
-        self._buffers = buffers  # MPI reads and writes them until the end
+    def __init__(self, mpi: Any, requests: list[Any], messages: Sequence[_Message], peer: int | None) -> None:
+        self._mpi, self._requests, self._messages, self._peer = mpi, requests, messages, peer
+        self._statuses = [mpi.Status() for _ in requests]
+        self._over = False
 
     def wait(self) -> int:
-        statuses = [self._mpi.Status() for _ in self._requests]
-        self._mpi.Request.Waitall(self._requests, statuses)
+        if not self._over:
+            self._end(lambda: self._mpi.Request.Waitall(self._requests, self._statuses))
         if self._peer is None:
-            self._peer = statuses[0].Get_source()
+            self._peer = self._statuses[0].Get_source()
         return self._peer
 
     def done(self) -> bool:
-        flag: bool = self._mpi.Request.Testall(self._requests)
-        return flag
+        return self._over or self._end(lambda: self._mpi.Request.Testall(self._requests, self._statuses))
+
+    def _end(self, complete: Callable[[], Any]) -> bool:
+        try:
+            self._over = complete() is not False
+        except self._mpi.Exception:
+            # A message was longer than its buffer, which the head tells better; anything else is the caller's to know.
+            if any(s.Get_error() not in (self._mpi.SUCCESS, self._mpi.ERR_TRUNCATE) for s in self._statuses):
+                raise
+            self._over = True
+        if self._over:
+            for message in self._messages:
+                message.free()
+        return self._over
 
 
 def _bytes(array: Array) -> Array:

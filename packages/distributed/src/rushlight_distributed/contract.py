@@ -17,7 +17,8 @@ import itertools
 import sys
 import zlib
 from collections import deque
-from types import CodeType, FrameType
+from types import CodeType
+from typing import NamedTuple
 
 from rushlight_distributed.board import Board
 from rushlight_distributed.communicator import Communicator, Pending
@@ -34,6 +35,17 @@ _made = itertools.count(1)
 
 Call = tuple[object, ...]
 """What must agree: the operation's name, the shape, the dtype, and what else it has, such as the root."""
+
+
+class Site(NamedTuple):
+    """A place in the program; the code is held, so that its identity stays its own."""
+
+    code: CodeType
+    instruction: int
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.code.co_filename}:{self.line}"
 
 
 class ContractError(RuntimeError):
@@ -62,14 +74,12 @@ class Contract:
         self._left = self.board.row(here[place - 1])
         self._right = self.board.row(here[(place + 1) % len(here)])
         self._number = 0
-        self._known: dict[Call, tuple[int, int, CodeType | None]] = {}
+        self._known: dict[Call, tuple[int, int, Site | None]] = {}
         self._keys: list[Call] = []  # by number of text; the oldest makes room for a new one
 
-    def enter(self, call: Call) -> None:
+    def enter(self, call: Call, site: Site | None) -> None:
         """Announce a collective. Raises ContractError if a neighbour's announcement of the same number differs."""
-        frame = _site()
-        key = (call, id(frame.f_code), frame.f_lasti) if frame is not None else (call,)
-        fingerprint, text, _ = self._known.get(key) or self._learn(key, call, frame)
+        fingerprint, text = self._entry(call, site)
         cell, row = self._cell, self._row
         self._number = number = self._number + 1
         ring = _RING + number % _KEPT * 3
@@ -99,17 +109,20 @@ class Contract:
         if self._bridge is not None:
             self._bridge.listen()
 
-    def wait_for(self, peer: int | None, call: Call, *, sending: bool) -> None:
+    def wait_for(self, peer: int | None, call: Call, site: Site | None, *, sending: bool) -> None:
         """Announce a point-to-point transfer, which is no part of the sequence; `done_waiting` ends it."""
-        frame = _site()
-        key = (call, id(frame.f_code), frame.f_lasti) if frame is not None else (call,)
-        self._cell[self._row + _TEXT] = (self._known.get(key) or self._learn(key, call, frame))[1]
+        self._cell[self._row + _TEXT] = self._entry(call, site)[1]
         self._cell[self._row + _PEER] = _ANYBODY if peer is None else peer + 1 if sending else -peer - 1
 
     def done_waiting(self) -> None:
         self._cell[self._row + _PEER] = 0
 
-    def _learn(self, key: Call, call: Call, frame: FrameType | None) -> tuple[int, int, CodeType | None]:
+    def _entry(self, call: Call, site: Site | None) -> tuple[int, int]:
+        """The fingerprint of a call, and the number of the text that says what and where it is."""
+        key = (call,) if site is None else (call, id(site.code), site.instruction)
+        known = self._known.get(key)
+        if known is not None:
+            return known[:2]
         text = len(self._keys)
         if text < _TEXTS:
             self._keys.append(key)
@@ -117,11 +130,10 @@ class Contract:
             text = self._number % _TEXTS
             del self._known[self._keys[text]]
             self._keys[text] = key
-        site = f"at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "in a background thread"
-        self.board.write_text(self.rank, text * _TEXT_BYTES, f"{_described(call)} {site}", _TEXT_BYTES)
-        # The code is kept, so that its id stays its own.
-        self._known[key] = entry = (zlib.crc32(repr(call).encode()), text, frame.f_code if frame is not None else None)
-        return entry
+        self.board.write_text(self.rank, text * _TEXT_BYTES, described(call, site), _TEXT_BYTES)
+        fingerprint = zlib.crc32(repr(call).encode())
+        self._known[key] = (fingerprint, text, site)
+        return fingerprint, text
 
     # -- for the watchdog: anything here may be read while others write it, so findings are confirmed a moment later --
 
@@ -232,18 +244,21 @@ def disagreement(number: int, group: str, said: dict[int, str]) -> ContractError
     )
 
 
-def _site() -> FrameType | None:
-    """Where the program called; None in a thread of ours."""
-    frame: FrameType | None = sys._getframe(3)  # this, `enter` and its caller are ours
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(BETWEEN):
+def call_site() -> Site | None:
+    """Where the program called this package; None in a thread of ours."""
+    frame = sys._getframe(2)  # this and its caller are ours
+    while frame.f_globals.get("__name__", "").startswith(BETWEEN):
+        if frame.f_back is None:
+            return None
         frame = frame.f_back
-    return frame
+    return Site(frame.f_code, frame.f_lasti, frame.f_lineno)
 
 
-def _described(call: Call) -> str:
-    """`all_reduce(float32[4, 2], SUM)` from ("all_reduce", "float32", (4, 2), "SUM")."""
+def described(call: Call, site: Site | None) -> str:
+    """`all_reduce(float32[4, 2], SUM) at train.py:7` from ("all_reduce", "float32", (4, 2), "SUM")."""
     name, *rest = call
     words = [str(word) for word in rest]
     if len(rest) >= 2 and isinstance(rest[1], tuple):
         words[:2] = [f"{rest[0]}{list(rest[1])}"]
-    return f"{name}({', '.join(words)})"
+    where = "in a background thread" if site is None else f"at {site}"
+    return f"{name}({', '.join(words)}) {where}"

@@ -7,16 +7,17 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from rushlight_data.distributed import set_world
 from rushlight_distributed.communicator import Communicator, LocalCommunicator, MpiCommunicator
-from rushlight_distributed.contract import Call, Contract
+from rushlight_distributed.contract import Call, Contract, Site, call_site
 from rushlight_distributed.guard import Guard
 from rushlight_distributed.mpi import check_world, initialize, is_rank
 from rushlight_distributed.worker import Work, Worker
 
 DEFAULT_TIMEOUT = timedelta(minutes=30)
+T = TypeVar("T")
 _BACKENDS = ("mpi", "gloo", "nccl", "ucc")
 
 
@@ -48,17 +49,18 @@ class ProcessGroup:
     def run(self, call: Call, collective: Callable[[], Any]) -> None:
         """Perform a collective under the contract, after all that was started asynchronously."""
         self.finish()
-        self._perform(call, collective)
+        self._perform(call, collective, None if self.contract is None else call_site())
 
     def start(self, call: Call, collective: Callable[[], Any]) -> Work:
-        """Perform a collective in the group's thread."""
-        return self._worker.start(lambda: self._perform(call, collective))
+        """Perform a collective in the group's thread; messages name the line that called this."""
+        site = None if self.contract is None else call_site()
+        return self._worker.start(lambda: self._perform(call, collective, site))
 
-    def transfer(self, call: Call, peer: int | None, wait: Callable[[], int], *, sending: bool) -> int:
+    def transfer(self, call: Call, site: Site | None, peer: int | None, wait: Callable[[], T], *, sending: bool) -> T:
         """Wait for a point-to-point transfer, in the watchdog's sight."""
         if self.contract is None:
             return wait()
-        self.contract.wait_for(peer, call, sending=sending)
+        self.contract.wait_for(peer, call, site, sending=sending)
         done = wait()
         self.contract.done_waiting()
         return done
@@ -81,12 +83,12 @@ class ProcessGroup:
             self.contract.settle()
             self._guard.contracts.remove(self.contract)
 
-    def _perform(self, call: Call, collective: Callable[[], Any]) -> None:
+    def _perform(self, call: Call, collective: Callable[[], Any], site: Site | None) -> None:
         contract = self.contract
         if contract is None:
             collective()
             return
-        contract.enter(call)
+        contract.enter(call, site)
         try:
             collective()
         except Exception:
@@ -247,10 +249,17 @@ def default_group() -> ProcessGroup:
 
 
 def resolve(group: ProcessGroup | int | None) -> ProcessGroup | None:
-    """The group that a `group` argument means; None on a rank outside it."""
+    """The group that a `group` argument means; None on a rank outside it. ValueError for anything else."""
     if group is None:
         return default_group()
-    return group if isinstance(group, ProcessGroup) else None
+    if isinstance(group, ProcessGroup):
+        return group
+    if group == _WorldGroup.NON_GROUP_MEMBER:
+        return None
+    raise ValueError(
+        f"Process group {group!r} is not initialized in the world group map; give what new_group returned, "
+        "or None for the world"
+    )
 
 
 def is_initialized() -> bool:

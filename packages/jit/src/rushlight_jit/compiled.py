@@ -22,7 +22,7 @@ from rushlight_jit.passes import memory_of, optimize, written
 from rushlight_jit.plan import Plan
 from rushlight_jit.structure import flatten, unflatten
 from rushlight_jit.tracer import TraceError, Tracer, tracing
-from rushlight_tensor import dispatch, state
+from rushlight_tensor import dispatch, gradient
 from rushlight_tensor.graph import CustomNode, Slot
 from rushlight_tensor.inplace import touch
 from rushlight_tensor.promote import category
@@ -154,7 +154,7 @@ class _Trace:
         for t in targets:
             t.grad = None
         try:
-            state.BACKWARD(roots, seeds, False, False, targets)
+            gradient.BACKWARD(roots, seeds, False, False, targets)
             return [None if t.grad is None else tracer.value(t.grad._array) for t in targets], values
         finally:
             for t, g in zip(targets, before, strict=True):

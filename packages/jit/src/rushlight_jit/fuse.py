@@ -176,10 +176,14 @@ def _device_ops(kernel: Kernel) -> list[DeviceOp] | None:
 def _c_text(kernel: Kernel) -> str:
     names = {v: f"in{n}" for n, v in enumerate(kernel.inputs)}
     types = {FLOAT32: "float", BOOL: "bool"}
-    arguments = [f"const {types[v.dtype]} *p{n}" for n, v in enumerate(kernel.inputs)]
-    arguments += [f"{types[v.dtype]} *q{n}" for n, v in enumerate(kernel.outputs)]
-    body = []
+    lengths = {"[0]": "1", "[i]": "rows * columns", "[column]": "columns", "[row]": "rows"}
     shape = kernel.shape
+    arguments = [
+        f"LENGTH({lengths[_access(v.shape, shape) or '']}) const {types[v.dtype]} *p{n}"
+        for n, v in enumerate(kernel.inputs)
+    ]
+    arguments += [f"LENGTH(rows * columns) {types[v.dtype]} *q{n}" for n, v in enumerate(kernel.outputs)]
+    body = []
     for n, v in enumerate(kernel.inputs):
         body.append(f"float in{n} = p{n}{_access(v.shape, shape)};")
     for n, i in enumerate(kernel.instrs):

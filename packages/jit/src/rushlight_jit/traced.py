@@ -19,7 +19,7 @@ from rushlight_jit.passes import is_random, optimize
 from rushlight_jit.plan import Plan
 from rushlight_jit.structure import flatten, unflatten
 from rushlight_jit.tracer import Tracer, tracing
-from rushlight_tensor import dispatch, dtypes, files
+from rushlight_tensor import dispatch, dtypes, files, labels
 from rushlight_tensor.files.atomic import atomic_write
 from rushlight_tensor.op import REGISTRY
 from rushlight_tensor.random import Generator
@@ -245,6 +245,8 @@ def _plain_out(x: Any) -> Any:
         return {"ellipsis": True}
     if isinstance(x, (np.dtype, dtypes.dtype)):
         return {"dtype": x.name}
+    if isinstance(x, labels.memory_format):
+        return {"memory_format": repr(x).removeprefix("torch.")}
     if isinstance(x, Generator):
         return {"generator": "default"}
     if isinstance(x, np.generic):
@@ -267,6 +269,8 @@ def _plain_in(x: Any) -> Any:
         return float(value)
     if kind == "dtype":
         return getattr(dtypes, value).np
+    if kind == "memory_format":
+        return getattr(labels, value)
     return {"ellipsis": Ellipsis, "generator": None}[kind]
 
 

@@ -19,9 +19,9 @@ from typing import Any
 
 from rushlight_autograd import enable_grad
 from rushlight_tensor import Tensor
+from rushlight_tensor.gradient import RemovableHandle
 from rushlight_tensor.names import typename
 from rushlight_tensor.ops.create import zeros_like
-from rushlight_tensor.state import RemovableHandle
 
 required: Any = object()
 """Stands for a default that every group has to give."""

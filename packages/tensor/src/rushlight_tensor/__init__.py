@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rushlight_tensor import cuda as cuda
 from rushlight_tensor import dtypes as dtypes
-from rushlight_tensor import methods, ops, printing, state
+from rushlight_tensor import gradient, methods, ops, printing, state
 from rushlight_tensor import random as random
 from rushlight_tensor.devices import device as device
 from rushlight_tensor.dtypes import dtype as dtype
@@ -39,6 +39,7 @@ from rushlight_tensor.state import Size as Size
 from rushlight_tensor.tensor import Tensor as Tensor
 
 state.bind()
+gradient.bind()
 methods.bind()
 printing.bind()
 globals().update(ops.public())

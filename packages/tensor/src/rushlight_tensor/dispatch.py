@@ -21,11 +21,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from rushlight_tensor import cuda
-from rushlight_tensor.graph import INPUT, OUT, Node, Slot, Stale, dtype_title, save
+from rushlight_tensor.graph import INPUT, OUT, RETAIN, Node, Slot, Stale, closed_text, dtype_title, save
 from rushlight_tensor.infer import Aval
+from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain, private
 from rushlight_tensor.promote import category, same
-from rushlight_tensor.tensor import Tensor, View, wrap
+from rushlight_tensor.tensor import ClosedView, Tensor, View, wrap
 
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"rushlight_")  # See Note [The straight line]
 
@@ -130,7 +131,7 @@ def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
             return call(op, (a, b), {})
         t = _new(Tensor)
         t._array = z
-        t.grad = t._view = t._hooks = None
+        t._view = None
         t._version = 0
         if not grad:
             t._node = None
@@ -182,7 +183,7 @@ def _unary(op: Any) -> Callable[[Any], Tensor]:
             z = np.asarray(z)
         t = _new(Tensor)
         t._array = z
-        t.grad = t._view = t._hooks = None
+        t._view = None
         t._version = 0
         if differentiable and a._requires_grad and MODE.grad:
             n = _new(Node)
@@ -200,7 +201,7 @@ def _unary(op: Any) -> Callable[[Any], Tensor]:
                 n.versions = (None,)
             else:
                 save(n, (a,), (z,))
-            n.edges = (a._node or a,)
+            n.edges = (a._node or (a if a._view is None else edge(a)),)
             t._node = n
             t._requires_grad = True
         else:
@@ -245,13 +246,14 @@ def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = Fal
         outs = tuple([wrap(_array(z)) for z in result])
         if op.view:
             for o in outs:
-                o._view = View(xs[0], op, attrs)
+                o._view = view_of(xs[0], op, attrs, several=True)
         if grad:
             record(op, xs, attrs, outs)
         return outs
     out = wrap(_array(result))
     if op.view:
-        out._view = View(xs[0], op, attrs)
+        out._view = view_of(xs[0], op, attrs)
+        out._requires_grad = op.vjp is not None and xs[0]._requires_grad
     if grad and category(out._array.dtype) >= 2:
         record(op, xs, attrs, (out,))
     return out
@@ -290,7 +292,7 @@ def _run_marked(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
 def settle(x: Tensor) -> Any:
     """The array of `x`, whose elements now lie where PyTorch's user expects them.  See Note [Private order]."""
     if type(x._array) is PrivateOrder:
-        x._array = execute(CLONE, [x._array], {"contiguous": True})
+        x._array = execute(CLONE, [x._array], {"memory_format": contiguous_format})
     return x._array
 
 
@@ -380,6 +382,8 @@ def edge(x: Any) -> Any:
         return None
     if x._view is not None:
         sync(x)
+        if x._view.dead and x._node is None:
+            return None
     return x._node or x
 
 
@@ -395,10 +399,12 @@ def node_for(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], arrays: tuple[
     return n
 
 
-def record(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], outs: tuple[Tensor, ...]) -> None:
-    """Make `outs` the results of a new node."""
+def record(
+    op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], outs: tuple[Tensor, ...], several: bool = False
+) -> None:
+    """Make `outs` the results of a new node; one result is no tuple to its rule, unless the op has `several`."""
     n = node_for(op, xs, attrs, tuple([o._array for o in outs]))
-    if len(outs) == 1:
+    if len(outs) == 1 and not several:
         outs[0]._node, outs[0]._requires_grad = n, True
         return
     n.shape = tuple([o._array.shape for o in outs])
@@ -410,17 +416,57 @@ def record(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], outs: tuple[Tens
 # ------------------------------------------------------------------------------------------------ views, in place
 
 
+def view_of(parent: Tensor, op: Any, attrs: dict[str, Any], several: bool = False) -> View:
+    """The record of a view that is made now, which may be closed.  See Note [Versions and views]."""
+    above = parent._view
+    if op.vjp is None:
+        return View(parent, op, attrs)
+    if not MODE.grad:
+        why = "inference" if MODE.inference else "no_grad"
+    elif several:
+        why = "many"
+    elif above is not None and above.closed is not None:
+        why = above.closed
+    else:
+        return View(parent, op, attrs)
+    view = ClosedView(parent, op, attrs, why)
+    view.dead = not MODE.grad and parent._requires_grad
+    return view
+
+
 def sync(v: Tensor) -> int:
-    """Bring a view's node up to date with changes of its base; returns the version.  Note [Versions and views]"""
+    """Bring a view's node up to date with changes of its base; returns the version.  Note [Versions and views]
+
+    Raises RuntimeError where that is impossible, because the view is closed.
+    """
     view = v._view
     assert view is not None
     now = view.base._version
     if view.version != now:
+        root = view.root
+        if root is not None and root._requires_grad:
+            if view.closed is not None:
+                raise RuntimeError(closed_text(v, "its base or another view of its base has been"))
+            before, MODE.grad = MODE.grad, True
+            try:
+                out = replay(v, root)
+            finally:
+                MODE.grad = before
+            if out._array.shape == v._array.shape:  # or the base got other data
+                follow(v, out._node)
+                v._requires_grad = out._requires_grad
         view.version = now
-        if view.root is not None and view.root._requires_grad:
-            out = replay(v, view.root)
-            v._node, v._requires_grad = out._node, out._requires_grad
     return now
+
+
+def follow(x: Tensor, node: Any) -> None:
+    """`node` makes the new value of `x`; hooks stay with the old one, a retained gradient is always that of the new."""
+    old = x._node
+    if old is not None and old.hooks is not None and RETAIN in old.hooks:
+        if node.hooks is None:
+            node.hooks = {}
+        node.hooks[RETAIN] = old.hooks.pop(RETAIN)
+    x._node = node
 
 
 def replay(v: Tensor, root: Tensor) -> Tensor:

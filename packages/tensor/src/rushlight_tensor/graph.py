@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from rushlight_tensor.dtypes import dtype_title as dtype_title
 from rushlight_tensor.promote import category
 from rushlight_tensor.tensor import Tensor, wrap
 
 INPUT, SHAPE, DTYPE, OUT, OUT_OF_MANY = range(5)  # what an item of `save` refers to
+RETAIN = -1  # among the hooks of a node: the tensor (a weak reference) that keeps its gradient; always the last to run
 
 
 class Node:
@@ -161,7 +164,40 @@ def pull(n: Node, g: Any, edges: Sequence[Any], create_graph: bool) -> Sequence[
         return n.apply(g, tuple([e is not None for e in edges]))  # type: ignore[attr-defined]
     if _is_complex(g) and not op.wirtinger:
         return _conjugated(_rules(n, _conjugated(g), edges, create_graph))
-    return _rules(n, g, edges, create_graph)
+    found = _rules(n, g, edges, create_graph)
+    if op.flat and create_graph and found[0] is not None:
+        return (_anchored(found[0], edges[0]), *found[1:])
+    return found
+
+
+class _Anchor(CustomNode):
+    """A gradient that does not change with the input it is for.
+
+    Note [Flat derivatives]
+        The derivative of `relu` is 0 or 1, that of a mean over windows a constant: what the rule returns depends on
+        `g` alone.  In PyTorch it depends on the input as well, with derivative zero, so that a gradient penalty on a
+        network of such functions gives zeros and not an error.  Ops marked `flat` get the same: their gradient, when
+        it is itself recorded, has an edge back to the input, along which zeros go.
+    """
+
+    __slots__ = ("zeros",)
+
+    def __init__(self, g: Tensor, to: Any) -> None:
+        super().__init__((g._node or (g if g._requires_grad else None), to), g._array.shape)
+        x = to.shape if isinstance(to, Node) else to._array.shape
+        self.zeros = (g._array, x)
+
+    def name(self) -> str:
+        return "ZerosLikeBackward0"
+
+    def apply(self, g: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        return g, wrap(np.zeros_like(self.zeros[0], shape=self.zeros[1])) if needs[1] else None
+
+
+def _anchored(g: Tensor, to: Any) -> Tensor:
+    out = wrap(g._array)
+    out._node, out._requires_grad = _Anchor(g, to), True
+    return out
 
 
 def _is_complex(g: Any) -> bool:
@@ -299,3 +335,39 @@ def stale_text(x: Any, op: str) -> str:
         f"[{dtype_title(x._array.dtype)}Tensor {shape}], saved by or written to by {op!r}. "
         "Hint: use the out-of-place form of the operation, or clone() the tensor before changing it."
     )
+
+
+_WHY_CLOSED = {
+    "many": " This view is the output of a function that returns multiple views. Such functions do not allow the "
+    "output views to be modified inplace. You should replace the inplace operation by an out-of-place one.",
+    "function": " This view was created inside a custom Function (or because an input was returned as-is) and the "
+    "autograd logic to handle view+inplace would override the custom backward associated with the custom Function, "
+    "leading to incorrect gradients. This behavior is forbidden. You can fix this by cloning the output of the custom "
+    "Function.",
+    **{
+        why: " Given that this use case is ambiguous and error-prone, it is forbidden. You can clarify your code by "
+        f"moving both the view and the inplace either both inside the {block} block (if you don't want the inplace to "
+        "be tracked) or both outside (if you want the inplace to be tracked)."
+        for why, block in (("no_grad", "no_grad"), ("inference", "inference_mode"))
+    },
+}
+
+
+def closed_text(v: Tensor, changed: str) -> str:
+    """PyTorch's words for a closed view that is to be written to, or whose base was (`changed` says which)."""
+    assert v._view is not None
+    why, n = v._view.closed, v._node
+    mode = "inference" if why == "inference" else "no_grad"
+    end = "in normal mode" if why == "inference" else "with grad mode enabled"
+    if n is None:
+        what = f"A view was created in {mode} mode and {changed} modified inplace {end}."
+    else:
+        what = (
+            f"Output {n.index if type(n) is Slot else 0} of {n.name().rstrip('0').removesuffix('Backward')} is a view"
+        )
+        if why in ("no_grad", "inference"):
+            what += f" of a view which was created in {mode} mode and {changed} modified inplace {end}."
+        else:
+            what += f" and {changed} modified inplace."
+    assert why is not None
+    return what + _WHY_CLOSED[why]

@@ -13,26 +13,26 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import cuda, dispatch
-from rushlight_tensor.dispatch import MODE, call, edge, node_for, run, sync
-from rushlight_tensor.graph import CustomNode, Node, Slot, dtype_title, pull
+from rushlight_tensor.dispatch import MODE, call, edge, follow, node_for, run, sync
+from rushlight_tensor.graph import CustomNode, Node, Slot, closed_text, dtype_title, pull
+from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain
 from rushlight_tensor.promote import category
-from rushlight_tensor.tensor import Tensor, View, wrap
+from rushlight_tensor.tensor import ClosedView, Tensor, View, wrap
 
 
 def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     """`x = op(x, *others)` in the memory of `x`.  Raises RuntimeError for leaves that require grad, as PyTorch."""
-    grad = MODE.grad and op.vjp is not None
-    if grad and x._requires_grad and x._node is None:
-        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    wants = MODE.grad and (x._requires_grad or any(isinstance(t, Tensor) and t._requires_grad for t in others))
+    if wants:
+        writable(x)
     root = None if x._view is None else x._view.root
-    if grad and root is not None and root._requires_grad and root._node is None:
-        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
     attrs = {**op.defaults, **attrs}
     ys = operands_into(op, x, others)
     xs = (x, *ys)
-    wants = grad and any(isinstance(t, Tensor) and t._requires_grad for t in xs)
-    n = node_for(op, xs, attrs, (x._array,)) if wants else None  # versions as they were before the change
+    n = None  # made before the change, for the versions
+    if wants:
+        n = Overwritten((edge(x),), x._array.shape) if op.vjp is None else node_for(op, xs, attrs, (x._array,))
     if (
         n is not None and n.saved is not None and any(item is x for item in n.saved)
     ):  # what x was is needed, and saving x would make a cycle
@@ -46,14 +46,27 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     changed = x if root is None else root
     first = not changed._requires_grad
     if root is None:
-        x._node, x._requires_grad = n, True
+        follow(x, n)
+        x._requires_grad = True
     else:
-        root._node = WriteNode(root, x, n)
+        follow(root, WriteNode(root, x, n))
         root._requires_grad = x._requires_grad = True
         sync(x)
     if first:
         _tell_views(changed, x)
     return x
+
+
+def writable(x: Tensor) -> None:
+    """Raise RuntimeError, as PyTorch, where a write to `x` could not be recorded: leaves, their views, closed views."""
+    view = x._view
+    if view is not None and view.root is not None:
+        if view.closed is not None:
+            raise RuntimeError(closed_text(x, "is being"))
+        if view.root._requires_grad and view.root._node is None:
+            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+    if x._requires_grad and x._node is None:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
 
 
 def _users(x: Tensor) -> int:
@@ -79,10 +92,13 @@ def _tell_views(root: Tensor, written: Tensor) -> None:
         at = at._view.parent
     if _users(root) <= known:
         return
-    views = [v for v in gc.get_referrers(root) if type(v) is View and v.root is root]
+    views = [v for v in gc.get_referrers(root) if isinstance(v, View) and v.root is root]
     for t in gc.get_referrers(*views):
         if isinstance(t, Tensor) and t._view in views:
-            sync(t)
+            if isinstance(t._view, ClosedView):  # which says so when it is used
+                t._requires_grad = t._view.dead = True
+            else:
+                sync(t)
 
 
 def operands_into(op: Any, x: Tensor, others: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -119,7 +135,7 @@ def write(op: Any, array: Any, ys: list[Any], attrs: dict[str, Any]) -> None:
             ys = [plain(y) for y in ys]
             break
     if not (type(array) is not np.ndarray or array.flags.writeable):
-        raise RuntimeError(f"{op.name}_: this tensor shares read-only memory (from_numpy or expand); clone() it first")
+        array = _unlocked(op, array, ys)
     if type(array) is np.ndarray:
         if op.into is not None:
             op.into(array, *ys, **attrs)
@@ -136,6 +152,25 @@ def write(op: Any, array: Any, ys: list[Any], attrs: dict[str, Any]) -> None:
             f"output with shape {list(array.shape)} doesn't match the broadcast shape {list(result.shape)}"
         )
     array[...] = result
+
+
+def _unlocked(op: Any, array: Any, ys: list[Any]) -> Any:
+    """A read-only array to write into: NumPy locks what was expanded, although its parts may be written to.
+
+    Raises RuntimeError where elements share memory (unless all get one number), and where the memory itself is locked.
+    """
+    repeated = any(n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True))
+    if repeated and not (op is dispatch.COPY and all(np.ndim(y) == 0 for y in ys)):
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            "Please clone() the tensor before performing the operation."
+        )
+    try:
+        array = array[...]
+        array.flags.writeable = True
+    except ValueError:
+        raise RuntimeError(f"{op.name}_: this tensor shares read-only memory (from_numpy); clone() it first") from None
+    return array
 
 
 def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any], reads: tuple[Tensor, ...] = ()) -> None:
@@ -169,6 +204,15 @@ def _went_stale(node: Any) -> None:
         (node.parent if type(node) is Slot else node).stale = True
 
 
+class Overwritten(CustomNode):
+    """What an op without gradient left in place of `x`, such as a comparison: `x` has no influence any more."""
+
+    __slots__ = ()
+
+    def apply(self, g: Tensor, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        return (wrap(cuda.like(g._array, np.zeros(self.shape, g._array.dtype))),)
+
+
 class WriteNode(CustomNode):
     """`root` after `op` was applied in place to its view: a gradient splits into the part outside and that of `op`."""
 
@@ -189,14 +233,16 @@ class WriteNode(CustomNode):
         return "CopySlices"
 
     def apply(self, g: Tensor, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        whole = dispatch.CLONE(g, contiguous=True)  # the views below may need the strides of a fresh tensor
+        # The views below may need the strides of a fresh tensor.
+        whole = dispatch.CLONE(g, memory_format=contiguous_format)
         part = whole
         for op, attrs, shape in self.path:
             part = call(op, (part,), attrs)
             if type(part) is tuple:
                 part = next(p for p in part if p._array.shape == shape)
         others = [e if need else None for e, need in zip(self.edges[1:], needs[1:], strict=True)]
-        inner = pull(self.inner, dispatch.CLONE(part), [True, *others], MODE.grad)
+        remains = None if self.inner.op is dispatch.COPY else True  # else it is zero
+        inner = pull(self.inner, dispatch.CLONE(part), [remains, *others], MODE.grad)
         before = inner[0]
         if before is None:
             before = wrap(cuda.like(part._array, np.zeros((), part._array.dtype)))

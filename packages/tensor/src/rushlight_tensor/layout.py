@@ -13,11 +13,22 @@ Note [Private order]
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
 import numpy as np
+
+from rushlight_tensor.labels import (
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    memory_format,
+    preserve_format,
+)
+
+_ORDERS = {channels_last: (0, 2, 3, 1), channels_last_3d: (0, 2, 3, 4, 1)}
 
 
 class PrivateOrder(np.ndarray):
@@ -34,11 +45,13 @@ def private(array: Any) -> Any:
 
 
 def in_private_order(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """`kernel` on arrays, whose results lie in an order of their own."""
+    """`kernel` on arrays, whose results lie in an order of their own; of a user's channels-last images, in that one."""
 
     @wraps(kernel)
     def run(*xs: Any, **attrs: Any) -> Any:
         out = kernel(*xs, **attrs)
+        if any(isinstance(x, np.ndarray) and not x.flags.c_contiguous and is_contiguous(x, channels_last) for x in xs):
+            return out
         return tuple([private(z) for z in out]) if type(out) is tuple else private(out)
 
     return run
@@ -49,9 +62,39 @@ def plain(array: Any) -> Any:
     return array.view(np.ndarray) if isinstance(array, np.ndarray) and type(array) is not np.ndarray else array
 
 
-def is_contiguous(array: Any) -> bool:
-    """Whether PyTorch's user finds the elements in the order of their indices."""
-    return type(array) is PrivateOrder or bool(array.flags.c_contiguous)
+def is_contiguous(array: Any, memory_format: Any = contiguous_format) -> bool:
+    """Whether PyTorch's user finds the elements in the order of their indices, or in that of another format."""
+    order = _ORDERS.get(memory_format)
+    if order is None:
+        return type(array) is PrivateOrder or bool(array.flags.c_contiguous)
+    if array.ndim != len(order):
+        return False
+    if type(array) is PrivateOrder:  # looks contiguous: in both orders at once where one of them has nothing to order
+        return array.shape[1] == 1 or math.prod(array.shape[2:]) == 1
+    return bool(array.transpose(order).flags.c_contiguous)
+
+
+def copy(array: Any, memory_format: Any) -> Any:
+    """A copy in a memory format.
+
+    Raises:
+        RuntimeError: The format is one for tensors of another rank.
+        TypeError: It is no memory format.
+    """
+    order = _ORDERS.get(check(memory_format, "clone"))
+    if order is None:
+        return array.copy("K" if memory_format is preserve_format else "C")
+    if array.ndim != len(order):
+        raise RuntimeError(f"required rank {len(order)} tensor to use {memory_format._name} format, got {array.ndim}")
+    back = (0, len(order) - 1, *range(1, len(order) - 1))
+    return array.transpose(order).copy("C").transpose(back)
+
+
+def check(given: Any, name: str) -> Any:
+    """`given`, if it is a memory format.  Raises TypeError in PyTorch's words."""
+    if isinstance(given, memory_format):
+        return given
+    raise TypeError(f"{name}(): argument 'memory_format' must be torch.memory_format, not {type(given).__name__}")
 
 
 def strides(array: Any) -> tuple[int, ...]:

@@ -120,12 +120,13 @@ class Op:
         node_name: PyTorch's name of its nodes, where it is not `name` in another spelling; or `(node) -> name`.
         wirtinger: `vjp` gives the gradient of complex inputs as PyTorch defines it, conjugates and all; without it the
             engine does: Note [Complex gradients] in `graph.py`.
+        flat: Its derivative does not change with the input, save in jumps: see Note [Flat derivatives] in `graph.py`.
         real: It takes no complex numbers: PyTorch's name of the kernel that they are missing from, or the error itself.
         aux: `cpu` returns a tuple of which callers get the first; the others are for the gradient: `out1`, … in `save`.
     """
 
     __slots__ = (
-        "__weakref__", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "home", "infer",
+        "__weakref__", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "flat", "home", "infer",
         "input_names", "into", "name", "node_name", "promote", "pull_bare", "real", "save", "saves", "saves_out",
         "variadic", "view", "vjp", "wirtinger",
     )  # fmt: skip
@@ -144,6 +145,7 @@ class Op:
         view: bool = False,
         into: Callable[..., None] | None = None,
         wirtinger: bool = False,
+        flat: bool = False,
         real: str | Exception | None = None,
         aux: bool = False,
         node_name: str | Callable[[graph.Node], str] | None = None,
@@ -152,7 +154,7 @@ class Op:
         assert expr is None or cuda is None, f"op {name!r}: `expr` already says what CUDA does"
         self.name, self.infer, self.cpu, self.vjp, self.save = name, infer, cpu, vjp, save
         self.expr, self.cuda, self.promote, self.view, self.into = expr, cuda, promote, view, into
-        self.aux, self.node_name, self.wirtinger, self.real = aux, node_name, wirtinger, real
+        self.aux, self.node_name, self.wirtinger, self.flat, self.real = aux, node_name, wirtinger, flat, real
         self.home: str = sys._getframe(1).f_globals["__name__"]  # the file that declares it, which also exports it
         parameters = inspect.signature(infer).parameters.values()
         inputs = [p for p in parameters if p.default is p.empty]

@@ -1,21 +1,16 @@
-"""What a tensor is and where: properties, conversion to Python and NumPy, devices and dtypes, hooks.
-
-Bound to Tensor here.
-"""
+"""What a tensor is and where: properties, conversion to Python and NumPy, devices and dtypes.  Bound to Tensor here."""
 
 from __future__ import annotations
 
-import itertools
-import weakref
 from typing import Any
 
 import numpy as np
 
 from rushlight_tensor import cuda, devices, dispatch, dtypes, infer, layout
-from rushlight_tensor.inplace import inplace, touch
-from rushlight_tensor.labels import TorchType
-from rushlight_tensor.ops.cast import cast, clone, copy, detach, to_device
-from rushlight_tensor.tensor import Hooks, Tensor, wrap_as
+from rushlight_tensor.inplace import inplace
+from rushlight_tensor.labels import TorchType, contiguous_format, preserve_format
+from rushlight_tensor.ops.cast import cast, clone, contiguous, copy, to_device
+from rushlight_tensor.tensor import Tensor, wrap_as
 
 
 class Size(tuple, metaclass=TorchType):  # type: ignore[type-arg]
@@ -59,26 +54,6 @@ class Size(tuple, metaclass=TorchType):  # type: ignore[type-arg]
 
 
 _new_tuple = tuple.__new__  # without the checks of `Size`, for shapes of arrays
-
-
-class RemovableHandle:
-    """What `register_…hook` returns; `remove()` takes the hook away."""
-
-    _ids = itertools.count()
-
-    def __init__(self, hooks: dict[int, Any]) -> None:
-        self.id = next(self._ids)
-        self._hooks = hooks
-
-    def remove(self) -> None:
-        """Forget the hook; a second call does nothing."""
-        self._hooks.pop(self.id, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.remove()
 
 
 def read(x: Tensor) -> Any:
@@ -128,7 +103,7 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
     Args:
         force: Detach and copy to the host first, where needed.
     """
-    if self._requires_grad and not force:
+    if self._requires_grad and dispatch.MODE.grad and not force:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
     if cuda.is_cuda(self._array) and not force:
         raise TypeError(
@@ -158,7 +133,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """
     dtype, device, again = kwargs.pop("dtype", None), kwargs.pop("device", None), kwargs.pop("copy", False)
     kwargs.pop("non_blocking", None)
-    kwargs.pop("memory_format", None)
+    memory_format = kwargs.pop("memory_format", None)
     if kwargs:
         raise TypeError(f"to() received an invalid combination of arguments: unexpected {sorted(kwargs)}")
     flags = [a for a in args if isinstance(a, bool)]
@@ -177,6 +152,8 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         out = cast(out, dtype=dtypes.to_numpy(dtype))
     if device is not None and not _is_on(out._array, devices.device(device)):
         out = to_device(out, to=str(devices.device(device)), back=str(devices.of(out._array)))
+    if memory_format not in (None, preserve_format):
+        out = contiguous(out, memory_format)
     return clone(out) if again and out is self else out
 
 
@@ -196,25 +173,11 @@ def to_cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Ten
 
 
 def _dtype_method(d: dtypes.dtype) -> Any:
-    def method(self: Tensor) -> Tensor:
-        return to(self, d)
+    def method(self: Tensor, memory_format: Any = preserve_format) -> Tensor:
+        return to(self, d, memory_format=memory_format)
 
     method.__doc__ = f"The tensor as {d!r}."
     return method
-
-
-def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
-    """Start (or stop) recording operations on this tensor; returns it."""
-    self.requires_grad = requires_grad
-    return self
-
-
-def detach_(self: Tensor) -> Tensor:
-    """Forget how this tensor was made.  Raises RuntimeError for views."""
-    if self._view is not None and self._node is not None:
-        raise RuntimeError("Can't detach views in-place. Use detach() instead")
-    self._node, self._requires_grad = None, False
-    return self
 
 
 def zero_(self: Tensor) -> Tensor:
@@ -240,82 +203,6 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     return inplace(copy, self, src)
 
 
-def _get_data(self: Tensor) -> Tensor:
-    return detach(self)
-
-
-def _set_data(self: Tensor, other: Tensor) -> None:
-    if not isinstance(other, Tensor):
-        raise TypeError(f"Variable data has to be a tensor, but got {type(other).__name__}")
-    self._array = dispatch.settle(other)
-    touch(self)
-
-
-def register_hook(self: Tensor, hook: Any) -> RemovableHandle:
-    """Call `hook(grad)` when the gradient of this tensor is known; a tensor it returns takes its place.
-
-    Raises RuntimeError for a tensor that requires no grad.
-    """
-    if not self._requires_grad:
-        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
-    if self._node is None:
-        hooks = _leaf_hooks(self).before
-    else:
-        node = dispatch.edge(self)
-        if node.hooks is None:
-            node.hooks = {}
-        hooks = node.hooks
-    handle = RemovableHandle(hooks)
-    hooks[handle.id] = hook
-    return handle
-
-
-def register_post_accumulate_grad_hook(self: Tensor, hook: Any) -> RemovableHandle:
-    """Call `hook(tensor)` after `.grad` of this leaf has its value from a backward pass."""
-    if not self._requires_grad or self._node is not None:
-        raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
-    hooks = _leaf_hooks(self).after
-    handle = RemovableHandle(hooks)
-    hooks[handle.id] = hook
-    return handle
-
-
-def _leaf_hooks(self: Tensor) -> Hooks:
-    if self._hooks is None:
-        self._hooks = Hooks()
-    return self._hooks
-
-
-def retain_grad(self: Tensor) -> None:
-    """Keep the gradient of this non-leaf tensor in `.grad` after a backward pass."""
-    if not self._requires_grad:
-        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
-    if self._node is not None:
-        me = weakref.ref(self)
-
-        def keep(g: Tensor) -> None:
-            t = me()
-            if t is not None:
-                t.grad = g if t.grad is None else t.grad + g
-
-        register_hook(self, keep)
-
-
-def backward(
-    self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
-) -> None:
-    """Add the gradients of this tensor to `.grad` of the leaves.  Needs `rushlight_autograd`, which does the work."""
-    if BACKWARD is None:
-        raise RuntimeError(
-            "backward: the autograd engine is not loaded; import rushlight_autograd (or rushlight) first"
-        )
-    BACKWARD(self, gradient, retain_graph, create_graph, inputs)
-
-
-BACKWARD: Any = None
-"""Set by `rushlight_autograd`; this package does not import what is built on it."""
-
-
 def stride(self: Tensor, dim: int | None = None) -> Any:
     """The step of each dimension, in elements."""
     steps = layout.strides(self._array)
@@ -336,14 +223,9 @@ def size(self: Tensor, dim: int | None = None) -> Any:
     return self._array.shape[infer.axis(dim, self._array.ndim)]
 
 
-def is_contiguous(self: Tensor, memory_format: Any = None) -> bool:
-    """Whether the elements lie in memory in the order of their indices."""
-    return layout.is_contiguous(self._array)
-
-
-def contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
-    """The tensor with contiguous memory: itself, or a copy."""
-    return self if is_contiguous(self) else clone(self, contiguous=True)
+def is_contiguous(self: Tensor, memory_format: Any = contiguous_format) -> bool:
+    """Whether the elements lie in memory in the order of their indices, or in that of another format."""
+    return layout.is_contiguous(self._array, layout.check(memory_format, "is_contiguous"))
 
 
 def data_ptr(self: Tensor) -> int:
@@ -375,12 +257,6 @@ def _rebuild(cls: type[Tensor], array: Any, device: str, requires_grad: bool) ->
     return out
 
 
-def _grad_fn(self: Tensor) -> Any:
-    if self._view is not None:
-        dispatch.sync(self)
-    return self._node
-
-
 def bind() -> None:
     """Install all of this on Tensor."""
     properties = {
@@ -391,12 +267,9 @@ def bind() -> None:
         "is_cuda": lambda t: cuda.is_cuda(t._array),
         "itemsize": lambda t: t._array.itemsize,
         "nbytes": lambda t: t._array.nbytes,
-        "grad_fn": _grad_fn,
-        "_base": lambda t: None if t._view is None else t._view.base,
     }
     for name, getter in properties.items():
         setattr(Tensor, name, property(getter))
-    setattr(Tensor, "data", property(_get_data, _set_data))  # noqa: B010 - for a checker it is a property already
     methods: dict[str, Any] = {
         "__bool__": _bool, "__float__": lambda t: float(item(t)), "__int__": lambda t: int(item(t)),
         "__index__": _index,
@@ -409,9 +282,8 @@ def bind() -> None:
         "get_device": lambda t: t._array.device.id if cuda.is_cuda(t._array) else -1,
     }  # fmt: skip
     for fn in (
-        item, numpy, tolist, to, cpu, requires_grad_, detach_, zero_, fill_, copy_, register_hook,
-        register_post_accumulate_grad_hook, retain_grad, backward, stride, storage_offset, size, is_contiguous,
-        contiguous, data_ptr,
+        item, numpy, tolist, to, cpu, zero_, fill_, copy_, stride, storage_offset, size, is_contiguous, contiguous,
+        data_ptr,
     ):  # fmt: skip
         methods[fn.__name__] = fn
     for name in ("float", "double", "half", "bfloat16", "long", "int", "short", "bool"):

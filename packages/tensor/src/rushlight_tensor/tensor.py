@@ -8,6 +8,12 @@ Note [Versions and views]
     instead, which names the tensor it was made from and the operation that made it; its version is that of its base.
     Whoever saves a tensor for the backward pass notes the version; whoever reads it back compares.  When the base was
     changed in place since the view was made, the view's `_node` is out of date and is made anew from the record.
+    That is impossible for a view that was made while nothing was recorded, by a function of several results or by a
+    user's function: such a view is closed, and writing to it while gradients are recorded is PyTorch's error.
+
+Note [Unset slots]
+    Every op makes a tensor, few of them ever hold a gradient or hooks.  The fast paths leave `_grad` and `_hooks`
+    unset, which pays for the room that `__dict__` takes; setting `requires_grad` fills them in, and `wrap` does.
 """
 
 from __future__ import annotations
@@ -26,6 +32,9 @@ class View:
 
     __slots__ = ("attrs", "base", "op", "parent", "root", "version")
 
+    closed: str | None = None
+    dead: bool = False
+
     def __init__(self, parent: Tensor, op: Any, attrs: dict[str, Any]) -> None:
         self.parent, self.op, self.attrs = parent, op, attrs
         above = parent._view
@@ -34,6 +43,23 @@ class View:
         if op.vjp is not None:
             self.root = parent if above is None or above.root is None else above.root
         self.version: int = self.base._version
+
+
+class ClosedView(View):
+    """A view that must not be written to while gradients are recorded.
+
+    `closed` says why: made in "no_grad" or "inference" mode, by a "function" of the user, or as one of "many" results.
+    It is `dead` when it requires grad only because its base does: no gradient goes through it.
+    """
+
+    __slots__ = ("closed", "dead")
+
+    closed: str
+    dead: bool
+
+    def __init__(self, parent: Tensor, op: Any, attrs: dict[str, Any], closed: str) -> None:
+        super().__init__(parent, op, attrs)
+        self.closed, self.dead = closed, False
 
 
 class Hooks:
@@ -52,10 +78,12 @@ class Tensor:
     `Tensor(2, 3)` and `Tensor([1.0, 2.0])` are PyTorch's legacy constructors (float32); use `tensor(…)`, `zeros(…)`.
     """
 
-    __slots__ = ("__weakref__", "_array", "_hooks", "_node", "_requires_grad", "_version", "_view", "grad")
+    __slots__ = (
+        "__dict__", "__weakref__", "_array", "_grad", "_hooks", "_node", "_requires_grad", "_version", "_view",
+    )  # fmt: skip
 
     _array: Any
-    grad: Tensor | None
+    _grad: Tensor | None  # See Note [Unset slots]
     _requires_grad: bool
     _node: Any
     _version: int
@@ -88,11 +116,10 @@ class Tensor:
         if value and self._array.dtype.kind in "iub":
             raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
         self._requires_grad = bool(value)
-
-    @property
-    def is_leaf(self) -> bool:
-        """True for a tensor that no recorded operation made."""
-        return self._node is None
+        if value:
+            self._grad, self._hooks = getattr(self, "_grad", None), getattr(self, "_hooks", None)
+            if isinstance(self._view, ClosedView):
+                self._view.dead = False
 
     def __len__(self) -> int:
         if self._array.ndim == 0:
@@ -107,6 +134,10 @@ class Tensor:
         def data(self) -> Tensor: ...
         @data.setter
         def data(self, value: Tensor) -> None: ...
+        @property
+        def grad(self) -> Tensor | None: ...
+        @grad.setter
+        def grad(self, value: Tensor | None) -> None: ...
 
         def __getattr__(self, name: str) -> Any: ...
         def __add__(self, other: Any) -> Tensor: ...
@@ -143,7 +174,7 @@ def wrap(array: Any) -> Tensor:
     """A tensor on `array` itself: no copy, no check, no gradient."""
     t = _new(Tensor)
     t._array = array
-    t.grad = t._node = t._view = t._hooks = None
+    t._grad = t._node = t._view = t._hooks = None
     t._requires_grad = False
     t._version = 0
     return t
@@ -153,7 +184,7 @@ def wrap_as(cls: type[Tensor], array: Any) -> Any:
     """`wrap` for a subclass, such as a Parameter."""
     t = _new(cls)
     t._array = array
-    t.grad = t._node = t._view = t._hooks = None
+    t._grad = t._node = t._view = t._hooks = None
     t._requires_grad = False
     t._version = 0
     return t

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rushlight_autograd import Function
 from rushlight_tensor import Tensor
-from rushlight_tensor.state import RemovableHandle
+from rushlight_tensor.gradient import RemovableHandle, checked_gradient
 
 if TYPE_CHECKING:
     from rushlight_nn.modules.module import Module
@@ -78,15 +78,16 @@ def _tap(callback: Callable[[tuple[Tensor | None, ...]], Any], values: tuple[Any
     return tuple(tapped)
 
 
-def _replaced(result: Any, grads: tuple[Tensor | None, ...], kind: str) -> tuple[Tensor | None, ...]:
+def _replaced(result: Any, grads: tuple[Tensor | None, ...], hook: Hook, what: str) -> tuple[Tensor | None, ...]:
     """What a backward hook returned, checked against the gradients that it was given."""
     if result is None:
         return grads
-    new = result if isinstance(result, tuple) else (result,)
-    if len(new) != len(grads):
-        raise RuntimeError(f"{kind} hook has returned an incompatible number of gradients, got {len(new)}, "
-                           f"but expected {len(grads)}")  # fmt: skip
-    return new
+    if len(result) != len(grads):
+        raise RuntimeError(f"{what}, got {len(result)}, but expected {len(grads)}")
+    return tuple([
+        None if new is None else new if before is None else checked_gradient(new, before, hook)
+        for new, before in zip(result, grads, strict=True)
+    ])  # fmt: skip
 
 
 class _BackwardTaps:
@@ -113,7 +114,8 @@ class _BackwardTaps:
 
     def _on_grad_output(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         for entry in list(self.module._backward_pre_hooks.values()):
-            grads = _replaced(entry.function(self.module, grads), grads, "Backward pre")
+            new = entry.function(self.module, grads)
+            grads = _replaced(new, grads, entry.function, "Backward pre hook returned an invalid number of grad_output")
         self.grad_output = grads
         if not self.input_tapped:  # no input has a gradient: nothing later will call the hooks
             self._call_hooks((None,) * self.n_inputs)
@@ -124,7 +126,8 @@ class _BackwardTaps:
 
     def _call_hooks(self, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         for entry in list(self.module._backward_hooks.values()):
-            grads = _replaced(entry.function(self.module, grads, self.grad_output), grads, "Backward")
+            new = entry.function(self.module, grads, self.grad_output)
+            grads = _replaced(new, grads, entry.function, "Backward hook returned an invalid number of grad_input")
         return grads
 
 

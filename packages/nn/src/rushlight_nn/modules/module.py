@@ -13,6 +13,7 @@ from rushlight_nn.modules.state import StateDict
 from rushlight_nn.parameter import Buffer, Parameter
 from rushlight_tensor import Tensor, device, dtypes
 from rushlight_tensor.dtypes import dtype
+from rushlight_tensor.labels import channels_last_3d
 from rushlight_tensor.names import typename
 from rushlight_tensor.ops.create import empty_like
 
@@ -401,9 +402,12 @@ class Module(HookRegistration, StateDict):
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move and cast in place: `to(device)`, `to(dtype)`, `to(device, dtype)`, `to(tensor)`.
 
-        Only floating point members change dtype.  Raises TypeError for a dtype that is not floating point or complex.
+        Only floating point members change dtype, and only those of its rank the `memory_format`.
+
+        Raises TypeError for a dtype that is not floating point or complex.
         """
         where, wanted = _parse_to(args, kwargs)
+        memory_format = kwargs.get("memory_format")
         if wanted is not None and not (wanted.is_floating_point or wanted.is_complex):
             raise TypeError(
                 f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={wanted}"
@@ -413,6 +417,8 @@ class Module(HookRegistration, StateDict):
             converted: Tensor = t if where is None else t.to(where)
             if wanted is not None and (t.is_floating_point() or t.dtype.is_complex):
                 converted = converted.to(wanted)
+            if memory_format is not None and t.ndim == (5 if memory_format is channels_last_3d else 4):
+                converted = converted.contiguous(memory_format=memory_format)
             return converted
 
         return self._apply(convert)

@@ -42,7 +42,7 @@ def attention(
     if c is None:
         return _attention_numpy(q, k, v, mask, causal, scale)
     out, stats = _empty_like(q, (b, h, t, e)), np.empty((b, h, t, 2), np.float32)
-    c.attention(q, k, v, out, stats, b, h, t, s, d, e, causal, scale, _steps(q, k, v, out))
+    c.attention(q, k, v, out, stats, b, h, t, s, d, e, causal, scale, *_steps(q, k, v, out))
     return out, stats
 
 
@@ -68,7 +68,9 @@ def attention_backward(
     if not _fits(g):
         g = np.ascontiguousarray(g, np.float32)
     dq, dk, dv = (_empty_like(x, x.shape) for x in (q, k, v))
-    c.attention_backward(g, q, k, v, saved, dq, dk, dv, b, h, t, s, d, e, causal, scale, _steps(g, q, k, v, dq, dk, dv))
+    c.attention_backward(
+        g, q, k, v, saved, dq, dk, dv, b, h, t, s, d, e, causal, scale, *_steps(g, q, k, v, dq, dk, dv)
+    )
     return dq, dk, dv
 
 
@@ -88,8 +90,8 @@ def _empty_like(x: Array, shape: tuple[int, ...]) -> Array:
     return np.empty(shape, np.float32)
 
 
-def _steps(*arrays: Array) -> Array:
-    return np.array([step // 4 for x in arrays for step in x.strides[:3]], np.int64)
+def _steps(*arrays: Array) -> list[int]:
+    return [step // 4 for x in arrays for step in x.strides[:3]]
 
 
 def _attention_numpy(

@@ -24,6 +24,8 @@ from rushlight_tensor.kernels.compile import c_library, scoped_environment
 
 # Up to this many multiplications np.matmul is as fast, and NumPy's own BLAS does not wake a second thread pool.
 _SMALL = 2**18
+# A dot product of more than 10,000 elements is cut by NumPy's BLAS among its threads, which would show in the bits.
+_DOT_PART = 8192
 
 
 @functools.cache
@@ -72,6 +74,8 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndar
         return np.matmul(a, b, out=out)
     dtype = a.dtype
     if not on_host(a, b, out) or a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
+        if out is None and a.ndim == b.ndim == 1 and a.size == b.size > _DOT_PART and a.dtype.char in "fdFD":
+            return _dot(a, b) if on_host(a, b) else np.matmul(a, b)
         return np.matmul(a, b, out=out)
     if b.dtype != dtype or dtype.char not in "fd":
         return np.matmul(a, b, out=out)
@@ -97,6 +101,13 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndar
         return np.matmul(a, b, out=out)
     multiply(*plan)
     return out
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The product of two vectors, summed by parts of one length: see Note [Same bits] in `c/rushlight.h`."""
+    parts, whole = a.size // _DOT_PART, a.size - a.size % _DOT_PART
+    rows, columns = a[:whole].reshape(parts, 1, _DOT_PART), b[:whole].reshape(parts, _DOT_PART, 1)
+    return np.asarray(np.matmul(rows, columns).sum(dtype=a.dtype) + np.matmul(a[whole:], b[whole:]))[()]
 
 
 def _layout(x: np.ndarray, rows: int, columns: int, size: int) -> tuple[np.ndarray, bool, int]:

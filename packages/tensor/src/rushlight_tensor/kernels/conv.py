@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -39,16 +41,14 @@ def conv2d(
     Returns:
         (N, K, OH, OW), a view of (N, OH, OW, K) memory.
     """
-    shape = _geometry(x.shape, w.shape, stride, padding, dilation, groups)
-    n, k, oh, ow = x.shape[0], w.shape[0], shape[4], shape[5]
+    out = _out_sizes(x.shape, w.shape, stride, padding, dilation)
+    shape = _geometry(x.shape, w.shape, out, stride, padding, dilation, groups)
     c = _library(x, w, b)
-    if c is None:
-        return _conv2d_numpy(x, w, b, stride, padding, dilation, groups)
+    if c is None or not (x.size and w.size):
+        return _conv2d_numpy(x, w, b, shape)
     source = to_channels_last(x)
-    memory, y = new_image((n, k, oh, ow), x)
-    if y.size:
-        bias = b if b is None else np.ascontiguousarray(b)
-        c.conv2d(source, contiguous(w), bias, memory, np.array(shape, np.int64))
+    memory, y = new_image((x.shape[0], w.shape[0], *out), x)
+    c.conv2d(source, contiguous(w), b if b is None else np.ascontiguousarray(b), memory, *shape)
     return y
 
 
@@ -71,21 +71,20 @@ def conv2d_backward(
     Returns:
         dx (N, C, H, W) as a view of (N, H, W, C) memory, dw (K, C / groups, KH, KW), db (K,); None where not needed.
     """
-    shape = _geometry(x.shape, w.shape, stride, padding, dilation, groups)
+    shape = _geometry(x.shape, w.shape, g.shape[2:], stride, padding, dilation, groups)
     c = _library(g, x, w)
     g_last = to_channels_last(g)
     db = column_sums(g_last) if needs[2] else None
-    if c is None or not g.size:
+    if c is None or not (g.size and x.size and w.size):
         dx = _input_gradient_numpy(g_last, w, shape) if needs[0] else None
         return dx, _weight_gradient_numpy(g_last, x, w, shape) if needs[1] else None, db
-    packed = np.array(shape, np.int64)
     dx = dw = None
     if needs[0]:
         memory, dx = new_image(x.shape, x)
-        c.conv2d_grad_input(g_last, contiguous(w), memory, packed)
+        c.conv2d_grad_input(g_last, contiguous(w), memory, *shape)
     if needs[1]:
         dw = np.empty(w.shape, w.dtype)
-        c.conv2d_grad_weight(g_last, to_channels_last(x), dw, packed)
+        c.conv2d_grad_weight(g_last, to_channels_last(x), dw, *shape)
     return dx, dw, db
 
 
@@ -103,17 +102,17 @@ def conv2d_input_gradient(
     Args:
         g: (N, K, OH, OW).
         w: (K, C / groups, KH, KW).
-        input_shape: (N, C, H, W); several H and W lead to the same OH and OW.
+        input_shape: (N, C, H, W); several H and W lead to the same OH and OW, what lies beyond them is zero.
         stride: As for `conv2d`, as are the others.
     Returns:
         (N, C, H, W), a view of (N, H, W, C) memory.
     """
-    shape = _geometry(input_shape, w.shape, stride, padding, dilation, groups)
+    shape = _geometry(input_shape, w.shape, g.shape[2:], stride, padding, dilation, groups)
     c = _library(g, w)
-    if c is None or not g.size:
+    if c is None or not (g.size and w.size and min(input_shape)):
         return _input_gradient_numpy(to_channels_last(g), w, shape)
     memory, dx = new_image(input_shape, g)
-    c.conv2d_grad_input(to_channels_last(g), contiguous(w), memory, np.array(shape, np.int64))
+    c.conv2d_grad_input(to_channels_last(g), contiguous(w), memory, *shape)
     return dx
 
 
@@ -123,51 +122,61 @@ def _library(*arrays: Array | None) -> Library | None:
     return c_library("conv")
 
 
-def _geometry(
-    x: tuple[int, ...], w: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> tuple[int, ...]:
-    """In the order of `geometry` in `c/conv.c`."""
+def _out_sizes(x: Size, w: Size, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
+    return tuple([(x[i] + 2 * padding[i - 2] - dilation[i - 2] * (w[i] - 1) - 1) // stride[i - 2] + 1 for i in (2, 3)])
+
+
+def _geometry(x: Size, w: Size, out: Size, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Size:
+    """What the kernels of `c/conv.c` are given after the arrays; channels are counted per group.
+
+    Raises:
+        ValueError: The channels of input and weight do not agree.
+    """
     n, c, h, width = x
-    k, _, kh, kw = w
-    oh = (h + 2 * padding[0] - dilation[0] * (kh - 1) - 1) // stride[0] + 1
-    ow = (width + 2 * padding[1] - dilation[1] * (kw - 1) - 1) // stride[1] + 1
-    return n, h, width, c, oh, ow, k, kh, kw, *stride, *padding, *dilation, groups
+    k, cg, kh, kw = w
+    if cg * groups != c or k % groups:
+        raise ValueError(f"convolution of {c} channels in {groups} groups with a weight of sizes {w}")
+    return n, h, width, cg, *out, k // groups, kh, kw, *stride, *padding, *dilation, groups
 
 
 # The NumPy reference: patches as a strided view, one matrix product per group.
 
 
-def _patches(x: Array, kernel: Size, stride: Size, padding: Size, dilation: Size) -> Array:
+def _patches(x: Array, out: Size, kernel: Size, stride: Size, padding: Size, dilation: Size) -> Array:
     """(N, C, OH, OW, KH, KW), a view of the padded input."""
     padded = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
     extent = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     windows = sliding_window_view(padded, extent, axis=(2, 3))
-    return windows[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    return windows[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]][:, :, : out[0], : out[1]]
 
 
-def _conv2d_numpy(
-    x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> Array:
-    n, _, oh, ow = x.shape[0], 0, *_geometry(x.shape, w.shape, stride, padding, dilation, groups)[4:6]
-    k, cg, kh, kw = w.shape
-    patches = _patches(x, (kh, kw), stride, padding, dilation)
-    memory, y = new_image((n, k, oh, ow), x)
-    kg = k // groups
-    for i in range(groups):
-        columns = patches[:, i * cg : (i + 1) * cg].transpose(0, 2, 3, 1, 4, 5).reshape(n * oh * ow, cg * kh * kw)
-        product = gemm(columns, w[i * kg : (i + 1) * kg].reshape(kg, -1).T)
-        memory[..., i * kg : (i + 1) * kg] = product.reshape(n, oh, ow, kg)
+def _columns(x: Array, shape: Size) -> list[Array]:
+    """The patches of each group as a matrix, (N * OH * OW, C / groups * KH * KW)."""
+    cg, out, kernel, groups = shape[3], shape[4:6], shape[7:9], shape[15]
+    patches = _patches(x, out, kernel, shape[9:11], shape[11:13], shape[13:15])
+    parts = [patches[:, i * cg : (i + 1) * cg].transpose(0, 2, 3, 1, 4, 5) for i in range(groups)]
+    return [part.reshape(x.shape[0] * math.prod(out), cg * math.prod(kernel)) for part in parts]
+
+
+def _conv2d_numpy(x: Array, w: Array, b: Array | None, shape: Size) -> Array:
+    n, out, kg = x.shape[0], shape[4:6], shape[6]
+    memory, y = new_image((n, w.shape[0], *out), x)
+    if w.size:
+        for i, columns in enumerate(_columns(x, shape)):
+            product = gemm(columns, w[i * kg : (i + 1) * kg].reshape(kg, -1).T)
+            memory[..., i * kg : (i + 1) * kg] = product.reshape(n, *out, kg)
+    else:
+        memory[...] = 0  # sums over nothing
     if b is not None:
         memory += b
     return y
 
 
 def _input_gradient_numpy(g_last: Array, w: Array, shape: Size) -> Array:
-    n, h, width, c, oh, ow, k, kh, kw = shape[:9]
+    n, h, width, cg, oh, ow, kg, kh, kw = shape[:9]
     (sh, sw, ph, pw, dh, dw), groups = shape[9:15], shape[15]
-    kg, cg = k // groups, c // groups
-    padded = np.zeros_like(g_last, order="C", shape=(n, h + 2 * ph, width + 2 * pw, c))
-    for i in range(groups):
+    padded = np.zeros_like(g_last, order="C", shape=(n, h + 2 * ph, width + 2 * pw, cg * groups))
+    for i in range(groups if g_last.size else 0):
         gi, wi = g_last[..., i * kg : (i + 1) * kg].reshape(-1, kg), w[i * kg : (i + 1) * kg]
         for ky, kx in np.ndindex(kh, kw):
             rows = slice(ky * dh, ky * dh + (oh - 1) * sh + 1, sh)
@@ -177,11 +186,11 @@ def _input_gradient_numpy(g_last: Array, w: Array, shape: Size) -> Array:
 
 
 def _weight_gradient_numpy(g_last: Array, x: Array, w: Array, shape: Size) -> Array:
-    kg, cg = w.shape[0] // shape[15], w.shape[1]
-    patches = _patches(x, w.shape[2:], shape[9:11], shape[11:13], shape[13:15])
-    dw = np.empty_like(w, order="C")
-    for i in range(shape[15]):
-        columns = patches[:, i * cg : (i + 1) * cg].transpose(0, 2, 3, 1, 4, 5).reshape(-1, w[0].size)
+    kg = shape[6]
+    dw = np.zeros_like(w, order="C")
+    if not (w.size and g_last.size):
+        return dw
+    for i, columns in enumerate(_columns(x, shape)):
         gi = g_last[..., i * kg : (i + 1) * kg].reshape(-1, kg)
         dw[i * kg : (i + 1) * kg] = gemm(gi.T, columns).reshape(kg, *w.shape[1:])
     return dw

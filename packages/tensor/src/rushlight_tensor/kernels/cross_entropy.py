@@ -67,6 +67,8 @@ def cross_entropy_backward(
         stats: (N, 2), from the forward pass.
     Returns:
         (N, C).
+    Raises:
+        IndexError: A class does not exist: the targets were changed since the forward pass.
     """
     rows, n = x.shape
     if reduction == "mean":
@@ -79,7 +81,10 @@ def cross_entropy_backward(
     if c is None or not c.float32(g, x, stats, weight) or target.dtype != np.int64:
         return _gradient_numpy(g, x, target, stats, weight, ignore_index, label_smoothing)
     dx = np.empty(x.shape, np.float32)
-    c.cross_entropy_backward(g, x, contiguous(target), weight, stats, dx, rows, n, ignore_index, label_smoothing)
+    target = contiguous(target)
+    wrong = c.cross_entropy_backward(g, x, target, weight, stats, dx, rows, n, ignore_index, label_smoothing)
+    if wrong >= 0:
+        raise IndexError(f"Target {target[wrong]} is out of bounds.")
     return dx
 
 
@@ -99,17 +104,24 @@ def _losses(x: Array, target: Array, weight: Array | None, ignore_index: int, sm
 def _total_weight(target: Array, weight: Array | None, ignore_index: int) -> Any:
     counts = target != ignore_index
     if weight is not None:
+        if not is_cuda(target):  # looking would wait for it
+            check_targets(target, counts, weight.shape[0])
         return weight[target[counts]].sum(dtype=np.float64)
     return counts.sum(dtype=np.float64) if is_cuda(counts) else np.float64(np.count_nonzero(counts))
+
+
+def check_targets(target: Array, counts: Array, classes: int) -> None:
+    """Raises IndexError where a class that counts does not exist."""
+    wrong = counts & ((target < 0) | (target >= classes))
+    if wrong.any():
+        raise IndexError(f"Target {target[wrong][0]} is out of bounds.")
 
 
 def _losses_numpy(
     x: Array, target: Array, weight: Array | None, ignore_index: int, smoothing: float
 ) -> tuple[Array, Array]:
     counts = target != ignore_index
-    wrong = counts & ((target < 0) | (target >= x.shape[1]))
-    if wrong.any():
-        raise IndexError(f"Target {target[wrong][0]} is out of bounds.")
+    check_targets(target, counts, x.shape[1])
     shifted = _shifted(x)
     log_sum = np.log(np.exp(shifted).sum(-1))
     logp = shifted - log_sum[:, None]
@@ -126,6 +138,7 @@ def _gradient_numpy(
     g: Array, x: Array, target: Array, stats: Array, weight: Array | None, ignore_index: int, smoothing: float
 ) -> Array:
     counts = target != ignore_index
+    check_targets(target, counts, x.shape[1])
     w = np.ones_like(x, shape=x.shape[1]) if weight is None else weight
     t = np.where(counts, target, 0)
     wanted = np.broadcast_to(smoothing / x.shape[1] * w, x.shape).copy()

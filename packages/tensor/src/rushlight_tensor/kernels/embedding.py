@@ -18,12 +18,16 @@ def embedding_backward(g: np.ndarray, index: np.ndarray, rows: int, padding: int
         padding: The row that gets zeros; -1 for none.
     Returns:
         (rows, D) of g's dtype.
+    Raises:
+        IndexError: An index names no row: they were changed since the forward pass.
     """
     c = c_library("embedding")
     if c is not None and c.float32(g):
         dw = np.empty((rows, g.shape[1]), np.float32)
         at = np.ascontiguousarray(index, np.int64)
-        c.embedding_backward(g, at, dw, at.size, g.shape[1], rows, padding)
+        wrong = c.embedding_backward(g, at, dw, at.size, g.shape[1], rows, padding)
+        if wrong >= 0:
+            raise IndexError(f"embedding: index {at[wrong]} is out of range for {rows} rows")
         return dw
     dw = np.zeros_like(g, shape=(rows, g.shape[1]))
     if not on_host(g):  # the way below asks how many there are, and waits for the answer
@@ -32,6 +36,9 @@ def embedding_backward(g: np.ndarray, index: np.ndarray, rows: int, padding: int
         if padding >= 0:
             dw[padding] = 0
         return dw
+    wrong = (index < 0) | (index >= rows)
+    if wrong.any():
+        raise IndexError(f"embedding: index {index[wrong][0]} is out of range for {rows} rows")
     order = np.argsort(index, kind="stable")
     sorted_index = index[order]
     starts = np.flatnonzero(

@@ -110,7 +110,7 @@ def sgd_step(
     c, fast, slow = _split(params, grads, buffers)
     if c is not None:
         c.sgd(
-            *(_pick(arrays, fast) if arrays else [] for arrays in (params, grads, buffers)), _sizes(params, fast),
+            *(_pick(arrays, fast) if arrays else None for arrays in (params, grads, buffers)), _sizes(params, fast),
             len(fast), lr, momentum, dampening, weight_decay, nesterov, first, maximize,
         )  # fmt: skip
     for i in slow:
@@ -131,8 +131,10 @@ def sgd_step(
 def sum_of_squares(arrays: Arrays) -> float:
     """Sum of the squares of all elements of all arrays: the gradient norm is its square root."""
     c, fast, slow = _split(arrays)
-    total = 0.0 if c is None else c.sum_of_squares(_pick(arrays, fast), _sizes(arrays, fast), len(fast))
-    return total + sum(float(np.sum(np.square(arrays[i], dtype=np.float64))) for i in slow)
+    total = np.zeros(1)
+    if c is not None:
+        c.sum_of_squares(_pick(arrays, fast), _sizes(arrays, fast), total, len(fast))
+    return total.item() + sum(float(np.sum(np.square(arrays[i], dtype=np.float64))) for i in slow)
 
 
 def scale(arrays: Arrays, factor: float) -> None:

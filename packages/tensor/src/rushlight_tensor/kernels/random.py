@@ -74,7 +74,7 @@ def normal_blocks(x: Array, mean: float, std: float) -> None:
     library = c_library("random")
     if library is not None:
         kernel = library.normal_blocks if x.dtype == _f32 else library.normal_blocks64
-        kernel(x, x.size, mean, std)
+        kernel(x, x.size // 16, mean, std)
         return
     for start in range(0, x.size, _CHUNK):
         part = x[start : start + _CHUNK].reshape(-1, 2, 8)
@@ -97,7 +97,7 @@ def normal_pairs(x: Array) -> None:
     """
     library = c_library("random") if x.size > 64 else None
     if library is not None:
-        library.normal_pairs(x, x.size)
+        library.normal_pairs(x, x.size // 2)
         return
     values = x.tolist()
     for i in range(0, len(values), 2):
@@ -117,7 +117,7 @@ def permutation(n: int, draws: Array) -> Array:
     items = np.arange(n)
     library = c_library("random") if n > 64 else None
     if library is not None:
-        library.shuffle(items, draws.view(np.int64), n)
+        library.shuffle(items, draws.view(np.int64), n - 1)
         return items
     order = items.tolist()
     for i, draw in enumerate(draws.tolist()):
@@ -135,7 +135,7 @@ def insert_shuffled(items: Array, draws: Array, start: int) -> None:
     """
     library = c_library("random")
     if library is not None:
-        library.insert_shuffled(items, draws.view(np.int64), start, draws.size)
+        library.insert_shuffled(items[: start + draws.size], draws.view(np.int64), start, draws.size)
         return
     for i, draw in enumerate(draws.tolist(), start):
         j = draw % (i + 1)

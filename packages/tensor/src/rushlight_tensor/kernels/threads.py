@@ -1,8 +1,9 @@
 """How many threads kernels use.
 
 There is one pool, OpenMP's, started by the first kernel that is worth it (see Note [One pool] in `c/rushlight.h`).
-Results do not depend on the number.  A forked child computes on one thread: the pool does not survive a fork, and
-waiting for it would hang.
+Results do not depend on the number; only what NumPy's own BLAS multiplies (matrices of complex numbers, and all large
+ones where there is no compiler) may depend on the number of *its* threads (`OPENBLAS_NUM_THREADS`).  A forked child
+computes on one thread: the pool does not survive a fork, and waiting for it would hang.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from rushlight_tensor.infer import Aval, axis, unary_float, unary_same
 from rushlight_tensor.kernels import activation as kernels
 from rushlight_tensor.op import Op, fused
 from rushlight_tensor.ops.complex import conj, real
-from rushlight_tensor.ops.elementwise import abs, exp, log, log1p, sgn, tanh
+from rushlight_tensor.ops.elementwise import abs, exp, sgn, tanh
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import reshape
 from rushlight_tensor.promote import category, same, to_float
@@ -90,6 +90,7 @@ relu = Op(
     cpu=_relu_kernel,
     expr="{x} < 0 ? 0 : {x}",
     save=("out",),
+    flat=True,
     vjp=fused(_relu_backward, lambda g, needs, out: (where(out <= 0, 0.0, g),)),
 )
 
@@ -107,6 +108,7 @@ leaky_relu = Op(
     cpu=_floating("leaky_relu_cpu", lambda x, negative_slope: np.where(x > 0, x, x * negative_slope)),
     expr="{x} > 0 ? {x} : {x} * {negative_slope}",
     save=("x",),
+    flat=True,
     vjp=(lambda g, x, negative_slope: where(x > 0, g, g * negative_slope),),
 )
 
@@ -123,6 +125,7 @@ hardtanh = Op(
     cpu=in_float32(lambda x, min_val, max_val: np.clip(x, x.dtype.type(min_val), x.dtype.type(max_val))),
     expr="{x} < {min_val} ? {min_val} : {x} > {max_val} ? {max_val} : {x}",
     save=("x",),
+    flat=True,
     vjp=(lambda g, x, min_val, max_val: where((x <= min_val) | (x >= max_val), 0.0, g),),
 )
 
@@ -134,6 +137,7 @@ relu6 = Op(
     cpu=in_float32(lambda x: np.clip(x, x.dtype.type(0), x.dtype.type(6))),
     expr="{x} < 0 ? 0 : {x} > 6 ? 6 : {x}",
     save=("x",),
+    flat=True,
     vjp=(lambda g, x: where((x <= 0) | (x >= 6), 0.0, g),),
     node_name="HardtanhBackward0",
 )
@@ -151,6 +155,7 @@ threshold = Op(
     cpu=in_float32(lambda x, threshold, value: np.where(x <= threshold, x.dtype.type(value), x)),
     expr="{x} <= {threshold} ? {value} : {x}",
     save=("x",),
+    flat=True,
     vjp=(lambda g, x, threshold, value: where(x <= threshold, 0.0, g),),
 )
 
@@ -321,6 +326,7 @@ hardsigmoid = Op(
     cpu=_floating("hardsigmoid_cpu", lambda x: np.clip(x + 3, 0, 6) / 6),
     expr="{x} <= -3 ? 0 : {x} >= 3 ? 1 : {x} / 6 + 0.5",
     save=("x",),
+    flat=True,
     vjp=(lambda g, x: where((x > -3) & (x < 3), g / 6, 0.0),),
 )
 
@@ -378,6 +384,7 @@ softshrink = Op(
     ),
     expr="{x} > {lambd} ? {x} - {lambd} : {x} < -{lambd} ? {x} + {lambd} : {x} * 0",
     save=("x",),
+    flat=True,
     vjp=(lambda g, x, lambd: where((x >= -lambd) & (x <= lambd), 0.0, g),),
 )
 
@@ -389,6 +396,7 @@ hardshrink = Op(
     cpu=in_float32(lambda x, lambd: np.where((x >= -lambd) & (x <= lambd), x.dtype.type(0), x)),
     expr="{x} >= -{lambd} && {x} <= {lambd} ? 0 : {x}",
     save=("x",),
+    flat=True,
     vjp=(lambda g, x, lambd: where((x >= -lambd) & (x <= lambd), 0.0, g),),
 )
 
@@ -503,35 +511,3 @@ def glu(input: Any, dim: int = -1) -> Any:
         raise RuntimeError(f"Halving dimension must be even, but dimension {at} is size {n}")
     a, b = input.chunk(2, at)
     return a * sigmoid(b)
-
-
-def logit(input: Any, eps: float | None = None) -> Any:
-    """`log(x / (1 - x))`; with `eps`, of `input` limited to [eps, 1 - eps]."""
-    real_only("logit_cpu", input)
-    if eps is not None:
-        input = input.clamp(eps, 1 - eps)
-    return log(input / (1 - input))
-
-
-def xlogy(input: Any, other: Any) -> Any:
-    """`input * log(other)`, and 0 where `input` is 0, unless `other` is NaN."""
-    real_only("xlogy_cpu", input, other)
-    zero = (input == 0) & ((other <= 0) | (other == math.inf))
-    return input * log(where(zero, 1.0, other))
-
-
-def logaddexp(input: Any, other: Any) -> Any:
-    """`log(exp(input) + exp(other))` without overflow."""
-    if input._array.dtype.kind == "c":  # the larger real part decides what could overflow
-        first = real(input) >= real(other)
-        top, low = where(first, input, other), where(first, other, input)
-        return top + log1p(exp(low - top))
-    top = where(input > other, input, other)
-    return where(input == other, input + math.log(2), top + log1p(exp(-abs(input - other))))
-
-
-def sinc(input: Any) -> Any:
-    """`sin(pi x) / (pi x)`, and 1 at 0."""
-    zero = input == 0
-    x = where(zero, 1.0, input) * math.pi
-    return where(zero, 1.0, x.sin() / x)

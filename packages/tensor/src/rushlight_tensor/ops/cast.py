@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import devices, dispatch
+from rushlight_tensor import cuda, devices, dispatch, labels, layout
 from rushlight_tensor.infer import Aval, broadcast_shapes, unary_same
 from rushlight_tensor.op import AS_CPU, Op
+from rushlight_tensor.tensor import wrap
 
 
 def _cast_aval(x: Any, dtype: Any = None) -> Aval:
@@ -35,17 +36,35 @@ cast = Op(
 )
 
 
-def _clone_aval(x: Any, contiguous: bool = False) -> Aval:
+def _clone_aval(x: Any, memory_format: Any = labels.preserve_format) -> Aval:
     return Aval(x.shape, x.dtype)
 
 
-def _clone_kernel(x: Any, contiguous: bool) -> Any:
-    return x.copy("C" if contiguous else "K")
+clone = Op("clone", infer=_clone_aval, cpu=layout.copy, cuda=AS_CPU, vjp=(lambda g, memory_format: g,))
 
 
-clone = Op("clone", infer=_clone_aval, cpu=_clone_kernel, cuda=AS_CPU, vjp=(lambda g, contiguous: g,))
+def contiguous(input: Any, memory_format: Any = labels.contiguous_format) -> Any:
+    """`input` in a memory format: itself where it lies so, else a copy."""
+    if layout.is_contiguous(input._array, layout.check(memory_format, "contiguous")):
+        return input
+    if memory_format is labels.preserve_format:
+        raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
+    return clone(input, memory_format=memory_format)
+
+
+_alias = Op("alias", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=(lambda g: g,), view=True, flat=True)
 
 detach = Op("detach", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=None, view=True)
+
+
+def unrecorded(x: Any) -> Any:
+    """`x` without its history, for a kernel that only reads: the order in memory stays private."""
+    return dispatch.call(detach, (x,), {}, hidden=True) if x._requires_grad else x
+
+
+def flat(x: Any) -> Any:
+    """`x` for a function of it that is made of ops and has a flat derivative: Note [Flat derivatives] in `graph.py`."""
+    return dispatch.call(_alias, (x,), {}, hidden=True) if x._requires_grad else x
 
 
 def _copy_aval(x: Any, y: Any) -> Aval:
@@ -65,6 +84,10 @@ def _copy_into(x: Any, y: Any) -> None:
         raise
 
 
+def _zeros(g: Any) -> Any:
+    return wrap(cuda.like(g._array, np.zeros(g._array.shape, g._array.dtype)))
+
+
 def _copy_kernel(x: Any, y: Any) -> Any:
     out = np.empty_like(x, order="C")
     if hasattr(y, "dtype"):
@@ -80,7 +103,7 @@ copy = Op(
     cpu=_copy_kernel,
     cuda=AS_CPU,
     save=("y.dtype",),
-    vjp=(None, lambda g, dtype: cast(g, dtype=dtype)),
+    vjp=(lambda g, dtype: _zeros(g), lambda g, dtype: cast(g, dtype=dtype)),
     into=_copy_into,
     wirtinger=True,
 )

@@ -11,6 +11,7 @@ from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.half_precision import aux_in_float32, in_float32, wide
 from rushlight_tensor.infer import Aval
+from rushlight_tensor.kernels.cross_entropy import check_targets
 from rushlight_tensor.kernels.cross_entropy import cross_entropy as cross_entropy_kernel
 from rushlight_tensor.kernels.cross_entropy import cross_entropy_backward as cross_entropy_backward_kernel
 from rushlight_tensor.op import AS_CPU, Op, fused
@@ -154,6 +155,7 @@ def _wanted_kernel(
     w = np.ones_like(like, shape=(classes,)) if weight is None else weight
     t = target.reshape(-1).astype(np.int64)
     counts = t != ignore_index
+    check_targets(t, counts, classes)
     t = np.where(counts, t, 0)
     rows = np.zeros_like(like, shape=(t.size, classes)) + label_smoothing / classes * w
     rows[np.arange(t.size, like=t), t] += (1 - label_smoothing) * w[t]
@@ -270,9 +272,7 @@ def _nll_kernel(x: Any, target: Any, weight: Any, reduction: str, ignore_index: 
     _class_aval(x, target, weight)
     rows, t = _rows(x), target.reshape(-1).astype(np.int64, copy=False)
     counts = t != ignore_index
-    wrong = counts & ((t < 0) | (t >= rows.shape[1]))
-    if wrong.any():
-        raise IndexError(f"Target {t[wrong][0]} is out of bounds.")
+    check_targets(t, counts, rows.shape[1])
     t = np.where(counts, t, 0)
     w = counts.astype(x.dtype) if weight is None else weight[t] * counts
     each = np.where(counts, -w * rows[np.arange(t.size, like=t), t], x.dtype.type(0))
@@ -315,6 +315,7 @@ _nll = Op(
     cpu=_nll_kernel,
     cuda=AS_CPU,
     save=("input", "target", "weight"),
+    flat=True,
     vjp=fused(_nll_backward, _nll_rule),
 )
 

@@ -11,7 +11,9 @@ import numpy as np
 
 from rushlight_tensor import cuda, devices, dispatch, dtypes
 from rushlight_tensor.infer import sizes
-from rushlight_tensor.ops.cast import clone
+from rushlight_tensor.labels import contiguous_format, preserve_format
+from rushlight_tensor.layout import is_contiguous
+from rushlight_tensor.ops.cast import clone, contiguous
 from rushlight_tensor.tensor import Tensor, wrap
 
 
@@ -192,29 +194,38 @@ def zeros_like(
     input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
 ) -> Tensor:
     """Zeros of the shape, dtype and device of `input`."""
-    return zeros(input._array.shape, **_as(input, dtype, device), requires_grad=requires_grad)
+    made = zeros(input._array.shape, **_as(input, dtype, device))
+    return _with_grad(_laid_out(made, input, memory_format), requires_grad)
 
 
 def ones_like(
     input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
 ) -> Tensor:
     """Ones of the shape, dtype and device of `input`."""
-    return ones(input._array.shape, **_as(input, dtype, device), requires_grad=requires_grad)
+    made = ones(input._array.shape, **_as(input, dtype, device))
+    return _with_grad(_laid_out(made, input, memory_format), requires_grad)
 
 
 @_sized
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(
+    *size: Any,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = contiguous_format,
+) -> Tensor:
     """A tensor whose elements are whatever was in memory."""
     shape = _checked(sizes(size))
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
-    return _with_grad(_fresh(np.empty(shape, d), device), requires_grad)
+    return _with_grad(contiguous(_fresh(np.empty(shape, d), device), memory_format), requires_grad)
 
 
 def empty_like(
     input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
 ) -> Tensor:
     """`empty` with the shape, dtype and device of `input`."""
-    return empty(input._array.shape, **_as(input, dtype, device), requires_grad=requires_grad)
+    made = empty(input._array.shape, **_as(input, dtype, device))
+    return _with_grad(_laid_out(made, input, memory_format), requires_grad)
 
 
 def full_like(
@@ -227,7 +238,19 @@ def full_like(
     memory_format: Any = None,
 ) -> Tensor:
     """`full` with the shape, dtype and device of `input`."""
-    return full(input._array.shape, fill_value, **_as(input, dtype, device), requires_grad=requires_grad)
+    made = full(input._array.shape, fill_value, **_as(input, dtype, device))
+    return _with_grad(_laid_out(made, input, memory_format), requires_grad)
+
+
+def _laid_out(made: Tensor, input: Tensor, memory_format: Any) -> Tensor:
+    """`made` in a memory format, or (`None`, `preserve_format`) in the order of `input`."""
+    if memory_format not in (None, preserve_format):
+        return contiguous(made, memory_format)
+    if not is_contiguous(input._array):
+        ordered = np.empty_like(input._array, dtype=made._array.dtype)
+        ordered[...] = cuda.like(ordered, cuda.to_host(made._array))
+        return wrap(ordered)
+    return made
 
 
 def _as(x: Tensor, dtype: Any, device: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from rushlight_tensor.cuda import like
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.ops.activation import logsigmoid
+from rushlight_tensor.ops.cast import flat
 from rushlight_tensor.ops.class_loss import _reduced
 from rushlight_tensor.ops.elementwise import exp, log1p, sqrt
 from rushlight_tensor.ops.reduce import norm, sum
@@ -98,6 +99,7 @@ def multi_margin_loss(
     if p not in (1, 2):
         raise ValueError("only p == 1 and p == 2 supported")
     at = target.unsqueeze(-1)
+    input = flat(input)
     lacking = (margin - input.gather(-1, at) + input).clamp(min=0)
     if p == 2:
         lacking = lacking * lacking

@@ -19,9 +19,10 @@ from rushlight_tensor.inplace import inplace
 from rushlight_tensor.kernels import activation as kernels
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import copy
-from rushlight_tensor.ops.complex import complex, conj, imag, real
+from rushlight_tensor.ops.complex import conj, imag, real
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.promote import category, result_type, same, to_float
+from rushlight_tensor.tensor import wrap
 
 # Arithmetic
 
@@ -93,9 +94,14 @@ fmod = Op(
 )
 
 
+def _nothing(g: Any, *saved: Any) -> Any:
+    """Zeros, even where the gradient is infinite."""
+    return wrap(np.zeros_like(g._array))
+
+
 def _pow_x(g: Any, x: Any, y: Any, out: Any) -> Any:
-    if isinstance(y, (int, float)):
-        return g * 0 if y == 0 else g * (y * pow(x, y - 1))
+    if isinstance(y, (int, float, complex)):
+        return _nothing(g) if y == 0 else g * (y * pow(x, y - 1))
     return where(y == 0, 0.0, g * (y * pow(x, y - 1)))
 
 
@@ -200,15 +206,6 @@ _sgn = Op(
 )
 
 
-def _angle_rule(g: Any, x: Any) -> Any:
-    """A step across the number, over its distance."""
-    zero = x == 0
-    return where(zero, 0.0, g * 1j / conj(where(zero, 1.0, x)))
-
-
-_angle = Op("angle", infer=unary_real, cpu=np.angle, cuda=AS_CPU, save=("x",), vjp=(_angle_rule,), wirtinger=True)
-
-
 def sgn(input: Any) -> Any:
     """`input / abs(input)`, 0 at 0: the direction of a complex number, the sign of a real one."""
     return _sgn(input) if input._array.dtype.kind == "c" else sign(input)
@@ -223,7 +220,7 @@ sign = Op(
     ),
     cpu=np.sign,
     expr="({x} > 0) - ({x} < 0)",
-    vjp=(lambda g: g * 0,),
+    vjp=(_nothing,),
 )
 floor = Op(
     "floor",
@@ -232,7 +229,7 @@ floor = Op(
     real=NotImplementedError("floor is not supported for complex inputs"),
     cpu=np.floor,
     expr="floor({x})",
-    vjp=(lambda g: g * 0,),
+    vjp=(_nothing,),
 )
 ceil = Op(
     "ceil",
@@ -241,7 +238,7 @@ ceil = Op(
     real=NotImplementedError("ceil is not supported for complex inputs"),
     cpu=np.ceil,
     expr="ceil({x})",
-    vjp=(lambda g: g * 0,),
+    vjp=(_nothing,),
 )
 trunc = Op(
     "trunc",
@@ -250,7 +247,7 @@ trunc = Op(
     real=NotImplementedError("trunc is not supported for complex inputs"),
     cpu=np.trunc,
     expr="trunc({x})",
-    vjp=(lambda g: g * 0,),
+    vjp=(_nothing,),
 )
 
 
@@ -265,7 +262,7 @@ _round = Op(
     real="round_vml_cpu",
     cpu=_round_kernel,
     expr="rint({x})",
-    vjp=(lambda g: g * 0,),
+    vjp=(_nothing,),
 )
 
 # Exponentials, roots, logarithms
@@ -484,19 +481,6 @@ def round(input: Any, *, decimals: int = 0) -> Any:
         return _round(input)
     scale = 10.0 ** (decimals if decimals > 0 else -decimals)
     return _div(_round(input * scale), scale) if decimals > 0 else _round(input / scale) * scale
-
-
-def angle(input: Any) -> Any:
-    """The argument of complex numbers; of real ones 0, pi where negative, NaN where NaN."""
-    if input._array.dtype.kind == "c":
-        return _angle(input)
-    input = input.detach()
-    return where(input != input, input, where(input < 0, math.pi, 0.0)) + input * 0
-
-
-def polar(abs: Any, angle: Any) -> Any:
-    """Complex numbers from their absolute values and arguments."""
-    return complex(abs * cos(angle), abs * sin(angle))
 
 
 # Compositions need no record: they get CPU, CUDA, gradients and the compiler from what they are made of.

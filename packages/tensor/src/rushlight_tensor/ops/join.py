@@ -10,6 +10,7 @@ import numpy as np
 from rushlight_tensor import promote
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.infer import Aval, axes, axis, sizes
+from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.op import AS_CPU, Op, joint
 from rushlight_tensor.ops.along import index_select
 from rushlight_tensor.ops.cast import clone
@@ -182,7 +183,7 @@ def repeat(input: Any, *repeats: Any) -> Any:
     shape = (1,) * (len(times) - len(shape)) + shape
     out = reshape(input, [s for n in shape for s in (1, n)])
     out = expand(out, [s for r, n in zip(times, shape, strict=True) for s in (r, n)])
-    return reshape(clone(out, contiguous=True), [r * n for r, n in zip(times, shape, strict=True)])
+    return reshape(clone(out, memory_format=contiguous_format), [r * n for r, n in zip(times, shape, strict=True)])
 
 
 def tile(input: Any, *dims: Any) -> Any:
@@ -208,7 +209,7 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, outpu
         out = unsqueeze(input, d + 1)
         shape = list(out._array.shape)
         shape[d + 1] = repeats
-        return flatten(clone(expand(out, shape), contiguous=True), d, d + 1)
+        return flatten(clone(expand(out, shape), memory_format=contiguous_format), d, d + 1)
     counts = read(repeats)
     if counts.ndim > 1 or counts.dtype.kind not in "iu":
         raise RuntimeError("repeats has to be a 0-dim or 1-dim tensor of integers")
@@ -259,7 +260,7 @@ def flip(input: Any, *dims: Any) -> Any:
     want = sizes(dims)
     turn = axes(want, input._array.ndim) if want else ()
     at = tuple([(None, None, -1) if d in turn else _ALL for d in range(input._array.ndim)])
-    return clone(_at(input, *at), contiguous=True)
+    return clone(_at(input, *at), memory_format=contiguous_format)
 
 
 def fliplr(input: Any) -> Any:

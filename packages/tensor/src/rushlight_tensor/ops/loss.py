@@ -13,9 +13,10 @@ from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, broadcast_shapes
 from rushlight_tensor.op import AS_CPU, Op, fused
-from rushlight_tensor.ops.activation import logsigmoid, xlogy
+from rushlight_tensor.ops.activation import logsigmoid
 from rushlight_tensor.ops.class_loss import _check_reduction, _reduced
 from rushlight_tensor.ops.elementwise import abs, exp, log, square
+from rushlight_tensor.ops.names import xlogy
 from rushlight_tensor.ops.reduce import sum
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.promote import category, same

@@ -9,13 +9,14 @@ import numpy as np
 
 from rushlight_tensor import dtypes, promote
 from rushlight_tensor.dispatch import real_only
-from rushlight_tensor.infer import unary_bool, unary_float
-from rushlight_tensor.op import Op
+from rushlight_tensor.infer import Aval, binary_float, real_dtype, unary_bool, unary_float
+from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import cast
-from rushlight_tensor.ops.complex import complex, imag, real
-from rushlight_tensor.ops.elementwise import abs, clamp, div, mul, neg, pow, rsqrt, sqrt, sub, trunc
+from rushlight_tensor.ops.complex import complex, conj, imag, real
+from rushlight_tensor.ops.elementwise import abs, clamp, div, exp, log, log1p, mul, neg, pow, rsqrt, sqrt, sub, trunc
 from rushlight_tensor.ops.select import ge, gt, le, lt, ne, where
 from rushlight_tensor.promote import same, to_float
+from rushlight_tensor.tensor import wrap
 
 # Hyperbolic
 
@@ -56,6 +57,43 @@ signbit = Op(
     vjp=None,
 )
 
+
+def _angle_kernel(x: Any) -> Any:
+    if x.dtype.kind == "c":
+        return np.angle(x)
+    return np.where(x != x, x, np.where(x < 0, x.dtype.type(math.pi), x.dtype.type(0)))
+
+
+def _angle_aval(x: Any) -> Aval:
+    return Aval(x.shape, real_dtype(promote.to_float((x,))))
+
+
+def _angle_rule(g: Any, x: Any) -> Any:
+    """A step across the number, over its distance; nothing for real numbers."""
+    if x._array.dtype.kind != "c":
+        return wrap(np.zeros_like(g._array))
+    zero = x == 0
+    return where(zero, 0.0, g * 1j / conj(where(zero, 1.0, x)))
+
+
+angle = Op(
+    "angle",
+    infer=_angle_aval,
+    promote=to_float,
+    cpu=_angle_kernel,
+    cuda=AS_CPU,
+    save=("x",),
+    vjp=(_angle_rule,),
+    wirtinger=True,
+)
+"""The argument of complex numbers; of real ones 0, pi where negative, NaN where NaN."""
+
+
+def polar(abs: Any, angle: Any) -> Any:
+    """Complex numbers from their absolute values and arguments."""
+    return complex(abs * angle.cos(), abs * angle.sin())
+
+
 # Compositions
 
 
@@ -65,12 +103,21 @@ def hypot(input: Any, other: Any) -> Any:
     return sqrt(input * input + other * other)
 
 
-def copysign(input: Any, other: Any) -> Any:
-    """The size of `input` with the sign of `other`."""
-    real_only("copysign_cpu", input, other)
-    negative_ = signbit(other) if hasattr(other, "_array") else math.copysign(1, other) < 0
-    size = abs(input)
-    return where(negative_, -size, size) if hasattr(negative_, "_array") else -size if negative_ else size
+def _copysign_rule(g: Any, x: Any, y: Any, out: Any) -> Any:
+    zero = x == 0
+    return where(zero, 0.0, g * (out / where(zero, 1.0, x)))
+
+
+copysign = Op(
+    "copysign",
+    infer=binary_float,
+    promote=to_float,
+    real="copysign_cpu",
+    cpu=np.copysign,
+    expr="copysign({x}, {y})",
+    save=("x", "y", "out"),
+    vjp=(_copysign_rule, lambda g, x, y, out: wrap(np.zeros_like(g._array))),
+)
 
 
 def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
@@ -171,6 +218,38 @@ def isneginf(input: Any) -> Any:
 def numel(input: Any) -> int:
     """The number of elements."""
     return int(input._array.size)
+
+
+def logit(input: Any, eps: float | None = None) -> Any:
+    """`log(x / (1 - x))`; with `eps`, of `input` limited to [eps, 1 - eps]."""
+    real_only("logit_cpu", input)
+    if eps is not None:
+        input = input.clamp(eps, 1 - eps)
+    return log(input / (1 - input))
+
+
+def xlogy(input: Any, other: Any) -> Any:
+    """`input * log(other)`, and 0 where `input` is 0, unless `other` is NaN."""
+    real_only("xlogy_cpu", input, other)
+    zero = (input == 0) & ((other <= 0) | (other == math.inf))
+    return input * log(where(zero, 1.0, other))
+
+
+def logaddexp(input: Any, other: Any) -> Any:
+    """`log(exp(input) + exp(other))` without overflow."""
+    if input._array.dtype.kind == "c":  # the larger real part decides what could overflow
+        first = real(input) >= real(other)
+        top, low = where(first, input, other), where(first, other, input)
+        return top + log1p(exp(low - top))
+    top = where(input > other, input, other)
+    return where(input == other, input + math.log(2), top + log1p(exp(-abs(input - other))))
+
+
+def sinc(input: Any) -> Any:
+    """`sin(pi x) / (pi x)`, and 1 at 0."""
+    zero = input == 0
+    x = where(zero, 1.0, input) * math.pi
+    return where(zero, 1.0, x.sin() / x)
 
 
 # Second names

@@ -14,10 +14,11 @@ from rushlight_tensor.inplace import mutate
 from rushlight_tensor.kernels import batch_norm as channel_kernels
 from rushlight_tensor.kernels import norm as row_kernels
 from rushlight_tensor.op import AS_CPU, Op, fused
+from rushlight_tensor.ops.cast import flat, unrecorded
 from rushlight_tensor.ops.elementwise import rsqrt
 from rushlight_tensor.ops.pad import pad
 from rushlight_tensor.ops.reduce import mean, sum
-from rushlight_tensor.ops.shape import reshape
+from rushlight_tensor.ops.shape import drop, lift, reshape
 from rushlight_tensor.state import Size
 
 # Rows.  The last `dims` dimensions are one row for the kernels.
@@ -350,7 +351,9 @@ _batch_norm = Op(
 def _as_images(x: Any) -> Any:
     """(N, C, ...) as (N, C) or (N, C, H, W), which the kernels take."""
     shape = x._array.shape
-    return x if len(shape) in (2, 4) else reshape(x, *shape[:2], shape[2], math.prod(shape[3:]))
+    if len(shape) in (2, 4):
+        return x
+    return lift(x, 2) if len(shape) == 3 else reshape(x, *shape[:3], math.prod(shape[3:]))
 
 
 def batch_norm(
@@ -393,16 +396,18 @@ def batch_norm(
             raise RuntimeError(f"{name} must be defined in evaluation mode")
     x = _as_images(input)
     centre, var = running_mean, running_var
+    if not training:
+        x = flat(x)
     if training:
         n = math.prod(shape) // max(shape[1], 1)
         if n <= 1:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {Size(shape)}")
-        centre, var = _moments(x.detach() if x._requires_grad else x)
+        centre, var = _moments(unrecorded(x))
         if running_mean is not None:
             attrs = {"momentum": momentum, "correction": n / (n - 1)}
             mutate(_update, (running_mean, running_var), attrs, (centre, var))
     out = call(_batch_norm, (x, centre, var, weight, bias), {"training": training, "eps": eps})
-    return out if x is input else reshape(out, shape)
+    return out if x is input else drop(out, 2) if len(shape) == 3 else reshape(out, shape)
 
 
 def instance_norm(

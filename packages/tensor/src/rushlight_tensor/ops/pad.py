@@ -11,6 +11,7 @@ from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.op import AS_CPU, Op
+from rushlight_tensor.ops.cast import flat
 from rushlight_tensor.ops.shape import permute, reshape, unsqueeze
 from rushlight_tensor.tensor import wrap
 
@@ -91,6 +92,7 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
         raise NotImplementedError(
             f"Padding size {len(given)} is not supported for {len(shape)}D input tensor.{_SUPPORTED}"
         )
+    input = input if mode == "circular" else flat(input)
     for dim, (before, after) in enumerate(widths, len(shape) - count):
         n = shape[dim]
         if mode == "reflect" and max(before, after) >= n:

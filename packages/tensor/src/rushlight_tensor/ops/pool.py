@@ -13,6 +13,7 @@ from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels import pool as kernels
 from rushlight_tensor.layout import in_private_order
 from rushlight_tensor.op import AS_CPU, Op, fused
+from rushlight_tensor.ops.cast import flat
 from rushlight_tensor.ops.join import stack
 from rushlight_tensor.ops.linalg import matmul
 from rushlight_tensor.ops.reduce import amax
@@ -105,6 +106,7 @@ _max_pool2d = Op(
     cpu=_max_kernel,
     cuda=AS_CPU,
     save=("out1", "x.shape"),
+    flat=True,
     vjp=fused(
         _max_backward,
         lambda g, needs, indices, shape, **window: (_max_backward(g, indices, x_shape=shape, **window),),
@@ -138,6 +140,7 @@ _max_pool2d_with_indices = Op(
     cpu=_max_indices_kernel,
     cuda=AS_CPU,
     save=("out1", "x.shape"),
+    flat=True,
     vjp=(lambda g, indices, shape, **window: _max_backward(g[0], indices, x_shape=shape, **window),),
     node_name="MaxPool2DWithIndicesBackward0",
 )
@@ -291,6 +294,7 @@ _avg_pool2d = Op(
     cpu=_avg_kernel,
     cuda=AS_CPU,
     save=("x.shape",),
+    flat=True,
     vjp=fused(_avg_backward, lambda g, needs, shape, **window: (_avg_backward(g, x_shape=shape, **window),)),
     node_name="AvgPool2DBackward0",
 )
@@ -391,7 +395,7 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
     if window is not None:
         return avg_pool2d(input, window)
     rows, columns = (_means(input._array, n, m) for n, m in zip(have, want, strict=True))
-    return matmul(matmul(rows, input), transpose(columns, 0, 1))
+    return matmul(matmul(rows, flat(input)), transpose(columns, 0, 1))
 
 
 def adaptive_avg_pool1d(input: Any, output_size: Any) -> Any:
@@ -402,7 +406,7 @@ def adaptive_avg_pool1d(input: Any, output_size: Any) -> Any:
     window = _even((n,), (want,))
     if window is not None:
         return avg_pool1d(input, window)
-    return matmul(input, transpose(_means(input._array, n, want), 0, 1))
+    return matmul(flat(input), transpose(_means(input._array, n, want), 0, 1))
 
 
 def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = False) -> Any:
@@ -419,6 +423,7 @@ def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = Fal
         return max_pool2d(input, window, return_indices=return_indices)
     if return_indices:
         raise NotImplementedError(f"adaptive_max_pool2d: indices need {want} to divide {have}; pad or crop the input")
+    input = flat(input)
     cells = [
         amax(input[..., top:bottom, left:right], (-2, -1))
         for top, bottom in _edges(have[0], want[0])

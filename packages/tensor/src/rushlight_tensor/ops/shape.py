@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import dtypes
-from rushlight_tensor.dispatch import MODE, call
+from rushlight_tensor.dispatch import MODE, call, follow
 from rushlight_tensor.infer import Aval, axes, axis, resolve, sizes
 from rushlight_tensor.infer import broadcast_shapes as _broadcast
 from rushlight_tensor.inplace import touch
+from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import clone
 from rushlight_tensor.ops.complex import conj
@@ -98,7 +99,7 @@ def reshape(x: Any, *shape: Any) -> Any:
     try:
         return _viewed(x, {"shape": want})
     except (ValueError, RuntimeError):
-        return _view(clone(x, contiguous=True), resolve(x._array.shape, want))
+        return _view(clone(x, memory_format=contiguous_format), resolve(x._array.shape, want))
 
 
 def _permute_aval(x: Any, dims: Any = ()) -> Aval:
@@ -306,7 +307,7 @@ def _become(x: Any, made: Any) -> Any:
             raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
         if x._view is not None:
             raise RuntimeError("a view that requires grad cannot change its shape in place; use the form without _")
-        x._node = made._node
+        follow(x, made._node)
     touch(x)
     x._array = made._array
     return x

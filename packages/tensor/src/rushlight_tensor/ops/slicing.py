@@ -71,6 +71,13 @@ def _slice_rule(g: Any, shape: tuple[int, ...], at: Any) -> Any:
 
 _ALL = (None, None, None)
 
+
+def _slice_node(n: Any) -> str:
+    """PyTorch takes an index apart, so the last entry that says something names the node."""
+    last = next((e for e in reversed(n.attrs["at"]) if e != _ALL), _ALL)
+    return "UnsqueezeBackward0" if last is None else "SliceBackward0" if type(last) is tuple else "SelectBackward0"
+
+
 _slice = Op(
     "slice",
     infer=_slice_aval,
@@ -79,6 +86,7 @@ _slice = Op(
     view=True,
     save=("x.shape",),
     vjp=(_slice_rule,),
+    node_name=_slice_node,
 )
 
 _slice_put = Op(

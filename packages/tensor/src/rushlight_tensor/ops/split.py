@@ -19,7 +19,7 @@ from rushlight_tensor.infer import Aval, axis
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.join import _cat, stack
 from rushlight_tensor.ops.slicing import _ALL, _at, _dim_of, _numpy_index, _slice
-from rushlight_tensor.tensor import Tensor, View, wrap
+from rushlight_tensor.tensor import Tensor, wrap
 
 
 def _split_aval(x: Any, sizes: Any = (), dim: int = 0) -> tuple[Aval, ...]:
@@ -66,18 +66,24 @@ _unbind = Op(
 )
 
 
-def _pieces(x: Tensor, places: list[Any], op: Op, attrs: dict[str, Any] | None) -> tuple[Any, ...]:
-    """The slices of `x` at `places`, all of which `op(x, **attrs)` makes.  See Note [One gradient for all pieces]."""
+def _pieces(
+    x: Tensor, places: list[Any], op: Op, attrs: dict[str, Any] | None, several: bool = True
+) -> tuple[Any, ...]:
+    """The slices of `x` at `places`, all of which `op(x, **attrs)` makes.  See Note [One gradient for all pieces].
+
+    `several`: they count as results of one function, into which PyTorch does not let anybody write.
+    """
     recorded = x._requires_grad and dispatch.MODE.grad and dispatch.INTERCEPT is None
-    if not recorded or len(places) < 2 or attrs is None:
+    if not recorded or attrs is None or (len(places) < 2 and not several):
         return tuple([_at(x, *at) for at in places])
     outs = []
     array = dispatch.settle(x)
     for at in places:
         piece = wrap(array[_numpy_index(at)])
-        piece._view = View(x, _slice, {"at": at})
+        piece._view = dispatch.view_of(x, _slice, {"at": at}, several)
         outs.append(piece)
-    dispatch.record(op, (x,), attrs, tuple(outs))
+    if outs:
+        dispatch.record(op, (x,), attrs, tuple(outs), several=True)
     return tuple(outs)
 
 
@@ -116,12 +122,13 @@ def split_with_sizes(input: Any, split_sizes: Any, dim: int = 0) -> tuple[Any, .
     return split(input, list(split_sizes), dim)
 
 
-def _split_at(x: Any, ends: list[int], dim: int) -> tuple[Any, ...]:
+def _split_at(x: Any, ends: list[int], dim: int, several: bool = True) -> tuple[Any, ...]:
     whole = [_ALL] * dim
     bounds = list(itertools.pairwise([0, *ends, x._array.shape[dim]]))
     places = [(*whole, (a, max(a, b), None)) for a, b in bounds]
     disjoint = all(a <= b for a, b in bounds)
-    return _pieces(x, places, _split, {"sizes": tuple([b - a for a, b in bounds]), "dim": dim} if disjoint else None)
+    attrs = {"sizes": tuple([b - a for a, b in bounds]), "dim": dim} if disjoint else None
+    return _pieces(x, places, _split, attrs, several)
 
 
 def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
@@ -143,12 +150,12 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[An
     if isinstance(indices_or_sections, (list, tuple)):
         n = input._array.shape[dim]
         ends = [min(n, e) if e >= 0 else max(0, e + n) for e in indices_or_sections]
-        return _split_at(input, ends, dim)
+        return _split_at(input, ends, dim, several=False)
     if indices_or_sections <= 0:
         raise RuntimeError(f"number of sections must be larger than 0, got {indices_or_sections}")
     small, larger = divmod(input._array.shape[dim], indices_or_sections)
     lengths = [small + (i < larger) for i in range(indices_or_sections)]
-    return _split_at(input, list(itertools.accumulate(lengths))[:-1], dim)
+    return _split_at(input, list(itertools.accumulate(lengths))[:-1], dim, several=False)
 
 
 def _split_along(input: Any, indices_or_sections: Any, dim: int, name: str, least: int) -> tuple[Any, ...]:

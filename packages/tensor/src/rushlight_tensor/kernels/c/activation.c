@@ -15,22 +15,22 @@
         }                                                                                                            \
     }
 
-EXPORT void exp_f32(const float *x, float *y, long n) MAP(y[i] = vexp(x[i]))
-EXPORT void tanh_f32(const float *x, float *y, long n) MAP(y[i] = vtanh(x[i]))
-EXPORT void sigmoid_f32(const float *x, float *y, long n) MAP(y[i] = vsigmoid(x[i]))
-EXPORT void silu_f32(const float *x, float *y, long n) MAP(y[i] = x[i] * vsigmoid(x[i]))
-EXPORT void relu_f32(const float *x, float *y, long n) MAP(y[i] = x[i] < 0.f ? 0.f : x[i])
-EXPORT void erf_f32(const float *x, float *y, long n) MAP(y[i] = verf(x[i]))
-EXPORT void relu_backward_f32(const float *g, const float *y, float *dx, long n) MAP(dx[i] = y[i] <= 0.f ? 0.f : g[i])
+EXPORT void exp_f32(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = vexp(x[i]))
+EXPORT void tanh_f32(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = vtanh(x[i]))
+EXPORT void sigmoid_f32(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = vsigmoid(x[i]))
+EXPORT void silu_f32(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = x[i] * vsigmoid(x[i]))
+EXPORT void relu_f32(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = x[i] < 0.f ? 0.f : x[i])
+EXPORT void erf_f32(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = verf(x[i]))
+EXPORT void relu_backward_f32(LENGTH(n) const float *g, LENGTH(n) const float *y, LENGTH(n) float *dx, long n) MAP(dx[i] = y[i] <= 0.f ? 0.f : g[i])
 
-EXPORT void silu_backward_f32(const float *g, const float *x, float *dx, long n)
+EXPORT void silu_backward_f32(LENGTH(n) const float *g, LENGTH(n) const float *x, LENGTH(n) float *dx, long n)
 MAP(float s = vsigmoid(x[i]); dx[i] = g[i] * (s * (1.f + x[i] * (1.f - s))))
 
-EXPORT void gelu_erf(const float *x, float *y, long n) MAP(y[i] = x[i] * vnormal_cdf(x[i]))
+EXPORT void gelu_erf(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = x[i] * vnormal_cdf(x[i]))
 
 #define INV_SQRT_2PI 0.39894228040143268f
 
-EXPORT void gelu_erf_backward(const float *g, const float *x, float *dx, long n)
+EXPORT void gelu_erf_backward(LENGTH(n) const float *g, LENGTH(n) const float *x, LENGTH(n) float *dx, long n)
 MAP(float v = x[i]; float exponent = -.5f * v * v; exponent = exponent < -87.f ? -87.f : exponent;
     dx[i] = g[i] * (vnormal_cdf(v) + v * (INV_SQRT_2PI * vexp_bounded(exponent))))
 
@@ -38,10 +38,10 @@ MAP(float v = x[i]; float exponent = -.5f * v * v; exponent = exponent < -87.f ?
 #define GELU_SCALE 0.79788456080286536f
 #define GELU_CUBIC 0.044715f
 
-EXPORT void gelu_tanh(const float *x, float *y, long n)
+EXPORT void gelu_tanh(LENGTH(n) const float *x, LENGTH(n) float *y, long n)
 MAP(float v = x[i]; y[i] = .5f * v * (1.f + vtanh(GELU_SCALE * (v + GELU_CUBIC * v * v * v))))
 
-EXPORT void gelu_tanh_backward(const float *g, const float *x, float *dx, long n)
+EXPORT void gelu_tanh_backward(LENGTH(n) const float *g, LENGTH(n) const float *x, LENGTH(n) float *dx, long n)
 MAP(float v = x[i]; float t = vtanh(GELU_SCALE * (v + GELU_CUBIC * v * v * v));
     float du = GELU_SCALE * (1.f + 3.f * GELU_CUBIC * v * v);
     dx[i] = g[i] * (.5f * (1.f + t) + .5f * v * (1.f - t * t) * du))

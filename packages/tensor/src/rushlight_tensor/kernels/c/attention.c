@@ -32,18 +32,26 @@ static void softmax_block(float *p, float *stats, long rows, long keys, long fir
     }
 }
 
-EXPORT void attention(STRIDED const float *q, STRIDED const float *k, STRIDED const float *v, STRIDED float *out,
-    float *stats, long batch, long heads, long queries, long keys, long depth, long value_depth, long causal,
-    double scale, const int64_t *steps) {
-    strides sq = {steps[0], steps[1], steps[2]}, sk = {steps[3], steps[4], steps[5]}, sv = {steps[6], steps[7],
-        steps[8]};
-    strides so = {steps[9], steps[10], steps[11]};
+EXPORT status attention(EXTENT(span(batch, q_batch, heads, q_head, queries, q_row, depth, 1)) const float *q,
+    EXTENT(span(batch, k_batch, heads, k_head, keys, k_row, depth, 1)) const float *k,
+    EXTENT(span(batch, v_batch, heads, v_head, keys, v_row, value_depth, 1)) const float *v,
+    EXTENT(span(batch, out_batch, heads, out_head, queries, out_row, value_depth, 1)) float *out,
+    LENGTH(2 * batch * heads * queries) float *stats, long batch, long heads, long queries, long keys, long depth,
+    long value_depth, long causal, double scale, long q_batch, long q_head, long q_row,
+    long k_batch, long k_head, long k_row,
+    long v_batch, long v_head, long v_row,
+    long out_batch, long out_head, long out_row) {
+    strides sq = {q_batch, q_head, q_row}, sk = {k_batch, k_head, k_row}, sv = {v_batch, v_head, v_row};
+    strides so = {out_batch, out_head, out_row};
+    bool failed = false;
     long work = batch * heads * queries * keys * depth;
     _Pragma("omp parallel num_threads(rl_threads()) if (work > 16384)")
     {
         float *p = malloc((QUERIES * keys + 1) * sizeof *p);
+        if (!p) failed = true; /* every thread that fails writes the same */
         _Pragma("omp for schedule(dynamic, 1)")
         for (long task = 0; task < batch * heads; task++) {
+            if (!p) continue;
             long b = task / heads, h = task % heads;
             const float *qh = at(q, sq, b, h), *kh = at(k, sk, b, h), *vh = at(v, sv, b, h);
             float *oh = out_at(out, so, b, h);
@@ -56,6 +64,7 @@ EXPORT void attention(STRIDED const float *q, STRIDED const float *k, STRIDED co
         }
         free(p);
     }
+    return failed ? NO_MEMORY : 0;
 }
 
 /* ds = p (dp - sum(p dp)) scale, with dp = g v^T; p comes from the scores and the row's saved (max, 1 / sum). */
@@ -81,18 +90,34 @@ static void clear(float *x, long row_step, long rows, long n) {
     for (long r = 0; r < rows; r++) memset(x + r * row_step, 0, n * sizeof *x);
 }
 
-EXPORT void attention_backward(STRIDED const float *g, STRIDED const float *q, STRIDED const float *k,
-    STRIDED const float *v, const float *stats, STRIDED float *dq, STRIDED float *dk, STRIDED float *dv, long batch,
-    long heads, long queries, long keys, long depth, long value_depth, long causal, double scale,
-    const int64_t *steps) {
-    strides s[7]; /* g, q, k, v, dq, dk, dv */
-    for (int i = 0; i < 7; i++) s[i] = (strides){steps[3 * i], steps[3 * i + 1], steps[3 * i + 2]};
+EXPORT status attention_backward(EXTENT(span(batch, g_batch, heads, g_head, queries, g_row, value_depth, 1)) const float *g,
+    EXTENT(span(batch, q_batch, heads, q_head, queries, q_row, depth, 1)) const float *q,
+    EXTENT(span(batch, k_batch, heads, k_head, keys, k_row, depth, 1)) const float *k,
+    EXTENT(span(batch, v_batch, heads, v_head, keys, v_row, value_depth, 1)) const float *v,
+    LENGTH(2 * batch * heads * queries) const float *stats,
+    EXTENT(span(batch, dq_batch, heads, dq_head, queries, dq_row, depth, 1)) float *dq,
+    EXTENT(span(batch, dk_batch, heads, dk_head, keys, dk_row, depth, 1)) float *dk,
+    EXTENT(span(batch, dv_batch, heads, dv_head, keys, dv_row, value_depth, 1)) float *dv, long batch, long heads,
+    long queries, long keys, long depth, long value_depth, long causal, double scale,
+    long g_batch, long g_head, long g_row,
+    long q_batch, long q_head, long q_row,
+    long k_batch, long k_head, long k_row,
+    long v_batch, long v_head, long v_row,
+    long dq_batch, long dq_head, long dq_row,
+    long dk_batch, long dk_head, long dk_row,
+    long dv_batch, long dv_head, long dv_row) {
+    strides s[7] = {{g_batch, g_head, g_row}, {q_batch, q_head, q_row}, {k_batch, k_head, k_row},
+        {v_batch, v_head, v_row}, {dq_batch, dq_head, dq_row}, {dk_batch, dk_head, dk_row},
+        {dv_batch, dv_head, dv_row}};
+    bool failed = false;
     long work = batch * heads * queries * keys * depth;
     _Pragma("omp parallel num_threads(rl_threads()) if (work > 16384)")
     {
         float *p = malloc((2 * QUERIES * keys + 1) * sizeof *p), *dp = p + QUERIES * keys;
+        if (!p) failed = true;
         _Pragma("omp for schedule(dynamic, 1)")
         for (long task = 0; task < batch * heads; task++) {
+            if (!p) continue;
             long b = task / heads, h = task % heads;
             const float *gh = at(g, s[0], b, h), *qh = at(q, s[1], b, h), *kh = at(k, s[2], b, h), *vh = at(v, s[3],
                 b, h);
@@ -115,4 +140,5 @@ EXPORT void attention_backward(STRIDED const float *g, STRIDED const float *q, S
         }
         free(p);
     }
+    return failed ? NO_MEMORY : 0;
 }

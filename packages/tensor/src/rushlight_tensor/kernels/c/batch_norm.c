@@ -21,6 +21,11 @@ static long block_rows(long rows) {
         }                                                                                                              \
     }
 
+static long blocks_of(long rows) { return (rows + block_rows(rows) - 1) / block_rows(rows); }
+
+/* Zeros for the sums of every block; room for one where there are no rows at all. */
+static float *new_sums(long rows, long c) { return calloc((blocks_of(rows) + 1) * 2 * c + 1, sizeof(float)); }
+
 static double total(const float *partial, long blocks, long c, long j) {
     double sum = 0;
     for (long b = 0; b < blocks; b++) sum += partial[b * 2 * c + j];
@@ -28,20 +33,23 @@ static double total(const float *partial, long blocks, long c, long j) {
 }
 
 /* Mean and biased variance of each channel, in two passes. */
-EXPORT void moments(const float *x, float *mean, float *var, long rows, long c) {
-    long per_block = block_rows(rows), blocks = (rows + per_block - 1) / per_block;
-    float *partial = calloc(blocks * 2 * c + 1, sizeof *partial);
+EXPORT status moments(LENGTH(rows * c) const float *x, LENGTH(c) float *mean, LENGTH(c) float *var, long rows, long c) {
+    long per_block = block_rows(rows), blocks = blocks_of(rows);
+    float *partial = new_sums(rows, c);
+    if (!partial) return NO_MEMORY;
     BLOCK_SUMS(sums[j] += xr[j])
     for (long j = 0; j < c; j++) mean[j] = (float)(total(partial, blocks, c, j) / rows);
     BLOCK_SUMS(float d = xr[j] - mean[j]; sums[c + j] += d * d)
     for (long j = 0; j < c; j++) var[j] = (float)(total(partial, blocks, c, c + j) / rows);
     free(partial);
+    return 0;
 }
 
 /* y = (x - mean) * rstd * w + b; w and b may be missing. */
-EXPORT void normalize(const float *x, const float *mean, const float *rstd, OPTIONAL const float *w,
-    OPTIONAL const float *b, float *y, long rows, long c) {
+EXPORT status normalize(LENGTH(rows * c) const float *x, LENGTH(c) const float *mean, LENGTH(c) const float *rstd,
+    OPTIONAL LENGTH(c) const float *w, OPTIONAL LENGTH(c) const float *b, LENGTH(rows * c) float *y, long rows, long c) {
     float *scale = malloc((c + 1) * sizeof *scale);
+    if (!scale) return NO_MEMORY;
     for (long j = 0; j < c; j++) scale[j] = rstd[j] * (w ? w[j] : 1.f);
     PARALLEL_FOR(rows * c)
     for (long r = 0; r < rows; r++) {
@@ -51,16 +59,19 @@ EXPORT void normalize(const float *x, const float *mean, const float *rstd, OPTI
         else { SIMD for (long j = 0; j < c; j++) yr[j] = (xr[j] - mean[j]) * scale[j]; }
     }
     free(scale);
+    return 0;
 }
 
 /*
  * dw = sum(g xhat), db = sum(g); with batch statistics dx = w rstd (g - db / P - xhat dw / P), with running ones dx = w
  * rstd g.
  */
-EXPORT void batch_norm_backward(const float *g, const float *x, const float *mean, const float *rstd,
-    OPTIONAL const float *w, OPTIONAL float *dx, float *dw, float *db, long rows, long c, long training) {
-    long per_block = block_rows(rows), blocks = (rows + per_block - 1) / per_block;
-    float *partial = calloc(blocks * 2 * c + 1, sizeof *partial);
+EXPORT status batch_norm_backward(LENGTH(rows * c) const float *g, LENGTH(rows * c) const float *x,
+    LENGTH(c) const float *mean, LENGTH(c) const float *rstd, OPTIONAL LENGTH(c) const float *w,
+    OPTIONAL LENGTH(rows * c) float *dx, LENGTH(c) float *dw, LENGTH(c) float *db, long rows, long c, long training) {
+    long per_block = block_rows(rows), blocks = blocks_of(rows);
+    float *partial = new_sums(rows, c), *shift = malloc((c + 1) * sizeof *shift);
+    if (!partial || !shift) { free(partial); free(shift); return NO_MEMORY; }
     BLOCK_SUMS(float gj = g[r * c + j]; sums[j] += gj; sums[c + j] += gj * (xr[j] - mean[j]))
     for (long j = 0; j < c; j++) {
         db[j] = (float)total(partial, blocks, c, j);
@@ -68,7 +79,6 @@ EXPORT void batch_norm_backward(const float *g, const float *x, const float *mea
     }
     if (dx) {
         float *scale = partial, *slope = partial + c; /* dx = scale (g - shift - (x - mean) slope) */
-        float *shift = malloc((c + 1) * sizeof *shift);
         for (long j = 0; j < c; j++) {
             scale[j] = rstd[j] * (w ? w[j] : 1.f);
             slope[j] = training ? rstd[j] * dw[j] / rows : 0;
@@ -80,7 +90,8 @@ EXPORT void batch_norm_backward(const float *g, const float *x, const float *mea
             float *out = dx + r * c;
             SIMD for (long j = 0; j < c; j++) out[j] = scale[j] * (gr[j] - shift[j] - (xr[j] - mean[j]) * slope[j]);
         }
-        free(shift);
     }
+    free(shift);
     free(partial);
+    return 0;
 }

@@ -7,9 +7,10 @@ enum { RL_FASTCALL = 0x0080 };
 
 /* CPython's stable ABI. */
 extern rl_object _Py_NoneStruct, _Py_TrueStruct, _Py_FalseStruct;
-extern rl_object *PyExc_TypeError;
+extern rl_object *PyExc_TypeError, *PyExc_ValueError, *PyExc_MemoryError;
 extern rl_object *PyErr_Format(rl_object *, const char *, ...);
 extern rl_object *PyErr_Occurred(void);
+extern rl_object *PyErr_NoMemory(void);
 extern rl_object *PyList_GetItem(rl_object *, intptr_t);
 extern rl_object *PyLong_FromLongLong(long long);
 extern rl_object *PyFloat_FromDouble(double);
@@ -28,7 +29,10 @@ typedef struct { char *data; int nd; intptr_t *dims, *strides; rl_object *base, 
 typedef struct { rl_object *typeobj; char kind, type, byteorder; } rl_descr;
 #define RL_BODY(type, object) ((const type *)((const char *)(object) + RL_HEAD))
 #define RL_TYPE(object) (*(const int64_t *)((const char *)(object) + RL_HEAD - sizeof(void *)))
-enum { RL_OPTIONAL = 1, RL_STRIDED = 2, RL_WRITTEN = 4 };
+enum { RL_OPTIONAL = 1, RL_STRIDED = 2, RL_WRITTEN = 4, RL_CODE_SHIFT = 8 };
+/* The size of an element, from its type code. */
+#define RL_ITEM_SIZE(wanted) ((wanted) >> RL_CODE_SHIFT == 'f' || (wanted) >> RL_CODE_SHIFT == 'i' ? 4 : \
+    (wanted) >> RL_CODE_SHIFT == 'B' || (wanted) >> RL_CODE_SHIFT == '?' ? 1 : 8)
 enum { NPY_C_CONTIGUOUS = 0x1, NPY_ALIGNED = 0x100, NPY_WRITEABLE = 0x400 };
 
 static rl_object *rl_none(void) { Py_IncRef(&_Py_NoneStruct); return &_Py_NoneStruct; }
@@ -45,25 +49,86 @@ static bool rl_is_array(const rl_object *object, const char *codes, int wanted) 
     return strchr(codes, descr->type) && descr->byteorder != '>' && (array->flags & flags) == flags;
 }
 
-static void *rl_array(rl_object *object, const char *codes, int wanted, const char *name, int i) {
+/* Arithmetic on lengths: what would wrap round stays at the largest number, which no array has. */
+static int64_t rl_mul(int64_t a, int64_t b) {
+    int64_t r;
+    return __builtin_mul_overflow(a, b, &r) ? INT64_MAX : r;
+}
+static int64_t rl_add(int64_t a, int64_t b) {
+    int64_t r;
+    return __builtin_add_overflow(a, b, &r) ? INT64_MAX : r;
+}
+static int64_t rl_sub(int64_t a, int64_t b) { return a == INT64_MAX ? a : a - b; }
+
+/* How many elements an array has; with strides, how many it spans: -1 where one is negative or cuts an element. */
+static int64_t rl_length(const rl_ndarray *array, int wanted) {
+    int64_t n = 1, span = 1, size = 0;
+    for (int d = 0; d < array->nd; d++) n *= array->dims[d];
+    if (!(wanted & RL_STRIDED) || n == 0) return n;
+    size = RL_ITEM_SIZE(wanted);
+    for (int d = 0; d < array->nd; d++) {
+        if (array->dims[d] == 1) continue;
+        if (array->strides[d] < 0 || array->strides[d] % size) return -1;
+        span += (array->dims[d] - 1) * (array->strides[d] / size);
+    }
+    return span;
+}
+
+static void rl_wrong_length(const char *name, const char *argument, int64_t want, int64_t got, int wanted) {
+    if (got < 0)
+        PyErr_Format(PyExc_ValueError, "%s: argument %s has a negative stride or one within an element", name, argument);
+    else if (want == INT64_MAX)
+        PyErr_Format(PyExc_ValueError, "%s: argument %s has %lld elements, its sizes ask for more than 2^63", name,
+            argument, (long long)got);
+    else
+        PyErr_Format(PyExc_ValueError, "%s: argument %s %s %lld elements, its sizes ask for %s%lld", name, argument,
+            wanted & RL_STRIDED ? "spans" : "has", (long long)got, wanted & RL_STRIDED ? "at least " : "",
+            (long long)want);
+}
+
+static void rl_too_small(const char *name, const char *argument, long least, long got) {
+    if (!PyErr_Occurred()) /* a number that is none became -1 */
+        PyErr_Format(PyExc_ValueError, "%s: argument %s must be at least %ld, got %ld", name, argument, least, got);
+}
+
+static void *rl_array(rl_object *object, const char *codes, int wanted, int64_t want, const char *name,
+    const char *argument) {
     if (object == &_Py_NoneStruct && wanted & RL_OPTIONAL) return 0;
-    if (rl_is_array(object, codes, wanted)) return RL_BODY(rl_ndarray, object)->data;
-    PyErr_Format(PyExc_TypeError, "%s: argument %d: need a%s%s array of type code '%s', got %R", name, i,
-                 wanted & RL_WRITTEN ? " writable" : "", wanted & RL_STRIDED ? " strided" : " C-contiguous", codes,
-                     object);
+    if (!rl_is_array(object, codes, wanted)) {
+        PyErr_Format(PyExc_TypeError, "%s: argument %s: need a%s%s array of type code '%s', got %R", name, argument,
+            wanted & RL_WRITTEN ? " writable" : "", wanted & RL_STRIDED ? " strided" : " C-contiguous", codes, object);
+        return 0;
+    }
+    const rl_ndarray *array = RL_BODY(rl_ndarray, object);
+    int64_t got = rl_length(array, wanted | *codes << RL_CODE_SHIFT);
+    if (wanted & RL_STRIDED ? got >= want && got >= 0 : got == want) return array->data;
+    rl_wrong_length(name, argument, want, got, wanted);
     return 0;
 }
 
 /* A fresh table of addresses, freed by the wrapper. */
-static void *rl_array_list(rl_object *list, const char *codes, int wanted, const char *name, int i) {
-    intptr_t count = PyList_Size(list);
-    if (count < 0) {
-        PyErr_Format(PyExc_TypeError, "%s: argument %d: need a list of arrays, got %R", name, i, list);
+static void *rl_array_list(rl_object *list, const char *codes, int wanted, int64_t count, const int64_t *lengths,
+    const char *name, const char *argument) {
+    if (list == &_Py_NoneStruct && wanted & RL_OPTIONAL) return 0;
+    intptr_t got = PyList_Size(list);
+    if (got != count) {
+        if (got < 0) PyErr_Format(PyExc_TypeError, "%s: argument %s: need a list of arrays, got %R", name, argument, list);
+        else PyErr_Format(PyExc_ValueError, "%s: argument %s: a list of %lld arrays, need %lld", name, argument,
+            (long long)got, (long long)count);
         return 0;
     }
     void **table = malloc((count + 1) * sizeof *table);
-    for (intptr_t j = 0; j < count; j++) table[j] = rl_array(PyList_GetItem(list, j), codes, wanted, name, i);
+    if (!table) { PyErr_NoMemory(); return 0; }
+    for (intptr_t j = 0; j < count; j++) {
+        table[j] = rl_array(PyList_GetItem(list, j), codes, wanted & ~RL_OPTIONAL, lengths[j], name, argument);
+        if (!table[j] && PyErr_Occurred()) { free(table); return 0; }
+    }
     return table;
+}
+
+static rl_object *rl_status(const char *name, long status) {
+    if (!status) return rl_none();
+    return PyErr_Format(PyExc_MemoryError, "%s: no memory for the kernel's scratch space", name);
 }
 
 /* Whether all arguments are C-contiguous float32 arrays, or None. */

@@ -23,7 +23,6 @@ enum { CHANNELS = 2 * LANES, TASK_FLOATS = 65536, PATCH_FLOATS = 131072, MIN_PIX
 typedef float vec __attribute__((vector_size(LANES * sizeof(float))));
 typedef float loose __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
 
-/* In the order of conv.py's `_geometry`. */
 typedef struct {
     int64_t n, h, w, c, oh, ow, k, kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups;
 } geometry;
@@ -70,6 +69,19 @@ static const tile NARROW[] = {[1] = tile_1_1, [2] = tile_2_1, [4] = tile_4_1, [6
 static const tile WIDE[] = {[1] = tile_1_2, [2] = tile_2_2, [4] = tile_4_2, [6] = tile_6_2};
 #endif
 
+/*
+ * Whether every number below fits into a long with room to spare: paddings, strides and dilations are the user's, and
+ * belong to no array whose size would bound them.  What does not fit would find no memory anyway.
+ */
+static bool fits(const geometry *s) {
+    double tall = (double)(s->oh + 1) * s->stride_h + (double)s->kh * s->dilation_h + 2. * s->pad_h + s->h;
+    double broad = (double)(s->ow + 1) * s->stride_w + (double)s->kw * s->dilation_w + 2. * s->pad_w + s->w;
+    double all = (tall + 1) * (broad + 1) * (s->c + s->k + 1.);
+    return all * sizeof(float) < 0x1p56 && (s->n + 1.) * (s->oh + 1.) * (s->ow + 1.) * (s->k + 1.) < 0x1p56;
+}
+
+static bool empty(const geometry *s) { return !(s->n && s->h && s->w && s->c && s->oh && s->ow && s->k && s->kh && s->kw); }
+
 INLINE long smaller(long a, long b) { return a < b ? a : b; }
 INLINE long blocks_of(long channels) { return (channels + CHANNELS - 1) / CHANNELS; }
 /* The last block is packed half as wide when it holds no more than that. */
@@ -83,7 +95,9 @@ static float *pack_weights(const float *w, const geometry *s, bool backward) {
     long cg = s->c / s->groups, kg = s->k / s->groups, taps = s->kh * s->kw;
     long in = backward ? kg : cg, out = backward ? cg : kg, blocks = blocks_of(out);
     long in_step = backward ? cg * taps : taps, out_step = backward ? taps : cg * taps;
-    float *packed = aligned_alloc(64, (s->groups * blocks * taps * in * CHANNELS + 16) * sizeof(float));
+    long floats = (s->groups * blocks * taps * in * CHANNELS + 31) / 16 * 16; /* whole lines of 64 bytes */
+    float *packed = aligned_alloc(64, floats * sizeof *packed);
+    if (!packed) return 0;
     PARALLEL_FOR(s->groups * blocks * taps * in * CHANNELS)
     for (long task = 0; task < s->groups * blocks * taps; task++) {
         long tap = task % taps, block = task / taps % blocks, group = task / taps / blocks;
@@ -133,25 +147,31 @@ static void convolve_pixels(const float *x, const long *offsets, long pixels, co
     }
 }
 
-static void convolve(const float *x, const float *packed, const float *bias, float *y, const geometry *s) {
+static status convolve(const float *x, const float *packed, const float *bias, float *y, const geometry *s) {
     long rows_per_task = task_rows(s, TASK_FLOATS), tasks_per_image = (s->oh + rows_per_task - 1) / rows_per_task;
     long in = s->c / s->groups, out = s->k / s->groups, tap_count = s->kh * s->kw;
     long width = (s->ow - 1) * s->stride_w + (s->kw - 1) * s->dilation_w + 1, row = width * s->c;
     long in_rows = (rows_per_task - 1) * s->stride_h + (s->kh - 1) * s->dilation_h + 1;
     /* Several small images make one task, so that weights from the cache serve more pixels. */
     long together = tasks_per_image > 1 ? 1 : smaller(s->n, 1 + SMALL_IMAGE / (s->oh * s->ow));
-    long taps[tap_count], work = s->n * s->oh * s->ow * s->k * in * tap_count, pixels = rows_per_task * s->ow;
+    long pixels = rows_per_task * s->ow, *taps = malloc((tap_count + 1) * sizeof *taps);
+    double work = (double)s->n * s->oh * s->ow * s->k * in * tap_count;
+    bool failed = false;
+    if (!taps) return NO_MEMORY;
     for (long t = 0; t < tap_count; t++) taps[t] = t / s->kw * s->dilation_h * row + t % s->kw * s->dilation_w * s->c;
     _Pragma("omp parallel num_threads(rl_threads()) if (work > 200000)")
     {
         float *padded = malloc((together * in_rows * row + 1) * sizeof *padded);
         long *offsets = malloc((together * pixels + 1) * sizeof *offsets);
-        for (long p = 0; p < together * pixels; p++) {
+        bool ready = padded && offsets;
+        if (!ready) failed = true; /* every thread that fails writes the same */
+        for (long p = 0; ready && p < together * pixels; p++) {
             long in_row = p / pixels * in_rows + p % pixels / s->ow * s->stride_h;
             offsets[p] = in_row * row + p % s->ow * s->stride_w * s->c;
         }
         _Pragma("omp for schedule(dynamic, 1)")
         for (long task = 0; task < (s->n + together - 1) / together * tasks_per_image; task++) {
+            if (!ready) continue;
             long image = task / tasks_per_image * together, top = task % tasks_per_image * rows_per_task;
             long images = smaller(together, s->n - image), rows = smaller(rows_per_task, s->oh - top);
             long rows_in = (rows - 1) * s->stride_h + (s->kh - 1) * s->dilation_h + 1;
@@ -166,41 +186,61 @@ static void convolve(const float *x, const float *packed, const float *bias, flo
         free(padded);
         free(offsets);
     }
+    free(taps);
+    return failed ? NO_MEMORY : 0;
 }
 
-EXPORT void conv2d(const float *x, const float *w, OPTIONAL const float *bias, float *y, const int64_t *shape) {
-    const geometry *s = (const geometry *)shape;
-    float *packed = pack_weights(w, s, false);
-    convolve(x, packed, bias, y, s);
+/* Channels are counted per group: `cg` of the input, `kg` of the result. */
+EXPORT status conv2d(LENGTH(n * h * width * groups * cg) const float *x,
+    LENGTH(groups * kg * cg * kh * kw) const float *w, OPTIONAL LENGTH(groups * kg) const float *bias,
+    LENGTH(n * oh * ow * groups * kg) float *y, long n, long h, long width, long cg,
+    long oh, long ow, long kg, long kh, long kw, POSITIVE long stride_h, POSITIVE long stride_w, long pad_h, long pad_w,
+    POSITIVE long dilation_h, POSITIVE long dilation_w, POSITIVE long groups) {
+    const geometry given = {n, h, width, cg * groups, oh, ow, kg * groups, kh, kw, stride_h, stride_w, pad_h, pad_w,
+        dilation_h, dilation_w, groups}, *s = &given;
+    if (empty(s)) { /* sums over nothing */
+        for (long i = 0; i < n * oh * ow * s->k; i++) y[i] = bias ? bias[i % s->k] : 0;
+        return 0;
+    }
+    float *packed = fits(s) ? pack_weights(w, s, false) : 0;
+    if (!packed) return NO_MEMORY;
+    status done = convolve(x, packed, bias, y, s);
     free(packed);
+    return done;
 }
 
 /* Stride 1: the gradient is a convolution of g with the reversed weights, whose inputs and outputs change places. */
-static void input_gradient_unit_stride(const float *g, const float *w, float *dx, const geometry *s) {
+static status input_gradient_unit_stride(const float *g, const float *w, float *dx, const geometry *s) {
     geometry back = *s;
     back.h = s->oh, back.w = s->ow, back.c = s->k, back.oh = s->h, back.ow = s->w, back.k = s->c;
     back.pad_h = (s->kh - 1) * s->dilation_h - s->pad_h;
     back.pad_w = (s->kw - 1) * s->dilation_w - s->pad_w;
     float *packed = pack_weights(w, s, true);
-    convolve(g, packed, 0, dx, &back);
+    if (!packed) return NO_MEMORY;
+    status done = convolve(g, packed, 0, dx, &back);
     free(packed);
+    return done;
 }
 
 /*
  * Any stride: products of g with the weights are patches; each is added where it was taken from.  One task is one
  * image.
  */
-static void input_gradient_strided(const float *g, const float *w, float *dx, const geometry *s) {
+static status input_gradient_strided(const float *g, const float *w, float *dx, const geometry *s) {
     long in = s->c / s->groups, out = s->k / s->groups, taps = s->kh * s->kw, patch = taps * in;
     float *matrix = malloc((s->k * patch + 1) * sizeof *matrix); /* (K, taps, input channels) */
+    bool failed = false;
+    if (!matrix) return NO_MEMORY;
     for (long i = 0; i < s->k; i++)
         for (long j = 0; j < in; j++)
             for (long t = 0; t < taps; t++) matrix[(i * taps + t) * in + j] = w[(i * in + j) * taps + t];
     _Pragma("omp parallel num_threads(rl_threads())")
     {
         float *patches = malloc((s->ow * patch + 1) * sizeof *patches);
+        if (!patches) failed = true;
         _Pragma("omp for schedule(dynamic, 1)")
         for (long image = 0; image < s->n; image++) {
+            if (!patches) continue;
             float *d = dx + image * s->h * s->w * s->c;
             memset(d, 0, s->h * s->w * s->c * sizeof *d);
             for (long task = 0; task < s->groups * s->oh; task++) {
@@ -222,12 +262,21 @@ static void input_gradient_strided(const float *g, const float *w, float *dx, co
         free(patches);
     }
     free(matrix);
+    return failed ? NO_MEMORY : 0;
 }
 
-EXPORT void conv2d_grad_input(const float *g, const float *w, float *dx, const int64_t *shape) {
-    const geometry *s = (const geometry *)shape;
-    if (s->stride_h == 1 && s->stride_w == 1) input_gradient_unit_stride(g, w, dx, s);
-    else input_gradient_strided(g, w, dx, s);
+/* The size of g is its own: several sizes of the input lead to one of the result. */
+EXPORT status conv2d_grad_input(LENGTH(n * oh * ow * groups * kg) const float *g,
+    LENGTH(groups * kg * cg * kh * kw) const float *w, LENGTH(n * h * width * groups * cg) float *dx,
+    long n, long h, long width, long cg,
+    long oh, long ow, long kg, long kh, long kw, POSITIVE long stride_h, POSITIVE long stride_w, long pad_h, long pad_w,
+    POSITIVE long dilation_h, POSITIVE long dilation_w, POSITIVE long groups) {
+    const geometry given = {n, h, width, cg * groups, oh, ow, kg * groups, kh, kw, stride_h, stride_w, pad_h, pad_w,
+        dilation_h, dilation_w, groups}, *s = &given;
+    memset(dx, 0, s->n * s->h * s->w * s->c * sizeof *dx);
+    if (empty(s)) return 0;
+    if (!fits(s)) return NO_MEMORY;
+    return stride_h == 1 && stride_w == 1 ? input_gradient_unit_stride(g, w, dx, s) : input_gradient_strided(g, w, dx, s);
 }
 
 /*
@@ -298,26 +347,39 @@ static void add_partials(const float *partials, long parts, long bands, float *d
  * there are depends on the shape only: enough pixels in each for an efficient product, and all partial sums under 64
  * MiB.
  */
-EXPORT void conv2d_grad_weight(const float *g, const float *x, float *dw, const int64_t *shape) {
-    const geometry *s = (const geometry *)shape;
+EXPORT status conv2d_grad_weight(LENGTH(n * oh * ow * groups * kg) const float *g,
+    LENGTH(n * h * width * groups * cg) const float *x, LENGTH(groups * kg * cg * kh * kw) float *dw,
+    long n, long h, long width, long cg,
+    long oh, long ow, long kg, long kh, long kw, POSITIVE long stride_h, POSITIVE long stride_w, long pad_h, long pad_w,
+    POSITIVE long dilation_h, POSITIVE long dilation_w, POSITIVE long groups) {
+    const geometry given = {n, h, width, cg * groups, oh, ow, kg * groups, kh, kw, stride_h, stride_w, pad_h, pad_w,
+        dilation_h, dilation_w, groups}, *s = &given;
+    memset(dw, 0, s->k * cg * s->kh * s->kw * sizeof *dw);
+    if (empty(s)) return 0;
+    if (!fits(s)) return NO_MEMORY;
+    bool failed = false;
     long in = s->c / s->groups, out = s->k / s->groups, bands = s->kh * s->kw * in > 2 * PIXELS ? s->kh : 1,
         band_rows = s->kh / bands;
     long patch = band_rows * s->kw * in, slice = s->groups * patch * out, size = bands * slice;
-    long width = (s->ow - 1) * s->stride_w + (s->kw - 1) * s->dilation_w + 1, row_patches = s->ow * patch * s->groups;
+    long broad = (s->ow - 1) * s->stride_w + (s->kw - 1) * s->dilation_w + 1, row_patches = s->ow * patch * s->groups;
     long by_cache = PATCH_FLOATS / (patch * s->groups), wanted = by_cache > MIN_PIXELS ? by_cache : MIN_PIXELS;
     long capacity_rows = (wanted + s->ow - 1) / s->ow, step_rows = smaller(capacity_rows, task_rows(s, TASK_FLOATS));
     long capacity = capacity_rows * s->ow, in_rows = (step_rows - 1) * s->stride_h + (s->kh - 1) * s->dilation_h + 1;
     long by_pixels = s->n * s->oh * s->ow / MIN_PIXELS + 1, by_memory = (1 << 24) / size + 1;
     long parts = smaller(smaller(s->n, MAX_PARTIALS), smaller(by_pixels, by_memory));
     float *partials = calloc(parts * size, sizeof *partials);
-    _Pragma("omp parallel num_threads(rl_threads()) if (s->n * s->oh * s->ow * size > 200000)")
+    if (!partials) return NO_MEMORY;
+    _Pragma("omp parallel num_threads(rl_threads()) if ((double)s->n * s->oh * s->ow * size > 200000)")
     {
-        float *padded = malloc((in_rows * width * s->c + 1) * sizeof *padded);
+        float *padded = malloc((in_rows * broad * s->c + 1) * sizeof *padded);
         float *patches = malloc((capacity_rows * row_patches + 1) * sizeof *patches);
         long scratch_floats = capacity * (2 * PIXELS + blocks_of(out) * CHANNELS) + 2 * PIXELS * out + 1;
         float *scratch = malloc(scratch_floats * sizeof *scratch);
+        bool ready = padded && patches && scratch;
+        if (!ready) failed = true;
         _Pragma("omp for schedule(dynamic, 1)")
         for (long task = 0; task < parts * bands; task++) {
+            if (!ready) continue;
             long band = task % bands, part = task / bands, filled = 0, first = s->n * part / parts,
                 last = s->n * (part + 1) / parts;
             long end = last * s->oh; /* output rows are numbered through all images */
@@ -326,10 +388,10 @@ EXPORT void conv2d_grad_weight(const float *g, const float *x, float *dw, const 
                 rows = smaller(smaller(step_rows, s->oh - top), capacity_rows - filled);
                 copy_padded(x + row / s->oh * s->h * s->w * s->c, padded, s->h, s->w, s->c,
                     top * s->stride_h - s->pad_h, -s->pad_w,
-                            (rows - 1) * s->stride_h + (s->kh - 1) * s->dilation_h + 1, width);
+                            (rows - 1) * s->stride_h + (s->kh - 1) * s->dilation_h + 1, broad);
                 for (long group = 0; group < s->groups; group++)
                     copy_patches(padded + group * in, patches + (group * capacity + filled * s->ow) * patch, s, rows,
-                        width, in, band * band_rows, band_rows);
+                        broad, in, band * band_rows, band_rows);
                 filled += rows;
                 if (filled < capacity_rows && row + rows < end) continue;
                 for (long group = 0; group < s->groups; group++)
@@ -344,12 +406,13 @@ EXPORT void conv2d_grad_weight(const float *g, const float *x, float *dw, const 
         free(patches);
         free(scratch);
     }
-    add_partials(partials, parts, bands, dw, s);
+    if (!failed) add_partials(partials, parts, bands, dw, s);
     free(partials);
+    return failed ? NO_MEMORY : 0;
 }
 
 /* (N, C, P) to (N, P, C), in blocks that fit the first-level cache. */
-EXPORT void swap_channels(const float *x, float *y, long n, long c, long p) {
+EXPORT void swap_channels(LENGTH(n * c * p) const float *x, LENGTH(n * c * p) float *y, long n, long c, long p) {
     enum { BLOCK = 32 };
     PARALLEL_FOR(n * c * p)
     for (long task = 0; task < n * ((p + BLOCK - 1) / BLOCK); task++) {

@@ -16,8 +16,8 @@ static void add_blocks(const float *partial, long blocks, long stride, float *ou
 }
 
 /* y = (x - mean) * rstd * w + b, row by row; w and b may be missing. */
-EXPORT void layer_norm(const float *x, OPTIONAL const float *w, OPTIONAL const float *b, float *y, float *mean,
-    float *rstd, long rows, long n, double eps) {
+EXPORT void layer_norm(LENGTH(rows * n) const float *x, OPTIONAL LENGTH(n) const float *w, OPTIONAL LENGTH(n) const float *b,
+    LENGTH(rows * n) float *y, LENGTH(rows) float *mean, LENGTH(rows) float *rstd, long rows, long n, double eps) {
     PARALLEL_FOR(rows * n)
     for (long r = 0; r < rows; r++) {
         const float *xr = x + r * n;
@@ -35,10 +35,13 @@ EXPORT void layer_norm(const float *x, OPTIONAL const float *w, OPTIONAL const f
 }
 
 /* dw and db (may be missing, as w) are sums over the rows; dx needs two sums over each row. */
-EXPORT void layer_norm_backward(const float *g, const float *x, OPTIONAL const float *w, const float *mean,
-    const float *rstd, OPTIONAL float *dx, OPTIONAL float *dw, OPTIONAL float *db, long rows, long n) {
+EXPORT status layer_norm_backward(LENGTH(rows * n) const float *g, LENGTH(rows * n) const float *x,
+    OPTIONAL LENGTH(n) const float *w, LENGTH(rows) const float *mean, LENGTH(rows) const float *rstd,
+    OPTIONAL LENGTH(rows * n) float *dx, OPTIONAL LENGTH(n) float *dw, OPTIONAL LENGTH(n) float *db, long rows,
+    long n) {
     long per_block = block_rows(rows), blocks = (rows + per_block - 1) / per_block;
-    float *partial = dw || db ? calloc(blocks * 2 * n, sizeof *partial) : 0;
+    float *partial = dw || db ? calloc(blocks * 2 * n + n + 1, sizeof *partial) : 0;
+    if (!partial && (dw || db)) return NO_MEMORY;
     PARALLEL_FOR(rows * n)
     for (long block = 0; block < blocks; block++) {
         float *sum_w = partial ? partial + block * 2 * n : 0, *sum_b = partial ? sum_w + n : 0;
@@ -61,10 +64,12 @@ EXPORT void layer_norm_backward(const float *g, const float *x, OPTIONAL const f
     if (dw) add_blocks(partial, blocks, 2 * n, dw, n);
     if (db) add_blocks(partial + n, blocks, 2 * n, db, n);
     free(partial);
+    return 0;
 }
 
 /* y = x * rstd * w with rstd = 1 / sqrt(mean(x^2) + eps) */
-EXPORT void rms_norm(const float *x, OPTIONAL const float *w, float *y, float *rstd, long rows, long n, double eps) {
+EXPORT void rms_norm(LENGTH(rows * n) const float *x, OPTIONAL LENGTH(n) const float *w, LENGTH(rows * n) float *y,
+    LENGTH(rows) float *rstd, long rows, long n, double eps) {
     PARALLEL_FOR(rows * n)
     for (long r = 0; r < rows; r++) {
         const float *xr = x + r * n;
@@ -77,10 +82,12 @@ EXPORT void rms_norm(const float *x, OPTIONAL const float *w, float *y, float *r
     }
 }
 
-EXPORT void rms_norm_backward(const float *g, const float *x, OPTIONAL const float *w, const float *rstd,
-    OPTIONAL float *dx, OPTIONAL float *dw, long rows, long n) {
+EXPORT status rms_norm_backward(LENGTH(rows * n) const float *g, LENGTH(rows * n) const float *x,
+    OPTIONAL LENGTH(n) const float *w, LENGTH(rows) const float *rstd, OPTIONAL LENGTH(rows * n) float *dx,
+    OPTIONAL LENGTH(n) float *dw, long rows, long n) {
     long per_block = block_rows(rows), blocks = (rows + per_block - 1) / per_block;
-    float *partial = dw ? calloc(blocks * n, sizeof *partial) : 0;
+    float *partial = dw ? calloc(blocks * n + 1, sizeof *partial) : 0;
+    if (dw && !partial) return NO_MEMORY;
     PARALLEL_FOR(rows * n)
     for (long block = 0; block < blocks; block++) {
         float *sum_w = partial ? partial + block * n : 0;
@@ -99,4 +106,5 @@ EXPORT void rms_norm_backward(const float *g, const float *x, OPTIONAL const flo
     }
     if (dw) add_blocks(partial, blocks, n, dw, n);
     free(partial);
+    return 0;
 }

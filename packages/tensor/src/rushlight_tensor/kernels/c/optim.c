@@ -18,6 +18,7 @@ static chunk *cut(const int64_t *sizes, long arrays, long *count, long *total) {
     }
     chunk *chunks = malloc((n + 1) * sizeof *chunks);
     *count = 0;
+    if (!chunks) return 0;
     for (long a = 0; a < arrays; a++)
         for (long from = 0; from < sizes[a]; from += CHUNK)
             chunks[(*count)++] = (chunk){a, from, from + CHUNK < sizes[a] ? from + CHUNK : sizes[a]};
@@ -28,12 +29,14 @@ static chunk *cut(const int64_t *sizes, long arrays, long *count, long *total) {
     {                                                                                                                  \
         long count, total;                                                                                             \
         chunk *chunks = cut(sizes, arrays, &count, &total);                                                            \
+        if (!chunks) return NO_MEMORY;                                                                                 \
         PARALLEL_FOR(total)                                                                                            \
         for (long c = 0; c < count; c++) {                                                                             \
             long array = chunks[c].array, from = chunks[c].from, n = chunks[c].to - from;                              \
             __VA_ARGS__;                                                                                               \
         }                                                                                                              \
         free(chunks);                                                                                                  \
+        return 0;                                                                                                      \
     }
 
 /*
@@ -41,9 +44,11 @@ static chunk *cut(const int64_t *sizes, long arrays, long *count, long *total) {
  * order of PyTorch's single-tensor code.  `step_size` and `root_correction` hold one number per array: lr / (1 -
  * beta1^t) and sqrt(1 - beta2^t).
  */
-EXPORT void adam(float *const *params, const float *const *grads, float *const *means, float *const *squares,
-    const int64_t *sizes, const double *step_sizes, const double *root_corrections, long arrays, double lr,
-    double beta1, double beta2, double eps, double weight_decay, long decoupled, long maximize)
+EXPORT status adam(LENGTH(arrays, sizes[i]) float *const *params, LENGTH(arrays, sizes[i]) const float *const *grads,
+    LENGTH(arrays, sizes[i]) float *const *means, LENGTH(arrays, sizes[i]) float *const *squares,
+    LENGTH(arrays) const int64_t *sizes, LENGTH(arrays) const double *step_sizes,
+    LENGTH(arrays) const double *root_corrections, long arrays, double lr, double beta1, double beta2, double eps,
+    double weight_decay, long decoupled, long maximize)
 EACH_CHUNK(
     float *p = params[array] + from; float *m = means[array] + from; float *v = squares[array] + from;
     const float *g = grads[array] + from;
@@ -60,14 +65,14 @@ EACH_CHUNK(
     })
 
 /*
- * SGD with momentum (Sutskever et al., 2013); `buffers` is an empty list without momentum, `first` makes the buffers
+ * SGD with momentum (Sutskever et al., 2013); `buffers` is missing without momentum, `first` makes the buffers
  * from the gradients.
  */
-EXPORT void sgd(float *const *params, const float *const *grads, float *const *buffers, const int64_t *sizes,
-    long arrays, double lr, double momentum, double dampening, double weight_decay, long nesterov, long first,
-    long maximize)
+EXPORT status sgd(LENGTH(arrays, sizes[i]) float *const *params, LENGTH(arrays, sizes[i]) const float *const *grads,
+    OPTIONAL LENGTH(arrays, sizes[i]) float *const *buffers, LENGTH(arrays) const int64_t *sizes, long arrays,
+    double lr, double momentum, double dampening, double weight_decay, long nesterov, long first, long maximize)
 EACH_CHUNK(
-    float *p = params[array] + from; float *m = momentum != 0 ? buffers[array] + from : 0;
+    float *p = params[array] + from; float *m = buffers ? buffers[array] + from : 0;
     const float *g = grads[array] + from;
     float rate = (float)lr; float keep = (float)momentum; float mix = (float)(1. - dampening);
     float l2 = (float)weight_decay; float sign = maximize ? -1.f : 1.f;
@@ -87,11 +92,14 @@ EACH_CHUNK(
         }
     })
 
-/* Sum of the squares of all elements: in double precision, but for runs of SUMMED elements. */
-EXPORT double sum_of_squares(const float *const *xs, const int64_t *sizes, long arrays) {
+/* Sum of the squares of all elements, into `sum`: in double precision, but for runs of SUMMED elements. */
+EXPORT status sum_of_squares(LENGTH(arrays, sizes[i]) const float *const *xs, LENGTH(arrays) const int64_t *sizes,
+    LENGTH(1) double *sum, long arrays) {
     long count, total;
     chunk *chunks = cut(sizes, arrays, &count, &total);
-    double *partial = malloc((count + 1) * sizeof *partial), sum = 0;
+    double *partial = malloc((count + 1) * sizeof *partial);
+    if (!chunks || !partial) { free(chunks); free(partial); return NO_MEMORY; }
+    *sum = 0;
     PARALLEL_FOR(total)
     for (long c = 0; c < count; c++) {
         const float *x = xs[chunks[c].array] + chunks[c].from;
@@ -104,11 +112,12 @@ EXPORT double sum_of_squares(const float *const *xs, const int64_t *sizes, long 
             partial[c] += s;
         }
     }
-    for (long c = 0; c < count; c++) sum += partial[c];
+    for (long c = 0; c < count; c++) *sum += partial[c];
     free(partial);
     free(chunks);
-    return sum;
+    return 0;
 }
 
-EXPORT void scale(float *const *xs, const int64_t *sizes, long arrays, double factor)
+EXPORT status scale(LENGTH(arrays, sizes[i]) float *const *xs, LENGTH(arrays) const int64_t *sizes, long arrays,
+    double factor)
 EACH_CHUNK(float *x = xs[array] + from; float f = (float)factor; SIMD for (long i = 0; i < n; i++) x[i] *= f)

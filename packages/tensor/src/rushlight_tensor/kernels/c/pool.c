@@ -1,7 +1,6 @@
 /* Max and average pooling on NHWC float32; windows are vectorised over the channels. */
 #include "rushlight.h"
 
-/* In the order of pool.py's `_geometry`. */
 typedef struct {
     int64_t n, h, w, c, oh, ow, kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
 } geometry;
@@ -9,41 +8,63 @@ typedef struct {
 INLINE long larger(long a, long b) { return a > b ? a : b; }
 INLINE long smaller(long a, long b) { return a < b ? a : b; }
 
-/* `index` holds the position iy * W + ix of each maximum, the first one of several; NaN counts as the largest. */
-EXPORT void max_pool(const float *x, float *y, int32_t *index, const int64_t *shape) {
-    const geometry *s = (const geometry *)shape;
-    PARALLEL_FOR(s->n * s->oh * s->ow * s->c * s->kh * s->kw)
+/* The taps of a window from `start` on that lie on one of `size` elements. */
+typedef struct { long from, to; } span;
+
+static span taps_inside(long start, long size, long taps, long dilation) {
+    long from = start < 0 ? (-start + dilation - 1) / dilation : 0;
+    long to = start < size ? (size - 1 - start) / dilation + 1 : 0;
+    return (span){from, smaller(to, taps)};
+}
+
+/* `index` holds the position iy * W + ix of each maximum, the first one of several; NaN counts as the largest.  A
+ * window that holds no element at all gives -infinity and the position -1. */
+EXPORT void max_pool(LENGTH(n * h * w * c) const float *x, LENGTH(n * oh * ow * c) float *y,
+    LENGTH(n * oh * ow * c) int32_t *index, long n, long h, long w, long c, long oh, long ow, POSITIVE long kh, POSITIVE long kw,
+    POSITIVE long stride_h, POSITIVE long stride_w, long pad_h, long pad_w,
+    POSITIVE long dilation_h, POSITIVE long dilation_w) {
+    const geometry given = {n, h, w, c, oh, ow, kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w}, *s = &given;
+    PARALLEL_FOR((double)s->n * s->oh * s->ow * s->c * s->kh * s->kw)
     for (long row = 0; row < s->n * s->oh; row++) {
         const float *image = x + row / s->oh * s->h * s->w * s->c;
+        long top = row % s->oh * s->stride_h - s->pad_h;
+        span y_taps = taps_inside(top, s->h, s->kh, s->dilation_h);
         for (long ox = 0; ox < s->ow; ox++) {
+            long left = ox * s->stride_w - s->pad_w;
+            span x_taps = taps_inside(left, s->w, s->kw, s->dilation_w);
             float *best = y + (row * s->ow + ox) * s->c;
             int32_t *where = index + (row * s->ow + ox) * s->c;
             for (long j = 0; j < s->c; j++) { best[j] = -INFINITY; where[j] = -1; }
-            for (long t = 0; t < s->kh * s->kw; t++) {
-                long iy = row % s->oh * s->stride_h - s->pad_h + t / s->kw * s->dilation_h;
-                long ix = ox * s->stride_w - s->pad_w + t % s->kw * s->dilation_w;
-                if (iy < 0 || iy >= s->h || ix < 0 || ix >= s->w) continue;
-                int32_t at = (int32_t)(iy * s->w + ix);
-                const float *from = image + (long)at * s->c;
-                SIMD for (long j = 0; j < s->c; j++) {
-                    bool take = from[j] > best[j] || from[j] != from[j] || where[j] < 0;
-                    best[j] = take ? from[j] : best[j];
-                    where[j] = take ? at : where[j];
+            for (long ty = y_taps.from; ty < y_taps.to; ty++)
+                for (long tx = x_taps.from; tx < x_taps.to; tx++) {
+                    int32_t at = (int32_t)((top + ty * s->dilation_h) * s->w + left + tx * s->dilation_w);
+                    const float *from = image + (long)at * s->c;
+                    SIMD for (long j = 0; j < s->c; j++) {
+                        bool take = from[j] > best[j] || from[j] != from[j] || where[j] < 0;
+                        best[j] = take ? from[j] : best[j];
+                        where[j] = take ? at : where[j];
+                    }
                 }
-            }
         }
     }
 }
 
-EXPORT void max_pool_backward(const float *g, const int32_t *index, float *dx, const int64_t *shape) {
-    const geometry *s = (const geometry *)shape;
-    PARALLEL_FOR(s->n * s->h * s->w * s->c)
-    for (long image = 0; image < s->n; image++) {
-        float *d = dx + image * s->h * s->w * s->c;
-        memset(d, 0, s->h * s->w * s->c * sizeof *d);
-        for (long p = image * s->oh * s->ow; p < (image + 1) * s->oh * s->ow; p++)
-            for (long j = 0; j < s->c; j++) d[index[p * s->c + j] * s->c + j] += g[p * s->c + j];
+/* Each g goes to the position of its maximum, or nowhere (-1).  Returns the first index that is no position, or -1. */
+EXPORT long max_pool_backward(LENGTH(n * oh * ow * c) const float *g, LENGTH(n * oh * ow * c) const int32_t *index,
+    LENGTH(n * h * w * c) float *dx, long n, long h, long w, long c, long oh, long ow) {
+    long positions = h * w, wrong = n * oh * ow * c, none = wrong;
+    PARALLEL_FOR_FIRST(n * h * w * c, wrong)
+    for (long image = 0; image < n; image++) {
+        float *d = dx + image * positions * c;
+        memset(d, 0, positions * c * sizeof *d);
+        for (long p = image * oh * ow; p < (image + 1) * oh * ow; p++)
+            for (long j = 0; j < c; j++) {
+                long i = p * c + j, at = *(const volatile int32_t *)&index[i];
+                if (at >= 0 && at < positions) d[at * c + j] += g[i];
+                else if (at != -1) wrong = smaller(wrong, i);
+            }
     }
+    return wrong < none ? wrong : -1;
 }
 
 /* The window of an output position inside the image, and how many elements its mean is over. */
@@ -57,9 +78,12 @@ static window window_of(const geometry *s, long oy, long ox, bool count_padding,
     return v;
 }
 
-EXPORT void avg_pool(const float *x, float *y, const int64_t *shape, long count_padding, long divisor) {
-    const geometry *s = (const geometry *)shape;
-    PARALLEL_FOR(s->n * s->oh * s->ow * s->c * s->kh * s->kw)
+EXPORT void avg_pool(LENGTH(n * h * w * c) const float *x, LENGTH(n * oh * ow * c) float *y, long n, long h, long w,
+    long c, long oh, long ow, POSITIVE long kh, POSITIVE long kw, POSITIVE long stride_h, POSITIVE long stride_w,
+    long pad_h, long pad_w,
+    long count_padding, long divisor) {
+    const geometry given = {n, h, w, c, oh, ow, kh, kw, stride_h, stride_w, pad_h, pad_w, 1, 1}, *s = &given;
+    PARALLEL_FOR((double)s->n * s->oh * s->ow * s->c * s->kh * s->kw)
     for (long row = 0; row < s->n * s->oh; row++)
         for (long ox = 0; ox < s->ow; ox++) {
             window v = window_of(s, row % s->oh, ox, count_padding, divisor);
@@ -74,8 +98,11 @@ EXPORT void avg_pool(const float *x, float *y, const int64_t *shape, long count_
         }
 }
 
-EXPORT void avg_pool_backward(const float *g, float *dx, const int64_t *shape, long count_padding, long divisor) {
-    const geometry *s = (const geometry *)shape;
+EXPORT void avg_pool_backward(LENGTH(n * oh * ow * c) const float *g, LENGTH(n * h * w * c) float *dx, long n, long h,
+    long w, long c, long oh, long ow, POSITIVE long kh, POSITIVE long kw, POSITIVE long stride_h, POSITIVE long stride_w,
+    long pad_h, long pad_w,
+    long count_padding, long divisor) {
+    const geometry given = {n, h, w, c, oh, ow, kh, kw, stride_h, stride_w, pad_h, pad_w, 1, 1}, *s = &given;
     PARALLEL_FOR(s->n * s->h * s->w * s->c)
     for (long image = 0; image < s->n; image++) {
         memset(dx + image * s->h * s->w * s->c, 0, s->h * s->w * s->c * sizeof *dx);

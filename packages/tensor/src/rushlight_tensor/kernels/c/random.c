@@ -52,8 +52,9 @@ INLINE void cephes_sincos(float x, float *sine, float *cosine) {
 
 #define LANES 512
 
-/* Uniform numbers become normal ones in blocks of 16: 8 radii, 8 angles.  n is a multiple of 16. */
-EXPORT void normal_blocks(float *x, long n, float mean, float std) {
+/* Uniform numbers become normal ones in blocks of 16: 8 radii, 8 angles. */
+EXPORT void normal_blocks(LENGTH(16 * blocks) float *x, long blocks, float mean, float std) {
+    long n = 16 * blocks;
     float u1[LANES], u2[LANES], first[LANES], second[LANES];
     for (long start = 0; start < n; start += 2 * LANES) {
         long half = (n - start < 2 * LANES ? n - start : 2 * LANES) / 2;
@@ -75,8 +76,8 @@ EXPORT void normal_blocks(float *x, long n, float mean, float std) {
     }
 }
 
-EXPORT void normal_blocks64(double *x, long n, double mean, double std) {
-    for (double *at = x; at < x + n; at += 16)
+EXPORT void normal_blocks64(LENGTH(16 * blocks) double *x, long blocks, double mean, double std) {
+    for (double *at = x; at < x + 16 * blocks; at += 16)
         for (int i = 0; i < 8; i++) {
             double radius = sqrt(-2. * log(1. - at[i])), angle = 6.283185307179586 * at[i + 8];
             at[i] = __builtin_fma(radius * cos(angle), std, mean);
@@ -85,20 +86,20 @@ EXPORT void normal_blocks64(double *x, long n, double mean, double std) {
 }
 
 /* Pairs (angle, radius) of uniform numbers become pairs of standard normals. */
-EXPORT void normal_pairs(double *x, long n) {
-    for (double *at = x; at < x + n; at += 2) {
+EXPORT void normal_pairs(LENGTH(2 * pairs) double *x, long pairs) {
+    for (double *at = x; at < x + 2 * pairs; at += 2) {
         double radius = sqrt(-2. * log1p(-at[1])), angle = 6.283185307179586 * at[0];
         at[0] = radius * cos(angle);
         at[1] = radius * sin(angle);
     }
 }
 
-EXPORT void log1p_all(double *x, long n) {
+EXPORT void log1p_all(LENGTH(n) double *x, long n) {
     for (long i = 0; i < n; i++) x[i] = log1p(x[i]);
 }
 
 /* Fisher-Yates inside out: numbers start … start + n - 1 join those before them. */
-EXPORT void insert_shuffled(int64_t *items, const int64_t *draws, long start, long n) {
+EXPORT void insert_shuffled(LENGTH(start + n) int64_t *items, LENGTH(n) const int64_t *draws, long start, long n) {
     for (long i = start; i < start + n; i++) {
         long j = (long)((uint64_t)draws[i - start] % (uint64_t)(i + 1));
         items[i] = items[j];
@@ -106,9 +107,10 @@ EXPORT void insert_shuffled(int64_t *items, const int64_t *draws, long start, lo
     }
 }
 
-/* Fisher-Yates from the front; draws has n - 1 numbers of the whole range. */
-EXPORT void shuffle(int64_t *items, const int64_t *draws, long n) {
-    for (long i = 0; i < n - 1; i++) {
+/* Fisher-Yates from the front; draws has one number of the whole range for each but the last. */
+EXPORT void shuffle(LENGTH(rest + 1) int64_t *items, LENGTH(rest) const int64_t *draws, long rest) {
+    long n = rest + 1;
+    for (long i = 0; i < rest; i++) {
         long j = i + (long)((uint64_t)draws[i] % (uint64_t)(n - i));
         int64_t item = items[i];
         items[i] = items[j];

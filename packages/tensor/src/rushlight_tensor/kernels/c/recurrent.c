@@ -14,7 +14,7 @@ static void product(bool transposed, long rows, long n, long k, const float *x, 
     _Pragma("omp parallel for schedule(static) num_threads(rl_threads()) if (shared)")
     for (long part = 0; part < PARTS; part++) {
         long from = n * part / PARTS, width = n * (part + 1) / PARTS - from;
-        if (width) sgemm(false, transposed, rows, width, k, x, k, transposed ? w + from * k : w + from,
+        if (width && rows) sgemm(false, transposed, rows, width, k, x, k, transposed ? w + from * k : w + from,
             transposed ? k : n, beta, y + from, n);
     }
 }
@@ -23,8 +23,10 @@ static void product(bool transposed, long rows, long n, long k, const float *x, 
  * x (steps, batch, 4 hidden): projected inputs.  h0, c0 (batch, hidden).  w (4 hidden, hidden).
  * states (2, steps, batch, hidden): h and c of every step.  gates: as x, after their nonlinearities.
  */
-EXPORT void lstm_forward(const float *x, const float *h0, const float *c0, const float *w, float *states, float *gates,
-    long steps, long batch, long hidden, long reverse) {
+EXPORT void lstm_forward(LENGTH(steps * batch * 4 * hidden) const float *x, LENGTH(batch * hidden) const float *h0,
+    LENGTH(batch * hidden) const float *c0, LENGTH(4 * hidden * hidden) const float *w,
+    LENGTH(2 * steps * batch * hidden) float *states, LENGTH(steps * batch * 4 * hidden) float *gates, long steps,
+    long batch, long hidden, long reverse) {
     long size = batch * hidden, wide = GATES * hidden;
     float *hs = states, *cs = states + steps * size;
     const float *h_before = h0, *c_before = c0;
@@ -55,8 +57,11 @@ EXPORT void lstm_forward(const float *x, const float *h0, const float *c0, const
  * grad (2, steps, batch, hidden): gradients of the states.  dx: as gates, the gradients of the projected inputs.
  * dh, dc (batch, hidden): start at zero, end as the gradients of h0 and c0.
  */
-EXPORT void lstm_backward(const float *grad, const float *gates, const float *states, const float *c0, const float *w,
-    float *dx, float *dh, float *dc, long steps, long batch, long hidden, long reverse) {
+EXPORT void lstm_backward(LENGTH(2 * steps * batch * hidden) const float *grad,
+    LENGTH(steps * batch * 4 * hidden) const float *gates, LENGTH(2 * steps * batch * hidden) const float *states,
+    LENGTH(batch * hidden) const float *c0, LENGTH(4 * hidden * hidden) const float *w,
+    LENGTH(steps * batch * 4 * hidden) float *dx, LENGTH(batch * hidden) float *dh, LENGTH(batch * hidden) float *dc,
+    long steps, long batch, long hidden, long reverse) {
     long size = batch * hidden, wide = GATES * hidden;
     const float *cs = states + steps * size;
     for (long s = steps - 1; s >= 0; s--) {
@@ -89,8 +94,10 @@ EXPORT void lstm_backward(const float *grad, const float *gates, const float *st
  * hs (steps, batch, hidden).  kept (steps, batch, 4 hidden): r, z, n, and the recurrent part of n.
  * scratch (batch, 3 hidden).
  */
-EXPORT void gru_forward(const float *x, const float *h0, const float *w, const float *bias, float *hs, float *kept,
-    float *scratch, long steps, long batch, long hidden, long reverse) {
+EXPORT void gru_forward(LENGTH(steps * batch * 3 * hidden) const float *x, LENGTH(batch * hidden) const float *h0,
+    LENGTH(3 * hidden * hidden) const float *w, LENGTH(3 * hidden) const float *bias,
+    LENGTH(steps * batch * hidden) float *hs, LENGTH(steps * batch * 4 * hidden) float *kept,
+    LENGTH(batch * 3 * hidden) float *scratch, long steps, long batch, long hidden, long reverse) {
     long size = batch * hidden, wide = 3 * hidden;
     const float *h_before = h0;
     for (long s = 0; s < steps; s++) {
@@ -119,8 +126,12 @@ EXPORT void gru_forward(const float *x, const float *h0, const float *w, const f
  * grad, hs (steps, batch, hidden).  dx, da (steps, batch, 3 hidden): gradients of the projected inputs and of the
  * recurrent parts.  dh (batch, hidden): starts at zero, ends as the gradient of h0.  scratch (batch, hidden).
  */
-EXPORT void gru_backward(const float *grad, const float *kept, const float *hs, const float *h0, const float *w,
-    float *dx, float *da, float *dh, float *scratch, long steps, long batch, long hidden, long reverse) {
+EXPORT void gru_backward(LENGTH(steps * batch * hidden) const float *grad,
+    LENGTH(steps * batch * 4 * hidden) const float *kept, LENGTH(steps * batch * hidden) const float *hs,
+    LENGTH(batch * hidden) const float *h0, LENGTH(3 * hidden * hidden) const float *w,
+    LENGTH(steps * batch * 3 * hidden) float *dx, LENGTH(steps * batch * 3 * hidden) float *da,
+    LENGTH(batch * hidden) float *dh, LENGTH(batch * hidden) float *scratch, long steps, long batch, long hidden,
+    long reverse) {
     long size = batch * hidden, wide = 3 * hidden;
     for (long s = steps - 1; s >= 0; s--) {
         long t = reverse ? steps - 1 - s : s, before = reverse ? t + 1 : t - 1;

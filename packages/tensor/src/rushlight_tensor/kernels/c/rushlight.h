@@ -10,7 +10,11 @@
 
 #define EXPORT
 #define OPTIONAL
-#define STRIDED
+#define POSITIVE
+#define LENGTH(...)
+#define EXTENT(...)
+typedef long status;
+enum { NO_MEMORY = 1 };
 #define INLINE static inline __attribute__((always_inline))
 
 /* binding.STATE: shared by all libraries of the process, written by Python. */
@@ -30,6 +34,11 @@ INLINE int rl_threads(void) { return (int)rl_state[0]; }
 #define RL_PRAGMA(text) _Pragma(#text)
 /* A loop over independent rows; `work` is the total number of elements, small loops stay on the calling thread. */
 #define PARALLEL_FOR(work) RL_PRAGMA(omp parallel for schedule(static) num_threads(rl_threads()) if ((work) > 16384))
+/* The same, keeping the first row that is wrong: the smallest `row` that the loop assigns. */
+#define PARALLEL_FOR_FIRST(work, row) \
+    RL_PRAGMA(omp parallel for schedule(static) num_threads(rl_threads()) if ((work) > 16384) reduction(min : row))
+/* An index as it is now, read a single time: what was checked is what is used, whatever another thread writes. */
+#define READ_ONCE(place) (*(const volatile int64_t *)&(place))
 /* A sum in the order that vector registers give; NaN and infinity pass through it unharmed. */
 #define SIMD_SUM(...) RL_PRAGMA(omp simd reduction(+ : __VA_ARGS__))
 #define SIMD_MAX(...) RL_PRAGMA(omp simd reduction(max : __VA_ARGS__))
@@ -40,15 +49,21 @@ typedef void (*rl_sgemm)(int, int, int, int64_t, int64_t, int64_t, float, const 
 typedef void (*rl_dgemm)(int, int, int, int64_t, int64_t, int64_t, double, const double *, int64_t, const double *,
     int64_t, double, double *, int64_t);
 
-/* C = op(A) op(B) + beta C on the calling thread, row-major; `ta`, `tb` say that an operand is stored transposed. */
+/*
+ * C = op(A) op(B) + beta C on the calling thread, row-major; `ta`, `tb` say that an operand is stored transposed. An
+ * empty sum (k == 0) has rows of no elements, where BLAS wants a distance of 1 all the same.
+ */
+#define RL_AT_LEAST_1(ld) ((ld) > 1 ? (ld) : 1)
 INLINE void sgemm(bool ta, bool tb, long m, long n, long k, const float *a, long lda, const float *b, long ldb,
     float beta, float *c, long ldc) {
-    ((rl_sgemm)rl_state[1])(101, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1.f, a, lda, b, ldb, beta, c, ldc);
+    ((rl_sgemm)rl_state[1])(101, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1.f, a, RL_AT_LEAST_1(lda),
+        b, RL_AT_LEAST_1(ldb), beta, c, RL_AT_LEAST_1(ldc));
 }
 
 INLINE void dgemm(bool ta, bool tb, long m, long n, long k, const double *a, long lda, const double *b, long ldb,
     double beta, double *c, long ldc) {
-    ((rl_dgemm)rl_state[2])(101, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1., a, lda, b, ldb, beta, c, ldc);
+    ((rl_dgemm)rl_state[2])(101, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1., a, RL_AT_LEAST_1(lda),
+        b, RL_AT_LEAST_1(ldb), beta, c, RL_AT_LEAST_1(ldc));
 }
 
 #endif

@@ -13,7 +13,7 @@ static float row_sum_exp(const float *x, float m, long n) {
     return s;
 }
 
-EXPORT void softmax(const float *x, float *y, long rows, long n) {
+EXPORT void softmax(LENGTH(rows * n) const float *x, LENGTH(rows * n) float *y, long rows, long n) {
     PARALLEL_FOR(rows * n)
     for (long r = 0; r < rows; r++) {
         const float *xr = x + r * n;
@@ -25,7 +25,8 @@ EXPORT void softmax(const float *x, float *y, long rows, long n) {
 }
 
 /* dx = y (g - sum(g y)) */
-EXPORT void softmax_backward(const float *g, const float *y, float *dx, long rows, long n) {
+EXPORT void softmax_backward(LENGTH(rows * n) const float *g, LENGTH(rows * n) const float *y, LENGTH(rows * n) float *dx,
+    long rows, long n) {
     PARALLEL_FOR(rows * n)
     for (long r = 0; r < rows; r++) {
         const float *gr = g + r * n, *yr = y + r * n;
@@ -35,7 +36,7 @@ EXPORT void softmax_backward(const float *g, const float *y, float *dx, long row
     }
 }
 
-EXPORT void log_softmax(const float *x, float *y, long rows, long n) {
+EXPORT void log_softmax(LENGTH(rows * n) const float *x, LENGTH(rows * n) float *y, long rows, long n) {
     PARALLEL_FOR(rows * n)
     for (long r = 0; r < rows; r++) {
         const float *xr = x + r * n;
@@ -45,7 +46,8 @@ EXPORT void log_softmax(const float *x, float *y, long rows, long n) {
 }
 
 /* dx = g - exp(y) sum(g) */
-EXPORT void log_softmax_backward(const float *g, const float *y, float *dx, long rows, long n) {
+EXPORT void log_softmax_backward(LENGTH(rows * n) const float *g, LENGTH(rows * n) const float *y, LENGTH(rows * n) float *dx,
+    long rows, long n) {
     PARALLEL_FOR(rows * n)
     for (long r = 0; r < rows; r++) {
         const float *gr = g + r * n, *yr = y + r * n;
@@ -62,20 +64,19 @@ EXPORT void log_softmax_backward(const float *g, const float *y, float *dx, long
  *     loss = (1 - smoothing) w[t] (lse - x[t]) + smoothing / n * sum_j w[j] (lse - x[j])
  * Returns the first row whose class does not exist, or -1.
  */
-EXPORT long cross_entropy(const float *x, const int64_t *target, OPTIONAL const float *w, float *loss, float *stats,
-    long rows, long n, long ignore, double smoothing) {
+EXPORT long cross_entropy(LENGTH(rows * n) const float *x, LENGTH(rows) const int64_t *target,
+    OPTIONAL LENGTH(n) const float *w, LENGTH(rows) float *loss, LENGTH(2 * rows) float *stats, long rows, long n,
+    long ignore, double smoothing) {
     long wrong = rows;
-    for (long r = 0; r < rows && wrong == rows; r++)
-        if (target[r] != ignore && (target[r] < 0 || target[r] >= n)) wrong = r;
-    if (wrong < rows) return wrong;
-    PARALLEL_FOR(rows * n)
+    PARALLEL_FOR_FIRST(rows * n, wrong)
     for (long r = 0; r < rows; r++) {
         const float *xr = x + r * n;
         float m = row_max(xr, n), sum = row_sum_exp(xr, m, n), log_sum = logf(sum);
-        long t = target[r];
+        long t = READ_ONCE(target[r]);
         stats[2 * r] = m;
         stats[2 * r + 1] = log_sum;
         if (t == ignore) { loss[r] = 0; continue; }
+        if (t < 0 || t >= n) { wrong = r < wrong ? r : wrong; continue; }
         float nll = (log_sum - (xr[t] - m)) * (w ? w[t] : 1.f);
         if (smoothing > 0) {
             float all = 0;
@@ -85,26 +86,29 @@ EXPORT long cross_entropy(const float *x, const int64_t *target, OPTIONAL const 
         }
         loss[r] = nll;
     }
-    return -1;
+    return wrong < rows ? wrong : -1;
 }
 
 /*
  * dx = g_r [ (softmax(x)_j) (sum of the class weights in the loss) - (class weights in the loss)_j ]; `g` has one
- * number per row.
+ * number per row.  The classes may have changed since the forward pass: returns as it does.
  */
-EXPORT void cross_entropy_backward(const float *g, const float *x, const int64_t *target, OPTIONAL const float *w,
-    const float *stats, float *dx, long rows, long n, long ignore, double smoothing) {
+EXPORT long cross_entropy_backward(LENGTH(rows) const float *g, LENGTH(rows * n) const float *x,
+    LENGTH(rows) const int64_t *target, OPTIONAL LENGTH(n) const float *w, LENGTH(2 * rows) const float *stats,
+    LENGTH(rows * n) float *dx, long rows, long n, long ignore, double smoothing) {
+    long wrong = rows;
     float each = (float)(smoothing / n), hit = (float)(1 - smoothing), smooth_total = (float)smoothing;
     if (w) {
         smooth_total = 0;
         for (long j = 0; j < n; j++) smooth_total += each * w[j];
     }
-    PARALLEL_FOR(rows * n)
+    PARALLEL_FOR_FIRST(rows * n, wrong)
     for (long r = 0; r < rows; r++) {
         const float *xr = x + r * n;
         float *out = dx + r * n, gr = g[r];
-        long t = target[r];
+        long t = READ_ONCE(target[r]);
         if (t == ignore) { memset(out, 0, n * sizeof *out); continue; }
+        if (t < 0 || t >= n) { wrong = r < wrong ? r : wrong; continue; }
         float on_target = hit * (w ? w[t] : 1.f), total = (on_target + smooth_total) * gr, m = stats[2 * r],
             log_sum = stats[2 * r + 1];
         SIMD for (long j = 0; j < n; j++) out[j] = vexp((xr[j] - m) - log_sum) * total;
@@ -114,4 +118,5 @@ EXPORT void cross_entropy_backward(const float *g, const float *x, const int64_t
         }
         out[t] -= gr * on_target;
     }
+    return wrong < rows ? wrong : -1;
 }

@@ -8,11 +8,12 @@ import rushlight_distributed as dist
 import rushlight_tensor as T
 from rushlight_distributed import ReduceOp
 from rushlight_distributed.communicator import REDUCE_CHUNK_BYTES
+from rushlight_tensor import files
 from rushlight_tensor.tensor import wrap
+from tests.mpi.ranks import RANK, SIZE
 
-if not dist.is_initialized():
-    dist.init_process_group("mpi")
-RANK, SIZE = dist.get_rank(), dist.get_world_size()
+pytestmark = pytest.mark.mpi(min_size=2)
+
 
 DTYPES = ["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64"]
 SHAPES = [(), (1,), (5,), (3, 4), (0,), (2, 0, 3)]
@@ -157,6 +158,116 @@ def test_all_to_all_single_with_uneven_parts():
     assert got.tolist() == [10.0 * r + RANK for r in range(SIZE) for _ in range(r + 1)]
 
 
+@pytest.mark.parametrize("kind", ["longer", "shorter", "dtype", "empty"])
+def test_all_to_all_that_does_not_fit_is_refused_on_all_ranks(kind):
+    # Rank 0 sends rank 1 something else than rank 1 has room for; everything else fits.
+    odd = {"longer": T.ones(3), "shorter": T.ones(1), "dtype": T.ones(2).int(), "empty": T.ones(0)}[kind]
+    parts = [odd if (RANK, r) == (0, 1) else T.ones(2) for r in range(SIZE)]
+    outs = [T.full((2,), -1.0) for _ in range(SIZE)]
+    with pytest.raises(dist.ContractError) as caught:
+        dist.all_to_all(outs, parts)
+    sent = f"{odd._array.dtype}{list(odd.shape)}"
+    assert f"rank 0 sends {sent} to rank 1, which has room for float32[2]" in str(caught.value)
+    assert str(caught.value).count(" sends ") == 1
+    assert f"rank {RANK}: all_to_all() at {__file__}:" in str(caught.value)
+    assert all(out.tolist() == [-1.0, -1.0] for out in outs)
+    dist.barrier()
+
+
+def test_all_to_all_single_that_does_not_fit_is_refused_on_all_ranks():
+    # All send one row to each; rank 1 expects two of rank 0 and none of itself.
+    expected = [2, 0] + [1] * (SIZE - 2) if RANK == 1 else [1] * SIZE
+    out = T.full((SIZE, 3), -1.0)
+    with pytest.raises(dist.ContractError) as caught:
+        dist.all_to_all_single(out, T.ones(SIZE, 3), expected, [1] * SIZE)
+    assert "rank 0 sends float32[1, 3] to rank 1, which has room for float32[2, 3]" in str(caught.value)
+    assert "rank 1 sends float32[1, 3] to rank 1, which has room for float32[0, 3]" in str(caught.value)
+    assert (out._array == -1).all()
+    dist.barrier()
+
+
+@pytest.mark.parametrize(
+    ("out", "sent", "splits", "says"),
+    [
+        ((SIZE, 2), (SIZE, 2), ([SIZE + 1, -1] + [0] * (SIZE - 2), None), "must be .* numbers that add up to"),
+        ((SIZE,), (SIZE,), (None, [SIZE]), "must be .* numbers that add up to"),
+        ((SIZE + 1,), (SIZE,), (None, None), "cannot share equally"),
+        ((), (SIZE,), (None, None), "output is 0-dimensional"),
+    ],
+)
+def test_split_that_makes_no_sense_is_refused(out, sent, splits, says):
+    with pytest.raises(ValueError, match=says):
+        dist.all_to_all_single(T.zeros(*out) if out else T.tensor(0.0), T.zeros(*sent), *splits)
+
+
+def test_larger_tensor_holds_the_ranks_parts():
+    x = T.zeros(2, 3)
+    for shape in [(SIZE, 2, 3), (2 * SIZE, 3), (6 * SIZE,)]:
+        dist.all_gather_into_tensor(T.zeros(*shape), x)
+        dist.reduce_scatter_tensor(x, T.zeros(*shape))
+    for shape in [(2, 3 * SIZE), (3, 2 * SIZE), (SIZE, 3, 2), (6 * SIZE + 1,), (0,)]:
+        with pytest.raises(ValueError, match="must hold one part per rank"):
+            dist.all_gather_into_tensor(T.zeros(*shape), x)
+        with pytest.raises(ValueError, match="must hold one part per rank"):
+            dist.reduce_scatter_tensor(x, T.zeros(*shape))
+    with pytest.raises(ValueError, match="one dtype, got float64 and float32"):
+        dist.all_gather_into_tensor(T.zeros(2 * SIZE, 3).double(), x)
+
+
+def test_what_is_no_group_is_refused():
+    for group in (7, "world", [0, 1]):
+        with pytest.raises(ValueError, match="is not initialized in the world group map"):
+            dist.all_reduce(T.zeros(1), group=group)
+        with pytest.raises(ValueError, match="is not initialized in the world group map"):
+            dist.get_rank(group)
+
+
+OF_A_DTYPE = {  # which operations a dtype has; MPI knows more than PyTorch for some
+    "float32": "SUM AVG PRODUCT MIN MAX",
+    "bfloat16": "SUM AVG PRODUCT MIN MAX",
+    "int32": "SUM PRODUCT MIN MAX BAND BOR BXOR",
+    "uint8": "SUM PRODUCT MIN MAX BAND BOR BXOR",
+    "bool": "SUM PRODUCT MIN MAX BAND BOR BXOR",
+    "complex64": "SUM AVG PRODUCT",
+}
+IN_NUMPY = {
+    "SUM": np.add,
+    "PRODUCT": np.multiply,
+    "MIN": np.minimum,
+    "MAX": np.maximum,
+    "BAND": np.bitwise_and,
+    "BOR": np.bitwise_or,
+    "BXOR": np.bitwise_xor,
+}
+
+
+@pytest.mark.parametrize("op", list(ReduceOp))
+@pytest.mark.parametrize("dtype", OF_A_DTYPE)
+def test_every_operation_on_every_dtype_in_all_three_collectives(dtype, op):
+    mine, all_ = values(RANK, dtype, (3,)), np.stack(everyone(dtype, (3,)))
+    calls = {
+        "all_reduce": lambda x: dist.all_reduce(x, op),
+        "reduce": lambda x: dist.reduce(x, 0, op),
+        "reduce_scatter": lambda x: dist.reduce_scatter(x, [x] * SIZE, op),
+    }
+    if op.name not in OF_A_DTYPE[dtype].split():
+        for call in calls.values():
+            with pytest.raises(TypeError):
+                call(wrap(mine.copy()))
+        return
+    wide = all_.astype("float64") if dtype == "bfloat16" else all_
+    if op is ReduceOp.AVG:
+        expected = wide.mean(0)
+    elif dtype == "bool":
+        expected = {"SUM": np.logical_or, "PRODUCT": np.logical_and}.get(op.name, IN_NUMPY[op.name]).reduce(wide)
+    else:
+        expected = IN_NUMPY[op.name].reduce(wide, dtype=wide.dtype)
+    for name, call in calls.items():
+        x = wrap(mine.copy())
+        call(x)
+        check(x, mine if name == "reduce" and RANK else expected.astype(mine.dtype))
+
+
 def test_started_collectives_keep_their_order_among_waiting_ones():
     xs = [T.full((1000,), float(RANK + i)) for i in range(6)]
     works = [dist.all_reduce(x, async_op=True) for x in xs[:3]]
@@ -201,6 +312,15 @@ def test_objects():
     one = [None]
     dist.scatter_object_list(one, [f"for {r}" for r in range(SIZE)] if RANK == 0 else None, src=0)
     assert one == [f"for {RANK}"]
+
+
+def test_one_rank_saves_and_all_load(mpi_tmp_path):
+    path = mpi_tmp_path / "weights.pt"
+    if RANK == SIZE - 1:
+        files.save({"w": T.arange(4.0)}, path)
+    dist.barrier()
+    assert files.load(path)["w"].tolist() == [0, 1, 2, 3]
+    dist.barrier()
 
 
 def test_groups():

@@ -9,10 +9,10 @@ from rushlight_distributed import DistributedDataParallel
 from rushlight_distributed.exchange import MpiExchange, SharedExchange
 from rushlight_nn.modules.module import Module
 from rushlight_nn.parameter import Parameter
+from tests.mpi.ranks import RANK, SIZE
 
-if not dist.is_initialized():
-    dist.init_process_group("mpi")
-RANK, SIZE = dist.get_rank(), dist.get_world_size()
+pytestmark = pytest.mark.mpi(min_size=2)
+
 BATCH = 4 * SIZE
 
 

@@ -5,14 +5,14 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 import rushlight_distributed as dist
 import rushlight_tensor as T
 from rushlight_distributed.guard import TICK_S
+from tests.mpi.ranks import RANK, SIZE
 
-if not dist.is_initialized():
-    dist.init_process_group("mpi")
-RANK, SIZE = dist.get_rank(), dist.get_world_size()
+pytestmark = pytest.mark.mpi(min_size=2)
 
 
 def test_no_false_alarm_in_many_collectives():
