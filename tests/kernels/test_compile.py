@@ -128,6 +128,44 @@ def test_importing_kernels_compiles_nothing(tmp_path):
 
 
 @needs_compiler
+def test_users_flags_are_part_of_the_key(tmp_path):
+    cache = tmp_path / "cache"
+    for flags in ("", "-O1 '-DNAME=a b'", "-O1"):
+        assert finish(start(cache, RUSHLIGHT_CFLAGS=flags)) == ("[0.0, 2.0, 4.0, 6.0]", "")
+    assert len(list(cache.glob("*.so"))) == 3
+
+
+@needs_compiler
+def test_users_flags_come_after_ours(tmp_path):
+    program = PROGRAM.replace("EXPORT", "#ifdef __FAST_MATH__\\n#error fast\\n#endif\\nEXPORT")
+    assert program != PROGRAM
+    out, err = finish(start(tmp_path / "cache", program, RUSHLIGHT_CFLAGS="-ffast-math"))
+    assert (out, "#error fast" in err) == ("numpy", True)
+
+
+@needs_compiler
+def test_flags_that_the_compiler_refuses_are_a_warning_that_names_the_variable(tmp_path):
+    out, err = finish(start(tmp_path / "cache", RUSHLIGHT_CFLAGS="-march=no-such-processor"))
+    assert out == "numpy"
+    assert "with RUSHLIGHT_CFLAGS='-march=no-such-processor'" in err
+    assert err.count("UserWarning") == 1
+
+
+@needs_compiler
+def test_flags_whose_quotes_do_not_match_are_an_error(monkeypatch):
+    monkeypatch.setenv("RUSHLIGHT_CFLAGS", "-O1 'half")
+    with pytest.raises(RuntimeError, match="RUSHLIGHT_CFLAGS: expects flags as in a shell"):
+        compile_c(DOUBLED)
+
+
+@needs_compiler
+def test_compiler_named_by_a_relative_path_is_found(tmp_path):
+    (tmp_path / "cc").symlink_to(find_compiler().command[0])
+    relative = os.path.relpath(tmp_path / "cc")
+    assert finish(start(tmp_path / "cache", RUSHLIGHT_CC=relative)) == ("[0.0, 2.0, 4.0, 6.0]", "")
+
+
+@needs_compiler
 def test_the_same_text_is_loaded_once():
     assert compile_c(DOUBLED) is compile_c(DOUBLED)
     assert c_library("norm") is c_library("norm")
@@ -135,7 +173,7 @@ def test_the_same_text_is_loaded_once():
 
 @needs_compiler
 def test_text_that_does_not_compile_is_a_warning_with_the_compilers_words(monkeypatch):
-    monkeypatch.setattr(kernels, "_warned", False)
+    monkeypatch.setattr(kernels, "_warned", set())
     with pytest.warns(UserWarning, match="no_such_type"):
         assert compile_c("EXPORT void broken(long n) { no_such_type x; }\n") is None
 

@@ -1,23 +1,16 @@
 """C text to a loaded library: compiled once per machine at first use, cached on disk, or None where that is impossible.
 
 The user decides by environment variables: `RUSHLIGHT_CC=none` turns compiled kernels off, any other value names the
-compiler (else `$CC`, `cc`, `gcc`, `clang` are tried); `RUSHLIGHT_CACHE` names the cache folder.
-
-Note [Cache]
-    A file is named `<key>-<digest>.so`.  The key covers everything that decides the machine code: text, headers,
-    compiler, flags and processor.  The digest is that of the file's own bytes, so a truncated or damaged file is
-    recognised before it is mapped (mapping it would end the process with SIGBUS) and built again.  A build happens in a
-    private folder inside the cache and is renamed into place: a killed compiler leaves a folder that the next build
-    removes, never a half-written library.  A lock file lets many processes that start cold wait for one of them; where
-    locks do not work they all compile, and the last rename wins. A cache that cannot be written (read-only home, full
-    disk, mounted noexec) is still read, then the next folder is tried.
+compiler (else `$CC`, `cc`, `gcc`, `clang` are tried); `RUSHLIGHT_CFLAGS` is added to its flags, after ours
+(`-march=x86-64-v3` for code that other machines run, too); `RUSHLIGHT_CACHE` names the cache folder (see `cache`).  A
+cache that cannot be used or written (another user's, a read-only home, a full disk, mounted noexec) is passed over for
+a folder of the user among the temporary files.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import functools
 import hashlib
 import os
@@ -26,7 +19,6 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rushlight_tensor.kernels import binding, cpu
+from rushlight_tensor.kernels.cache import Folder, UntrustedFolder
 from rushlight_tensor.kernels.memory import keep_freed_pages
 
 SOURCES = Path(__file__).parent / "c"
@@ -44,15 +37,13 @@ _FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC", "-pipe", "-w")
 _SAFE_MATH = ("-fno-math-errno", "-fno-trapping-math")
 # Peeling a loop until its array is aligned would make a sum's order, and so its bits, depend on the address.
 _GCC_ONLY = ("--param", "vect-max-peeling-for-alignment=0")
-_WAIT_FOR_OTHER_BUILD_S = 60.0
-_ABANDONED_BUILD_S = 3600.0
 
 _lock = threading.Lock()
 _environment_lock = threading.Lock()
 for _each in (_lock, _environment_lock):  # held by another thread at a fork, it would be held in the child for ever
     os.register_at_fork(after_in_child=_each._at_fork_reinit)  # type: ignore[attr-defined]
 _loaded: dict[str, binding.Library | None] = {}
-_warned = False
+_warned: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -63,17 +54,33 @@ class Compiler:
     identity: str
 
     def flag_sets(self) -> Iterator[tuple[str, ...]]:
-        """The flags to try in turn: everything, without gcc's own, without OpenMP, without naming the processor."""
+        """The flags to try in turn: everything, without gcc's own, without OpenMP, without naming the processor.
+
+        The user's come last, where they win.
+        """
         native = ("-march=native", *(("-mprefer-vector-width=512",) if cpu.has("avx512f") else ()))
-        common = _FLAGS + _SAFE_MATH
-        yield (*common, *native, "-fopenmp", *_GCC_ONLY)
-        yield (*common, *native, "-fopenmp")
-        yield (*common, *native, "-fopenmp-simd")
-        yield (*common, "-fopenmp-simd")
+        common, wished = _FLAGS + _SAFE_MATH, user_flags()
+        yield (*common, *native, "-fopenmp", *_GCC_ONLY, *wished)
+        yield (*common, *native, "-fopenmp", *wished)
+        yield (*common, *native, "-fopenmp-simd", *wished)
+        yield (*common, "-fopenmp-simd", *wished)
 
 
 class CompileError(Exception):
     """The compiler refused the text; the message is the start of what it said."""
+
+
+def user_flags() -> tuple[str, ...]:
+    """The flags in `RUSHLIGHT_CFLAGS`.
+
+    Raises:
+        RuntimeError: Its quotes do not match.
+    """
+    wish = os.environ.get("RUSHLIGHT_CFLAGS", "")
+    try:
+        return tuple(shlex.split(wish))
+    except ValueError as error:
+        raise RuntimeError(f"RUSHLIGHT_CFLAGS: expects flags as in a shell, got {wish!r} ({error}); unset it") from None
 
 
 @functools.cache
@@ -89,9 +96,11 @@ def find_compiler() -> Compiler | None:
         if program:
             real = os.path.realpath(program)
             status = os.stat(real)
-            return Compiler((program, *command[1:]), f"{real} {candidate} {status.st_size} {status.st_mtime_ns}")
+            return Compiler(
+                (os.path.abspath(program), *command[1:]), f"{real} {candidate} {status.st_size} {status.st_mtime_ns}"
+            )
     tried = ", ".join(filter(None, candidates))
-    _warn_once(f"no C compiler found (tried {tried}); install gcc or clang, or set RUSHLIGHT_CC")
+    _warn_slow(f"no C compiler found (tried {tried}); install gcc or clang, or set RUSHLIGHT_CC")
     return None
 
 
@@ -145,71 +154,40 @@ def cache_folders() -> tuple[Path, Path]:
     """Where compiled libraries may lie: the user's cache, and a per-user folder for temporary files."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     chosen = os.environ.get("RUSHLIGHT_CACHE") or os.path.join(home, "rushlight")
-    return Path(chosen), Path(tempfile.gettempdir()) / f"rushlight-{os.getuid()}"
+    return Path(chosen).absolute(), Path(tempfile.gettempdir()) / f"rushlight-{os.geteuid()}"
 
 
 def _cached_or_built(key: str, source: str, compiler: Compiler) -> ctypes.CDLL | None:
-    chosen, temporary = cache_folders()
-    folders = [chosen, temporary] if _is_ours(temporary) else [chosen]
-    for folder in folders:
-        shared = _find(folder, key)
-        if shared is not None:
-            return shared
-    troubles = []
-    for folder in folders:
+    folders, troubles = [], []
+    for path in cache_folders():
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _one_builder(folder / f"{key}.lock"):
-                return _find(folder, key) or _build(folder, key, source, compiler)
-        except (OSError, CompileError) as error:
-            troubles.append(f"{folder}: {error}")
-            if isinstance(error, CompileError):
-                break
-    _warn_once("; ".join(troubles))
-    return None
-
-
-def _is_ours(folder: Path) -> bool:
-    """Code is loaded from there, and anyone could have made the folder of this name under /tmp."""
-    try:
-        return folder.stat().st_uid in (os.getuid(), 0)
-    except OSError:
-        return True
-
-
-def _find(folder: Path, key: str) -> ctypes.CDLL | None:
-    """The cached library, if it is whole and loads.  See Note [Cache]."""
-    try:
-        names = [name for name in os.listdir(folder) if name.startswith(key) and name.endswith(".so")]
-    except OSError:
-        return None
-    for name in names:
-        path = folder / name
-        try:
-            if path.name == _sealed_name(key, path):
-                return _load(path)
-            path.unlink()
-        except OSError:
+            with Folder(path) as folder:
+                shared = folder.find(key, _load)
+            if shared is not None:
+                return shared
+        except UntrustedFolder as error:
+            troubles.append(str(error))
+            _warn_once(f"rushlight does not use its kernel cache {error}")
             continue
+        except OSError:
+            pass  # it does not exist yet, or cannot be read
+        folders.append(path)
+    for path in folders:
+        try:
+            with Folder(path, create=True) as folder, folder.one_builder(key):
+                return folder.find(key, _load) or folder.build(
+                    key, functools.partial(_run_compiler, compiler, source), _load
+                )
+        except (OSError, UntrustedFolder) as error:
+            troubles.append(f"{path}: {error}")
+        except CompileError as error:
+            troubles.append(str(error))
+            break
+    _warn_slow("; ".join(troubles))
     return None
 
 
-def _sealed_name(key: str, path: Path) -> str:
-    return f"{key}-{hashlib.sha256(path.read_bytes()).hexdigest()[:32]}.so"
-
-
-def _build(folder: Path, key: str, source: str, compiler: Compiler) -> ctypes.CDLL:
-    """Compile in a private folder, move the result into the cache, load it from there."""
-    _remove_abandoned_builds(folder)
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=folder, ignore_cleanup_errors=True) as workplace:
-        made = Path(workplace) / "kernel.so"
-        _run_compiler(compiler, source, made)
-        path = folder / _sealed_name(key, made)
-        os.replace(made, path)
-    return _load(path)  # an OSError here: the folder is mounted noexec
-
-
-def _load(path: Path) -> ctypes.CDLL:
+def _load(path: str) -> ctypes.CDLL:
     """Load a library; the first one brings OpenMP, which reads its environment at that moment.
 
     By default an idle OpenMP thread spins for milliseconds and takes the core from whatever runs between two kernels
@@ -217,7 +195,7 @@ def _load(path: Path) -> ctypes.CDLL:
     the next.
     """
     with scoped_environment({"GOMP_SPINCOUNT": "20000"}):
-        return ctypes.CDLL(str(path))
+        return ctypes.CDLL(path)
 
 
 @contextmanager
@@ -233,51 +211,29 @@ def scoped_environment(wanted: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
 
 
-def _run_compiler(compiler: Compiler, source: str, made: Path) -> None:
+def _run_compiler(compiler: Compiler, source: str, folder: Path, name: str) -> None:
+    """Compile into a file of this name; the compiler runs in the folder and keeps its temporary files there."""
     said = []
     for flags in compiler.flag_sets():
-        command = [*compiler.command, *flags, "-I", str(SOURCES), "-x", "c", "-", "-o", str(made), "-lm"]
-        environment = {**os.environ, "TMPDIR": str(made.parent), "LC_ALL": "C"}
-        done = subprocess.run(command, input=source.encode(), capture_output=True, env=environment)
+        command = [*compiler.command, *flags, "-I", str(SOURCES), "-x", "c", "-", "-o", name, "-lm"]
+        environment = {**os.environ, "TMPDIR": ".", "LC_ALL": "C"}
+        done = subprocess.run(command, input=source.encode(), capture_output=True, env=environment, cwd=folder)
         if done.returncode == 0:
             return
         text = done.stderr.decode(errors="replace").strip()
         if "No space left" in text:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         said.append(text or f"ended with status {done.returncode}")
-    raise CompileError(f"{shlex.join(compiler.command)} failed: {said[-1][:500]}")
+    wished = f" with RUSHLIGHT_CFLAGS={shlex.join(user_flags())!r}" if user_flags() else ""
+    raise CompileError(f"{shlex.join(compiler.command)} failed{wished}: {said[-1][:500]}")
 
 
-def _remove_abandoned_builds(folder: Path) -> None:
-    for path in folder.glob(".build-*"):
-        try:
-            if time.time() - path.stat().st_mtime > _ABANDONED_BUILD_S:
-                shutil.rmtree(path, ignore_errors=True)
-        except OSError:
-            continue
+def _warn_slow(why: str) -> None:
+    _warn_once(f"rushlight runs without compiled kernels, slower: {why}", kind="slow")
 
 
-@contextmanager
-def _one_builder(path: Path) -> Iterator[None]:
-    """Wait while another process builds the same library; correctness needs no lock, so any trouble ends the wait."""
-    with open(path, "w") as file:
-        deadline = time.monotonic() + _WAIT_FOR_OTHER_BUILD_S
-        while time.monotonic() < deadline:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.005)
-            except OSError:
-                break  # a file system without locks
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _warn_once(why: str) -> None:
-    global _warned
-    if not _warned:
-        _warned = True
-        warnings.warn(f"rushlight runs without compiled kernels, slower: {why}", UserWarning, stacklevel=3)
+def _warn_once(text: str, kind: str | None = None) -> None:
+    """Warn once per text, or once per kind."""
+    if (kind or text) not in _warned:
+        _warned.add(kind or text)
+        warnings.warn(text, UserWarning, stacklevel=3)
