@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import Op, Tensor
+from rushlight_tensor.infer import broadcast_shapes
 from rushlight_tensor.inplace import mutate
 from rushlight_tensor.kernels import optim as kernels
 from rushlight_tensor.op import AS_CPU
@@ -25,25 +26,58 @@ from rushlight_tensor.op import AS_CPU
 Array = Any  # NumPy or CuPy
 
 
-def step_op(name: str, infer: Callable[..., Any], kernel: Callable[..., None]) -> Op:
-    """An op that returns nothing and writes into its inputs."""
+def step_op(
+    name: str, infer: Callable[..., Any], kernel: Callable[..., None], columns: Callable[..., int], counters: int = 1
+) -> Op:
+    """An op that returns nothing and writes into its inputs.
+
+    Args:
+        kernel: Called with the arrays of all columns, one column after the other.
+        columns: From the options, the number of columns: the parameters, each kind of state, and the gradients.
+        counters: How many columns after the parameters' hold one number each.
+    """
 
     def cpu(*arrays: Array, **options: Any) -> tuple[()]:
+        _check_shapes(arrays, len(arrays) // columns(**options), counters)
         kernel(*arrays, **options)
         return ()
 
     return Op(name, infer=infer, cpu=cpu, cuda=AS_CPU, vjp=None)
 
 
-def one_by_one(rule: Callable[..., None], count: Callable[..., int]) -> Callable[..., None]:
-    """A kernel that applies `rule` to n parameters; `count(**options)` is the number of arrays that belong to each."""
+def _check_shapes(arrays: tuple[Array, ...], n: int, counters: int) -> None:
+    """State and gradients have the shapes of the parameters, or nothing is written.  The errors are PyTorch's."""
+    shapes = [x.shape for x in arrays]
+    params = shapes[:n]
+    for first in range((1 + counters) * n, len(shapes), n):
+        if shapes[first : first + n] != params:
+            state, param = next((s, p) for s, p in zip(shapes[first : first + n], params, strict=True) if s != p)
+            try:
+                both = broadcast_shapes(state, param)
+            except RuntimeError as error:
+                raise RuntimeError(str(error).split(";")[0]) from None
+            out = list(param if both == state else state)
+            raise RuntimeError(f"output with shape {out} doesn't match the broadcast shape {list(both)}")
+    for x in arrays[n : (1 + counters) * n]:
+        if x.size != 1:
+            raise RuntimeError(f"optimizer step: a counter must hold one number, got a tensor of shape {x.shape}")
+
+
+def one_by_one(rule: Callable[..., None], columns: Callable[..., int]) -> Callable[..., None]:
+    """A kernel that applies `rule` to the arrays of each parameter in turn."""
 
     def kernel(*arrays: Array, **options: Any) -> None:
-        n = len(arrays) // count(**options)
+        n = len(arrays) // columns(**options)
         for i in range(n):
             rule(*arrays[i::n], **options)
 
     return kernel
+
+
+def _rule_op(
+    name: str, infer: Callable[..., Any], rule: Callable[..., None], columns: Callable[..., int], counters: int = 1
+) -> Op:
+    return step_op(name, infer, one_by_one(rule, columns), columns, counters)
 
 
 def run(op: Op, written: tuple[list[Tensor], ...], grads: list[Tensor], **options: Any) -> None:
@@ -90,7 +124,7 @@ def _sgd(*arrays: Array, momentum: float, **options: Any) -> None:
     kernels.sgd_step(params, grads, buffers, momentum=momentum, **options)
 
 
-sgd_step = step_op("sgd_step", _sgd_out, _sgd)
+sgd_step = step_op("sgd_step", _sgd_out, _sgd, lambda **o: 3 if o["momentum"] else 2, counters=0)
 
 
 # --- Adam and AdamW.  Sources: Kingma and Ba 2014; Loshchilov and Hutter 2017; amsgrad: Reddi et al. 2018.
@@ -130,7 +164,7 @@ def _amsgrad(
 
 
 _amsgrad_kernel = one_by_one(_amsgrad, lambda **o: 6)
-adam_step = step_op("adam_step", _adam_out, _adam)
+adam_step = step_op("adam_step", _adam_out, _adam, lambda **o: 6 if o["amsgrad"] else 5)
 
 
 # --- RMSprop.  Source: Tieleman and Hinton 2012; centered: Graves 2013.
@@ -166,8 +200,8 @@ def _rmsprop(
         p -= lr * (g / average)
 
 
-rmsprop_step = step_op(
-    "rmsprop_step", _rmsprop_out, one_by_one(_rmsprop, lambda **o: 4 + bool(o["momentum"]) + bool(o["centered"]))
+rmsprop_step = _rule_op(
+    "rmsprop_step", _rmsprop_out, _rmsprop, lambda **o: 4 + bool(o["momentum"]) + bool(o["centered"])
 )
 
 
@@ -191,7 +225,7 @@ def _adagrad(
     p -= (lr / (1 + (float(step) - 1) * lr_decay)) * (g / (np.sqrt(total) + eps))
 
 
-adagrad_step = step_op("adagrad_step", _adagrad_out, one_by_one(_adagrad, lambda **o: 4))
+adagrad_step = _rule_op("adagrad_step", _adagrad_out, _adagrad, lambda **o: 4)
 
 
 # --- Adadelta.  Source: Zeiler 2012.
@@ -217,7 +251,7 @@ def _adadelta(
     p -= lr * delta
 
 
-adadelta_step = step_op("adadelta_step", _adadelta_out, one_by_one(_adadelta, lambda **o: 5))
+adadelta_step = _rule_op("adadelta_step", _adadelta_out, _adadelta, lambda **o: 5)
 
 
 # --- Adamax.  Source: Kingma and Ba 2014.
@@ -242,7 +276,7 @@ def _adamax(
     p -= (lr / (1 - beta1 ** float(step))) * (m / largest)
 
 
-adamax_step = step_op("adamax_step", _adamax_out, one_by_one(_adamax, lambda **o: 5))
+adamax_step = _rule_op("adamax_step", _adamax_out, _adamax, lambda **o: 5)
 
 
 # --- NAdam.  Source: Dozat 2016.
@@ -275,7 +309,7 @@ def _nadam(
     p -= (lr * mu_next / (1.0 - product * mu_next)) * (m / denominator)
 
 
-nadam_step = step_op("nadam_step", _nadam_out, one_by_one(_nadam, lambda **o: 6))
+nadam_step = _rule_op("nadam_step", _nadam_out, _nadam, lambda **o: 6, counters=2)
 
 
 # --- RAdam.  Source: Liu et al. 2019.
@@ -312,4 +346,4 @@ def _radam(
     p -= update
 
 
-radam_step = step_op("radam_step", _radam_out, one_by_one(_radam, lambda **o: 5))
+radam_step = _rule_op("radam_step", _radam_out, _radam, lambda **o: 5)

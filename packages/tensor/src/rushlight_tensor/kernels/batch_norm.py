@@ -88,7 +88,9 @@ def _library(*arrays: Array | None) -> Library | None:
 
 def _channels_inside(x: Array) -> Array:
     """(P, C) of (N, C) or (N, C, H, W): without a copy where memory already lies so."""
-    return contiguous(x) if x.ndim == 2 else to_channels_last(x).reshape(-1, x.shape[1])
+    return (
+        contiguous(x) if x.ndim == 2 else to_channels_last(x).reshape(x.shape[0] * x.shape[2] * x.shape[3], x.shape[1])
+    )
 
 
 def _channels_second(flat: Array, shape: tuple[int, ...]) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from rushlight_tensor.kernels.arrays import contiguous
@@ -25,7 +27,7 @@ def linear(x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> np.ndar
         y = gemm(x, w.T) if x.ndim > 1 else np.matmul(x, w.T)
         return y if b is None else y + b
     y = np.empty((*x.shape[:-1], n), np.float32)
-    c.linear(x, w, b, y, x.size // k if k else y.size // n, n, k)
+    c.linear(x, w, b, y, math.prod(x.shape[:-1]), n, k)
     return y
 
 
@@ -51,7 +53,7 @@ def linear_backward(
         dx = gemm(flat, w).reshape(x.shape) if needs[0] else None
         dw = gemm(flat.T, x.reshape(-1, k)) if needs[1] else None
         return dx, dw, column_sums(g) if needs[2] else None
-    m = g.size // n if n else 0
+    m = math.prod(x.shape[:-1])
     dx = np.empty(x.shape, np.float32) if needs[0] else None
     dw = np.empty((n, k), np.float32) if needs[1] else None
     if dx is not None:
@@ -68,5 +70,5 @@ def column_sums(g: np.ndarray) -> np.ndarray:
     if c is None or not c.float32(g):
         return g.reshape(-1, n).sum(0)
     sums = np.empty(n, np.float32)
-    c.column_sums(g, sums, g.size // n if n else 0, n)
+    c.column_sums(g, sums, math.prod(g.shape[:-1]), n)
     return sums

@@ -25,6 +25,8 @@ from rushlight_tensor.ops.shape import drop, lift, reshape
 
 Sizes = tuple[int, ...]
 
+_MOST = 2**61
+
 
 def _sizes(value: Any, n: int, name: str) -> Sizes:
     """One integer, or one per dimension."""
@@ -59,6 +61,11 @@ def _check(x: Sizes, weight: Sizes, groups: int, transposed: bool, n: int) -> No
         )
     if groups <= 0:
         raise RuntimeError("non-positive groups is not supported")
+    if weight[0] < groups:
+        raise RuntimeError(
+            f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got weight of size "
+            f"{list(weight)} instead"
+        )
     if weight[0] % groups:
         raise RuntimeError(
             f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of "
@@ -73,6 +80,36 @@ def _check(x: Sizes, weight: Sizes, groups: int, transposed: bool, n: int) -> No
         )
 
 
+def _check_window(x: Sizes, weight: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> None:
+    """What a window may be: PyTorch's limits, which keep sums of these numbers within 64 bits."""
+    if min(stride) <= 0:
+        raise RuntimeError("non-positive stride is not supported")
+    if min(padding) < 0:
+        raise RuntimeError("negative padding is not supported")
+    if min(dilation) <= 0:
+        raise RuntimeError(f"dilation should be greater than zero, but got {list(dilation)}")
+    if min(weight[2:]) <= 0:
+        kernel = ", ".join(f"{name}: {k}" for name, k in zip(("height", "width"), (1, *weight[2:])[-2:], strict=True))
+        raise RuntimeError(f"kernel size should be greater than zero, but got {kernel}")
+    if max(*stride, *padding, *dilation) >= _MOST:
+        raise RuntimeError(f"expected stride, padding and dilation below 2**61, got {stride}, {padding}, {dilation}")
+    if 0 in x[2:] and 0 not in x[:2]:
+        raise RuntimeError(f"Only zero batch or zero channel inputs are supported, but got input shape: {list(x)}")
+
+
+def _check_result(
+    g: Sizes, x: Sizes, weight: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
+) -> None:
+    """Whether `g` can be the result of a convolution of `x`, or its gradient; the last rows of `x` may be unused."""
+    spatial = zip(g[2:], x[2:], weight[2:], stride, padding, dilation, strict=True)
+    covered = all((out - 1) * s + d * (k - 1) + 1 <= n + 2 * p for out, n, k, s, p, d in spatial if out)
+    if len(g) != len(x) or g[:2] != (x[0], weight[0]) or weight[1] * groups != x[1] or not covered:
+        raise RuntimeError(
+            f"convolution: a result of {list(g)} does not fit an input of {list(x)} and a weight of {list(weight)} "
+            f"(stride={stride}, padding={padding}, dilation={dilation}, groups={groups})"
+        )
+
+
 def _check_bias(weight: Sizes, bias: Any, channels: int) -> None:
     if bias is not None and bias.shape != (channels,):
         raise RuntimeError(
@@ -83,12 +120,7 @@ def _check_bias(weight: Sizes, bias: Any, channels: int) -> None:
 
 def _out_sizes(x: Sizes, weight: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> Sizes:
     """The spatial sizes of a convolution's result."""
-    if min(stride) <= 0:
-        raise RuntimeError("non-positive stride is not supported")
-    if min(padding) < 0:
-        raise RuntimeError("negative padding is not supported")
-    if min(dilation) <= 0:
-        raise RuntimeError("dilation should be greater than zero")
+    _check_window((1, 1), weight, stride, padding, dilation)
     padded = [n + 2 * p for n, p in zip(x[2:], padding, strict=True)]
     extent = [d * (k - 1) + 1 for k, d in zip(weight[2:], dilation, strict=True)]
     if any(e > n for e, n in zip(extent, padded, strict=True)):
@@ -97,6 +129,7 @@ def _out_sizes(x: Sizes, weight: Sizes, stride: Sizes, padding: Sizes, dilation:
             f"Calculated padded input size per channel: ({have}). Kernel size: ({want}). Kernel size can't be greater "
             "than actual input size"
         )
+    _check_window(x, weight, stride, padding, dilation)
     return tuple([(n - e) // s + 1 for n, e, s in zip(padded, extent, stride, strict=True)])
 
 
@@ -137,6 +170,8 @@ def _input_gradient_aval(
 ) -> Aval:
     _check(g.shape, weight.shape, groups, True, 2)
     _check_dtypes(g, weight, None)
+    _check_window(g.shape, weight.shape, stride, padding, dilation)
+    _check_result(g.shape, input_shape, weight.shape, stride, padding, dilation, groups)
     return Aval(input_shape, g.dtype)
 
 
@@ -145,7 +180,7 @@ def _input_gradient_aval(
 def _input_gradient_kernel(
     g: Any, weight: Any, input_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
 ) -> Any:
-    _input_gradient_aval(g, weight, input_shape, groups=groups)
+    _input_gradient_aval(g, weight, input_shape, stride, padding, dilation, groups)
     return kernels.conv2d_input_gradient(g, weight, input_shape, stride, padding, dilation, groups)
 
 
@@ -166,6 +201,7 @@ def _weight_gradient_aval(
 def _weight_gradient_kernel(
     g: Any, x: Any, weight_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
 ) -> Any:
+    _check_result(g.shape, x.shape, weight_shape, stride, padding, dilation, groups)
     weight = np.empty_like(x, shape=weight_shape)
     return kernels.conv2d_backward(g, x, weight, stride, padding, dilation, groups, (False, True, False))[1]
 
@@ -196,6 +232,7 @@ def _backward_kernel(
     groups: int,
     needs: Any,
 ) -> Any:
+    _check_result(g.shape, x.shape, weight.shape, stride, padding, dilation, groups)
     made = kernels.conv2d_backward(g, x, weight, stride, padding, dilation, groups, needs)
     return tuple([d for d in made if d is not None])
 
@@ -204,6 +241,12 @@ def _rule(g: Any, needs: Any, x: Any, weight: Any, **geometry: Any) -> Any:
     dx = _input_gradient(g, weight, input_shape=x._array.shape, **geometry) if needs[0] else None
     dw = _weight_gradient(g, x, weight_shape=weight._array.shape, **geometry) if needs[1] else None
     return dx, dw, sum(g, (0, 2, 3)) if needs[2] else None
+
+
+def _cropped(y: Any, g: Any) -> Any:
+    """A result in the sizes of `g`: an input with output padding has room for more windows than were there."""
+    h, w = g._array.shape[2:]
+    return y if y._array.shape[2:] == (h, w) else y[:, :, :h, :w]
 
 
 _conv2d_backward = Op("conv2d_backward", infer=_backward_aval, cpu=_backward_kernel, cuda=AS_CPU, vjp=None)
@@ -223,7 +266,7 @@ _input_gradient = Op(
     cuda=AS_CPU,
     save=("g", "weight"),
     vjp=(
-        lambda gg, g, weight, input_shape, **geometry: _conv2d(gg, weight, None, **geometry),
+        lambda gg, g, weight, input_shape, **geometry: _cropped(_conv2d(gg, weight, None, **geometry), g),
         lambda gg, g, weight, input_shape, **geometry: _weight_gradient(
             g, gg, weight_shape=weight._array.shape, **geometry
         ),
@@ -237,7 +280,7 @@ _weight_gradient = Op(
     cuda=AS_CPU,
     save=("g", "x"),
     vjp=(
-        lambda gw, g, x, weight_shape, **geometry: _conv2d(x, gw, None, **geometry),
+        lambda gw, g, x, weight_shape, **geometry: _cropped(_conv2d(x, gw, None, **geometry), g),
         lambda gw, g, x, weight_shape, **geometry: _input_gradient(g, gw, input_shape=x._array.shape, **geometry),
     ),
 )
@@ -349,8 +392,13 @@ def _transposed(
     x = _batched(input, weight, n, name)
     shape, w = x._array.shape, weight._array.shape
     _check(shape, w, groups, True, n)
+    if not w[1]:
+        raise RuntimeError(f"non-empty 2D or 4D weight tensor expected, but got: {list(w)}")
     stride, dilation = _sizes(stride, n, "stride"), _sizes(dilation, n, "dilation")
     padding, extra = _sizes(padding, n, "padding"), _sizes(output_padding, n, "output_padding")
+    _check_window(shape, w, stride, padding, dilation)
+    if min(extra) < 0:
+        raise RuntimeError("negative output_padding is not supported")
     if any(e >= s and e >= d for e, s, d in zip(extra, stride, dilation, strict=True)):
         raise RuntimeError(
             f"output padding must be smaller than either stride or dilation, but got output_padding={extra}, "
@@ -363,8 +411,8 @@ def _transposed(
     ]
     if min(sizes) <= 0:
         raise RuntimeError(
-            f"Given input size per channel: {shape[2:]}. Calculated output size per channel: {tuple(sizes)}. Output "
-            "size is too small"
+            "Given input size per channel: ({}). Calculated output size per channel: ({}). Output size is too "
+            "small".format(*(" x ".join(map(str, part)) for part in (shape[2:], sizes)))
         )
     if n == 1:
         x, weight, sizes = lift(x, 2), lift(weight, 2), [1, *sizes]

@@ -232,6 +232,16 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     if len(shape) < 2:
         raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {len(shape)}")
     n, c = shape[:2]
+    if num_groups <= 0:
+        raise RuntimeError(f"Expected num groups to be greater than 0, got {num_groups}")
+    if n * c // num_groups * math.prod(shape[2:]) == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(shape)}")
+    for name, t in (("weight", weight), ("bias", bias)):
+        if t is not None and t._array.shape != (c,):
+            raise RuntimeError(
+                f"Expected {name} to be a vector of size equal to the number of channels in input, but got {name} of "
+                f"shape {list(t._array.shape)} and input of shape {list(shape)}"
+            )
     if c % num_groups:
         raise RuntimeError(
             "Expected number of channels in input to be divisible by num_groups, but got input of shape "
@@ -399,11 +409,15 @@ def batch_norm(
     if not training:
         x = flat(x)
     if training:
-        n = math.prod(shape) // max(shape[1], 1)
-        if n <= 1:
+        n = shape[0] * math.prod(shape[2:])
+        if n == 1:
             raise ValueError(f"Expected more than 1 value per channel when training, got input size {Size(shape)}")
-        centre, var = _moments(unrecorded(x))
-        if running_mean is not None:
+        training = n > 0
+        if training:
+            centre, var = _moments(unrecorded(x))
+        else:  # no value has no moments: any will do, and the running ones stay
+            centre, var = input.new_zeros(shape[1]), input.new_ones(shape[1])
+        if running_mean is not None and training:
             attrs = {"momentum": momentum, "correction": n / (n - 1)}
             mutate(_update, (running_mean, running_var), attrs, (centre, var))
     out = call(_batch_norm, (x, centre, var, weight, bias), {"training": training, "eps": eps})
@@ -436,9 +450,9 @@ def instance_norm(
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     n = math.prod(shape[2:])
-    if n <= 1:
+    if n == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {Size(shape)}")
-    if running_mean is not None:
+    if running_mean is not None and input._array.size:
         images = reshape(input.detach(), 1, shape[0] * shape[1], 1, n)
         centre, var = (mean(reshape(s, shape[0], shape[1]), 0) for s in _moments(images))
         mutate(_update, (running_mean, running_var), {"momentum": momentum, "correction": n / (n - 1)}, (centre, var))

@@ -115,6 +115,15 @@ def _pairs(*values: Any) -> list[tuple[int, int]]:
     return [(v, v) if isinstance(v, int) else tuple(v) for v in values]
 
 
+def _check_window(kernel: Any, dilation: Any, padding: Any, stride: Any) -> None:
+    for name, values in (("kernel size", kernel), ("dilation", dilation), ("stride", stride)):
+        if len(values) != 2 or min(values) <= 0:
+            got = ", ".join(f"{side}: {v}" for side, v in zip(("height", "width"), values, strict=False))
+            raise RuntimeError(f"{name} should be greater than zero, but got {got}")
+    if len(padding) != 2 or min(padding) < 0:
+        raise RuntimeError(f"padding should be non-negative, but got {list(padding)}")
+
+
 def _counts(size: tuple[int, int], window: tuple[tuple[int, int], ...]) -> list[int]:
     kernel, dilation, padding, stride = window
     return [
@@ -130,7 +139,13 @@ def im2col(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, st
     if input._array.ndim != 4:
         raise RuntimeError(f"Expected 3D or 4D (batch mode) tensor for im2col, got {list(input._array.shape)}")
     kernel, dilation, padding, stride = window = _pairs(kernel_size, dilation, padding, stride)
+    _check_window(*window)
     n, c, *size = input._array.shape
+    if 0 in (c, *size):
+        raise RuntimeError(
+            "Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions for input, "
+            f"but got: {list(input._array.shape)}"
+        )
     if min(_counts(tuple(size), tuple(window))) <= 0:
         raise RuntimeError(
             f"Given input with spatial size {tuple(size)}, kernel_size={kernel}, dilation={dilation}, "
@@ -140,7 +155,7 @@ def im2col(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, st
     for i in range(2):
         x = x.unfold(2 + i, dilation[i] * (kernel[i] - 1) + 1, stride[i])
     x = x[..., :: dilation[0], :: dilation[1]]  # (N, C, OH, OW, KH, KW)
-    return reshape(permute(x, 0, 1, 4, 5, 2, 3), n, c * math.prod(kernel), -1)
+    return reshape(permute(x, 0, 1, 4, 5, 2, 3), n, c * math.prod(kernel), math.prod(x._array.shape[2:4]))
 
 
 def _col2im_aval(x: Any, output_size: tuple[int, int] = (0, 0), window: Any = ()) -> Aval:
@@ -185,4 +200,5 @@ def col2im(input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, pa
     if input._array.ndim != 3:
         raise RuntimeError(f"Expected 2D or 3D (batch mode) tensor for col2im, got {list(input._array.shape)}")
     size, *window = _pairs(output_size, kernel_size, dilation, padding, stride)
+    _check_window(*window)
     return call(_col2im, (input,), {"output_size": size, "window": tuple(window)})

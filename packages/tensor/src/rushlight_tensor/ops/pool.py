@@ -17,23 +17,42 @@ from rushlight_tensor.ops.cast import flat
 from rushlight_tensor.ops.join import stack
 from rushlight_tensor.ops.linalg import matmul
 from rushlight_tensor.ops.reduce import amax
+from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import drop, lift, reshape, squeeze, transpose, unsqueeze
 from rushlight_tensor.promote import INT64
 from rushlight_tensor.tensor import wrap
 
 Sizes = tuple[int, ...]
 
+_MOST = 2**31 - 1  # what PyTorch takes for a number of a window
+
 
 def _pooled(shape: Sizes, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, ceil_mode: bool) -> Sizes:
     """The sizes of the result.  Raises RuntimeError where no window fits, or more than half of one is padding."""
-    if min(stride) <= 0:
+    if max(*kernel, *stride, *padding, *dilation) > _MOST:
+        raise RuntimeError("value cannot be converted to type int without overflow")
+    if 0 in stride:
         raise RuntimeError("stride should not be zero")
+    for name, letter, values in (
+        ("kernel size", "k", kernel),
+        ("stride", "d", stride),
+        ("dilation", "dilation", dilation),
+    ):
+        if min(values) <= 0:
+            got = f"{letter}H: {values[0]} {letter}W: {values[1]}"
+            raise RuntimeError(f"{name} should be greater than zero, but got {got}")
     for k, p, d in zip(kernel, padding, dilation, strict=True):
-        if not 0 <= p <= (d * (k - 1) + 1) // 2:
+        if p < 0:
+            raise RuntimeError(f"pad must be non-negative, but got pad: {p}")
+        if p > (d * (k - 1) + 1) // 2:
             raise RuntimeError(
                 f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and "
                 f"dilation={d}"
             )
+    if 0 in shape[1:]:
+        raise RuntimeError(
+            f"Expected 3D or 4D (batch mode) tensor with optional 0 dim batch size for input, but got:{list(shape)}"
+        )
     sizes = [
         kernels.pooled_size(n, k, s, p, d, ceil_mode)
         for n, k, s, p, d in zip(shape[2:], kernel, stride, padding, dilation, strict=True)
@@ -87,7 +106,9 @@ def _max_backward_kernel(g: Any, indices: Any, x_shape: Sizes, **window: Any) ->
 
 
 def _max_again(gg: Any, indices: Any, x_shape: Sizes, **window: Any) -> Any:
-    found = gg.flatten(2).gather(2, indices.flatten(2).long())
+    """What lies at the maxima; zero where a window held no element."""
+    at = indices.flatten(2).long()
+    found = where(at >= 0, gg.flatten(2).gather(2, at.clamp(0)), 0.0)
     return reshape(found, indices._array.shape)
 
 
@@ -363,7 +384,19 @@ def _target(input: Any, output_size: Any, n: int, name: str) -> Sizes:
     if len(shape) not in (n + 1, n + 2):
         raise RuntimeError(f"{name}(): Expected {n + 1}D or {n + 2}D tensor, but got {list(shape)}")
     want = (output_size,) * n if output_size is None or isinstance(output_size, int) else tuple(output_size)
-    return tuple([have if size is None else size for size, have in zip(want, shape[-n:], strict=True)])
+    if len(want) != n:
+        raise RuntimeError(f"{name}: output_size must be {n}")
+    sizes = tuple([have if size is None else size for size, have in zip(want, shape[-n:], strict=True)])
+    if min(sizes) < 0:
+        got = ", ".join(map(str, sizes))
+        raise RuntimeError(f"{name}: elements of output_size must be greater than or equal to 0 but received {{{got}}}")
+    for i, size in enumerate(shape):
+        if size == 0 and i >= len(shape) - n - ("max" in name and i != 0):
+            raise RuntimeError(
+                f"{name}(): Expected input to have non-zero size for non-batch dimensions, but input has sizes "
+                f"{list(shape)} with dimension {i} being empty"
+            )
+    return sizes
 
 
 def _even(have: Sizes, want: Sizes) -> Sizes | None:

@@ -124,6 +124,11 @@ def interpolate(
             "align_corners option can only be set with the interpolating modes: linear | bilinear | bicubic | trilinear"
         )
     sizes, scales = _output_sizes(shape[2:], size, scale_factor, recompute_scale_factor)
+    if min(*shape[2:], *sizes) <= 0:
+        have, want = (
+            ", ".join(f"{d}: {n}" for d, n in zip("DHW"[-spatial:], part, strict=True)) for part in (shape[2:], sizes)
+        )
+        raise RuntimeError(f"Input and output sizes should be greater than 0, but got input ({have}) output ({want})")
     if mode == "area":
         return adaptive_avg_pool1d(input, sizes) if spatial == 1 else adaptive_avg_pool2d(input, sizes)
     if mode.startswith("nearest"):

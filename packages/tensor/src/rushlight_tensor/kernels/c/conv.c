@@ -74,8 +74,8 @@ static const tile WIDE[] = {[1] = tile_1_2, [2] = tile_2_2, [4] = tile_4_2, [6] 
  * belong to no array whose size would bound them.  What does not fit would find no memory anyway.
  */
 static bool fits(const geometry *s) {
-    double tall = (double)(s->oh + 1) * s->stride_h + (double)s->kh * s->dilation_h + 2. * s->pad_h + s->h;
-    double broad = (double)(s->ow + 1) * s->stride_w + (double)s->kw * s->dilation_w + 2. * s->pad_w + s->w;
+    double tall = (s->oh - 1.) * s->stride_h + (s->kh - 1.) * s->dilation_h + 2. * s->pad_h + s->h;
+    double broad = (s->ow - 1.) * s->stride_w + (s->kw - 1.) * s->dilation_w + 2. * s->pad_w + s->w;
     double all = (tall + 1) * (broad + 1) * (s->c + s->k + 1.);
     return all * sizeof(float) < 0x1p56 && (s->n + 1.) * (s->oh + 1.) * (s->ow + 1.) * (s->k + 1.) < 0x1p56;
 }
