@@ -19,6 +19,8 @@ _COUNTS = (
     ("PALS", "PALS_NRANKS"),
 )
 _SIGNS = ("PMIX_RANK", "PMI_RANK", "PMI_FD", "PMI_PORT", "MPI_LOCALNRANKS")  # of an MPI start that tells no count
+_RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PALS_RANKID")
+_LOCAL_COUNTS = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
 
 INIT_TIMEOUT_S = 120.0
 
@@ -69,20 +71,65 @@ def initialize() -> Any:
     return MPI
 
 
-def check_world(mpi_size: int, env: Mapping[str, str], asked: int) -> None:
+def check_world(mpi_size: int, mpi_rank: int, env: Mapping[str, str], asked_size: int, asked_rank: int) -> None:
     """Refuse a world that is not the one that was started, or not the one the caller asked for.
+
+    Args:
+        mpi_size, mpi_rank: What MPI sees.
+        env: The environment, in which whoever started this process says so.
+        asked_size, asked_rank: Arguments of `init_process_group`, -1 for none; what is given overrules `env`.
 
     Raises:
         RuntimeError: The starter's count and MPI's differ.  Training would go on, each rank alone, with wrong results.
-        ValueError: `asked` (a `world_size` argument, -1 for none) is not MPI's.
+        ValueError: `asked_size` or `asked_rank` is not MPI's.
     """
-    if asked not in (-1, mpi_size):
-        raise ValueError(f"init_process_group: world_size={asked} was asked for, but MPI has {mpi_size} ranks")
+    if asked_size not in (-1, mpi_size):
+        raise ValueError(
+            f"init_process_group: world_size={asked_size} was asked for, but MPI has {mpi_size} ranks; "
+            f"start with {_commands(asked_size)}"
+        )
+    if asked_rank not in (-1, mpi_rank):
+        raise ValueError(f"init_process_group: rank={asked_rank} was asked for, but MPI says {mpi_rank}")
+    if asked_size == -1:
+        _check_count(mpi_size, env)
+    if asked_rank == -1:
+        _check_rank(mpi_rank, env)
+
+
+def _check_count(mpi_size: int, env: Mapping[str, str]) -> None:
     started = started_count(env)
-    if started is not None and asked == -1 and started[1] != mpi_size:
+    on_this_host = next((env[name] for name in _LOCAL_COUNTS if env.get(name, "").isdigit()), "0")
+    if started is None and int(on_this_host) > mpi_size:
+        started = ("mpirun, on this host alone", int(on_this_host))
+    if started is not None and started[1] != mpi_size:
         raise RuntimeError(
             f"init_process_group: {started[0]}={started[1]}, but MPI sees {mpi_size} rank(s): the starter and the MPI "
             "library of mpi4py do not know each other. Start with the mpirun of this environment "
             "(`rushlight launch -n N script.py`), or with srun --mpi=pmix; if the count is meant, "
             f"pass init_process_group(world_size={mpi_size})"
         )
+    size = env.get("WORLD_SIZE", "")
+    if size.isdigit() and int(size) != mpi_size:
+        raise RuntimeError(
+            f"init_process_group: WORLD_SIZE={size} says that this process is one of {size}, as torchrun does, but MPI "
+            f"sees {mpi_size} rank(s). Ranks are started by MPI here, without torchrun: {_commands(int(size))}. "
+            f"If the variable means something else, unset it, or pass init_process_group(world_size={mpi_size})"
+        )
+
+
+def _check_rank(mpi_rank: int, env: Mapping[str, str]) -> None:
+    """Processes that were numbered, but are alone, as each sees itself: rank 0 in n worlds."""
+    names = [*_RANKS, "RANK"] if "WORLD_SIZE" in env else _RANKS
+    for name in names:
+        if env.get(name, "").isdigit() and int(env[name]) != mpi_rank:
+            raise RuntimeError(
+                f"init_process_group: {name}={env[name]}, but MPI says that this process is rank {mpi_rank}: whoever "
+                f"set the variable and the MPI library of mpi4py do not know each other. Start with {_commands()}; "
+                f"if MPI is right, unset {name}, or pass init_process_group(rank={mpi_rank})"
+            )
+
+
+def _commands(ranks: int | None = None) -> str:
+    script = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0].endswith(".py") else "script.py"
+    n = "N" if ranks is None else ranks
+    return f"`rushlight launch -n {n} {script}` or `mpirun -n {n} python {script}`"
