@@ -194,12 +194,39 @@ def test_unused_parameters_are_allowed_when_asked_for():
         assert net.never.grad is None
 
 
-def test_modules_that_differ_are_refused():
+def wider(net):
+    net.bias = Parameter(T.ones(5))
+
+
+def frozen(net):
+    net.bias = Parameter(T.ones(96), requires_grad=False)
+
+
+def longer(net):
+    net.more = Parameter(T.ones(1))
+
+
+def other_buffer(net):
+    net.register_buffer("calls", T.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "says"),
+    [
+        (wider, {}, r"rank 1 has bias, a parameter of .*\[5\]; rank 0 has bias, a parameter of .*\[96\]"),
+        (frozen, {}, "rank 1 has bias, a frozen parameter of .*; rank 0 has bias, a parameter of"),
+        (longer, {}, "rank 1 has 6 parameters, rank 0 has 5, such as more"),
+        (other_buffer, {}, r"rank 1 has calls, a buffer of .*float32\[3\]; rank 0 has calls, a buffer of .*int64\[\]"),
+        (lambda net: None, {"bucket_cap_mb": 1}, "rank 1 was given bucket_cap_mb=1, rank 0 bucket_cap_mb=None"),
+        (lambda net: None, {"find_unused_parameters": True}, "rank 1 was given find_unused_parameters=True"),
+    ],
+)
+def test_modules_that_differ_are_refused_on_all_ranks(change, options, says):
     net = Net()
     if RANK == 1:
-        net.bias = Parameter(T.ones(5))
-    with pytest.raises(RuntimeError, match=r"rank 1 has bias of .*\[5\], rank 0 has bias of .*\[96\]"):
-        DistributedDataParallel(net)
+        change(net)
+    with pytest.raises(RuntimeError, match=says):
+        DistributedDataParallel(net, **(options if RANK == 1 else {}))
 
 
 def test_looks_like_the_module_behind_a_prefix():

@@ -71,8 +71,18 @@ class DistributedDataParallel(Module):
         if group.size() == 1:
             return
         names = [name for name, _ in named]
-        self._own_group = group.duplicate(f"DistributedDataParallel({type(module).__name__})")
-        _check_same(self._own_group, named)
+        own_name = f"DistributedDataParallel({type(module).__name__})"
+        made: list[ProcessGroup] = []
+        group.run(("DistributedDataParallel",), lambda: made.append(group.duplicate(own_name)))
+        self._own_group = made[0]
+        options = {
+            "broadcast_buffers": broadcast_buffers,
+            "init_sync": init_sync,
+            "bucket_cap_mb": bucket_cap_mb,
+            "find_unused_parameters": find_unused_parameters,
+            "gradient_as_bucket_view": gradient_as_bucket_view,
+        }
+        _check_same(self._own_group, module, options)
         if init_sync:
             everything = [*module.parameters(), *self._buffers_of_module()]
             broadcast_together(self._own_group, "broadcast of parameters and buffers", everything)
@@ -110,17 +120,37 @@ class DistributedDataParallel(Module):
         return [b for b in self.module.buffers() if b is not None]
 
 
-def _check_same(group: ProcessGroup, named: list[tuple[str, Any]]) -> None:
-    """Raise RuntimeError, naming the first difference, unless all ranks hold the same parameters."""
-    mine = [(name, tuple(p.shape), str(p.dtype)) for name, p in named]
+def _check_same(group: ProcessGroup, module: Module, options: dict[str, Any]) -> None:
+    """Raise RuntimeError, naming the first difference, unless all ranks have the same parameters, buffers, options."""
+
+    def one(name: str, kind: str, tensor: Tensor) -> tuple[str, str]:
+        return name, f"{kind} of {tensor.dtype}{list(tensor.shape)}"
+
+    params = [
+        one(name, "a parameter" if p.requires_grad else "a frozen parameter", p)
+        for name, p in module.named_parameters()
+    ]
+    buffers = [one(name, "a buffer", b) for name, b in module.named_buffers() if b is not None]
+    mine = {"parameters": params, "buffers": buffers, "options": list(options.items())}
     found: list[Any] = []
     group.run(("check of parameters",), lambda: found.extend(group.comm.all_gather_object(mine)))
     for rank, theirs in enumerate(found):
-        if theirs == found[0]:
-            continue
-        if len(theirs) != len(found[0]):
-            what = f"rank {rank} has {len(theirs)} parameters, rank 0 has {len(found[0])}"
-        else:
-            a, b = next((a, b) for a, b in zip(theirs, found[0], strict=True) if a != b)
-            what = f"rank {rank} has {a[0]} of {a[2]}{list(a[1])}, rank 0 has {b[0]} of {b[2]}{list(b[1])}"
-        raise RuntimeError(f"DistributedDataParallel: the ranks' modules differ: {what}; build the same on every rank")
+        for what, first in found[0].items():
+            if theirs[what] != first:
+                said = _difference(what, group.ranks[rank], theirs[what], group.ranks[0], first)
+                raise RuntimeError(
+                    f"DistributedDataParallel: the ranks' modules differ: {said}; build the same on every rank"
+                )
+
+
+def _difference(what: str, rank: int, theirs: list[tuple[str, Any]], rank0: int, first: list[tuple[str, Any]]) -> str:
+    if len(theirs) != len(first):
+        extra = [name for name, _ in theirs if name not in dict(first)] or [
+            n for n, _ in first if n not in dict(theirs)
+        ]
+        only = f", such as {extra[0]}" if extra else ""
+        return f"rank {rank} has {len(theirs)} {what}, rank {rank0} has {len(first)}{only}"
+    (a, x), (b, y) = next((p, q) for p, q in zip(theirs, first, strict=True) if p != q)
+    if what == "options":
+        return f"rank {rank} was given {a}={x}, rank {rank0} {b}={y}"
+    return f"rank {rank} has {a}, {x}; rank {rank0} has {b}, {y}"

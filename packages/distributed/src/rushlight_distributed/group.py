@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from rushlight_data.distributed import set_world
 from rushlight_distributed.communicator import Communicator, LocalCommunicator, MpiCommunicator
 from rushlight_distributed.contract import Call, Contract, Site, call_site
-from rushlight_distributed.guard import Guard
+from rushlight_distributed.guard import Guard, waiting_aloud
+from rushlight_distributed.meeting import meet
 from rushlight_distributed.mpi import check_world, initialize, is_rank
 from rushlight_distributed.worker import Work, Worker
 
@@ -102,6 +103,7 @@ class _World:
 
     def __init__(self) -> None:
         self.group: ProcessGroup | None = None
+        self.base: ProcessGroup | None = None
         self.guard: Guard | None = None
         self.groups: list[ProcessGroup] = []
         self.made = 0
@@ -140,7 +142,8 @@ def init_process_group(
 
     Args:
         backend: "mpi", the default. PyTorch's "gloo", "nccl" and "ucc" are taken too: MPI carries everything here.
-        init_method: None or "env://"; MPI knows the ranks already.
+        init_method: None or "env://"; MPI knows the ranks already. A place to meet, such as "tcp://host:port", is
+            taken with `rank` and `world_size`, and not used.
         timeout: How long a collective may wait for a rank that is alive; 30 minutes by default. A rank that is dead,
             has left, or calls something else is reported within seconds.
         world_size, rank: If given, they must be MPI's.
@@ -148,44 +151,63 @@ def init_process_group(
 
     Raises:
         ValueError: Called twice, or with arguments that MPI contradicts.
-        RuntimeError: MPI cannot be loaded, or the scheduler started another number of ranks than MPI sees.
+        RuntimeError: MPI cannot be loaded, or whoever started the processes (a scheduler, torchrun's `WORLD_SIZE`)
+            counts other ranks than MPI sees.
     """
     if _world.group is not None:
         raise ValueError("trying to initialize the default process group twice!")
     if backend is not None and backend.lower() not in _BACKENDS:
         raise ValueError(f"init_process_group: unknown backend {backend!r}; use 'mpi'")
-    if init_method not in (None, "env://"):
-        raise ValueError(f"init_process_group: init_method={init_method!r} is not needed; MPI knows the ranks")
+    if init_method not in (None, "env://") and -1 in (world_size, rank):
+        raise ValueError(
+            f"init_process_group: init_method={init_method!r} is not needed; MPI knows the ranks. "
+            "With it, give rank and world_size, too: they are compared with MPI's"
+        )
     if timeout is not None and timeout <= timedelta(0):
         raise ValueError(f"init_process_group: timeout must be positive, got {timeout}")
-    comm = _world_communicator(world_size)
-    if rank not in (-1, comm.rank):
-        raise ValueError(f"init_process_group: rank={rank} was asked for, but MPI says {comm.rank}")
+    base = _base_group(world_size, rank)
     if _world.guard is not None:
         _world.guard.timeout_s = (timeout or DEFAULT_TIMEOUT).total_seconds()
-    _world.local_rank = comm.on_this_host().index(comm.rank)
-    _world.group = ProcessGroup(comm, list(range(comm.size)), "the world", _world.guard)
+
+    def come_up() -> None:
+        _world.local_rank = base.comm.on_this_host().index(base.rank())
+        _world.group = base.duplicate("the world")
+
+    base.run(("init_process_group",), come_up)
+    assert _world.group is not None
     _world.groups = [_world.group]
-    set_world(comm.rank, comm.size)
+    set_world(base.rank(), base.size())
 
 
-def _world_communicator(asked_size: int) -> Communicator:
+def _base_group(asked_size: int, asked_rank: int) -> ProcessGroup:
+    """All ranks, from the first `init_process_group` to the end of the process: under its contract worlds come up."""
+    if _world.base is None:
+        comm = _world_communicator(asked_size, asked_rank)
+        base = ProcessGroup(comm, list(range(comm.size)), "all ranks", _world.guard)
+        if _world.guard is None:
+            return base
+        _world.base = base
+    check_world(_world.base.size(), _world.base.rank(), os.environ, asked_size, asked_rank)
+    return _world.base
+
+
+def _world_communicator(asked_size: int, asked_rank: int) -> Communicator:
     loaded = sys.modules.get("mpi4py.MPI")
     if not is_rank(os.environ) and not (loaded is not None and loaded.Is_initialized()):
-        check_world(1, os.environ, asked_size)
+        check_world(1, 0, os.environ, asked_size, asked_rank)
         return LocalCommunicator()
     finalizes = loaded is None or not loaded.Is_initialized()
     mpi = initialize()
     size = mpi.COMM_WORLD.Get_size()
     if finalizes and _world.guard is None and size == 1:
         atexit.register(mpi.Finalize)
-    check_world(size, os.environ, asked_size)
+    check_world(size, mpi.COMM_WORLD.Get_rank(), os.environ, asked_size, asked_rank)
     if size == 1:
         return LocalCommunicator()
-    if _world.guard is None:
+    with waiting_aloud(f"rank {mpi.COMM_WORLD.Get_rank()} of {size}", "init_process_group", call_site()):
         _world.guard = Guard(mpi, finalizes=finalizes)
         _world.guard.before_leaving.append(_finish_all)
-    return MpiCommunicator(mpi.COMM_WORLD.Dup())
+        return MpiCommunicator(mpi.COMM_WORLD.Dup())
 
 
 def _finish_all() -> None:
@@ -217,13 +239,17 @@ def new_group(
     device_id: Any = None,
     sort_ranks: bool = True,
 ) -> ProcessGroup | int:
-    """A group of some of the world's ranks, all by default. Every rank of the world calls it, in the same order.
+    """A group of some of the world's ranks, all by default.
+
+    Every rank of the world calls it, in the same order and with the same ranks; with `use_local_synchronization` the
+    members alone. Who waits for a rank that does not come is told within seconds, as in a collective.
 
     Returns:
         The group, or `NON_GROUP_MEMBER` on a rank outside it.
 
     Raises:
         ValueError: A rank is named twice or is not in the world.
+        ContractError: The ranks' arguments differ.
     """
     world = default_group()
     members = list(range(world.size())) if ranks is None else list(ranks)
@@ -232,13 +258,26 @@ def new_group(
     if sort_ranks:
         members.sort()
     _world.made += 1
-    if world.rank() not in members:
-        return _WorldGroup.NON_GROUP_MEMBER
-    world.finish()
     name = group_desc or f"group {_world.made} of ranks {members}"
-    made = ProcessGroup(world.comm.subgroup(members), members, name, _world.guard)
-    _world.groups.append(made)
-    return made
+    call: Call = ("new_group", f"ranks={members}")
+    made: list[ProcessGroup] = []
+
+    def create() -> None:
+        if world.rank() in members:
+            made.append(ProcessGroup(world.comm.subgroup(members), members, name, _world.guard))
+
+    if not use_local_synchronization:
+
+        def together() -> None:
+            world.comm.barrier()
+            create()
+
+        world.run(call, together)
+    elif world.rank() in members:
+        meet(world.comm, world.transfer, call, members)
+        create()
+    _world.groups += made
+    return made[0] if made else _WorldGroup.NON_GROUP_MEMBER
 
 
 def default_group() -> ProcessGroup:

@@ -22,14 +22,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from rushlight_distributed.board import Board, Mirror
 from rushlight_distributed.communicator import MpiCommunicator
-from rushlight_distributed.contract import BETWEEN, Contract, ContractError, disagreement
+from rushlight_distributed.contract import BETWEEN, Contract, ContractError, Site, disagreement
 
 TICK_S = 0.25
 SURE_S = 2.0  # a circle of waiting ranks is reported when it has lasted so long
@@ -264,6 +265,24 @@ class Guard:
                 return True
             frame = frame.f_back
         return False
+
+
+@contextmanager
+def waiting_aloud(who: str, what: str, site: Site | None) -> Iterator[None]:
+    """While all ranks must come for anything to be known of them: say after 5, 10, 20 … s that this one waits."""
+    over = threading.Event()
+
+    def speak() -> None:
+        waited_s = WARN_S
+        while not over.wait(waited_s - (waited_s / 2 if waited_s > WARN_S else 0)):
+            sys.stderr.write(f"{who} has waited {waited_s:.0f} s in {what} at {site}: not all other ranks call it\n")
+            waited_s *= 2
+
+    threading.Thread(target=speak, daemon=True, name="rushlight-waiting").start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _state(pid: int) -> str:

@@ -53,8 +53,11 @@ class Bucket:
         self.sums = self.views if exchange.sums is exchange.buffers else _parts(exchange.sums[number], arrays)
         self.missing = len(indices)
         self.work: Work | None = None
-        first, last = names[indices[0]], names[indices[-1]]
-        self.call = (f"gradients of {first} … {last}", buffer.dtype, buffer.shape, f"bucket {number}")
+        self.call = (f"gradients of {_listed([names[i] for i in indices])}", buffer.dtype, buffer.shape)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} … {names[-1]} ({len(names)} parameters)"
 
 
 def _parts(flat: Array, arrays: Sequence[Any]) -> list[Array]:
