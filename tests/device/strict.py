@@ -424,6 +424,8 @@ class ndarray:
             there = function(ufunc.__name__)
         except AttributeError:
             return NotImplemented
+        if ufunc.__name__ in ("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"):
+            inputs = tuple(x.item() if isinstance(x, np.ndarray) and not x.ndim else x for x in inputs)
         return there(*inputs, **kwargs) if method == "__call__" else getattr(there, method)(*inputs, **kwargs)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:

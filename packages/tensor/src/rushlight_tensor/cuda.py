@@ -11,6 +11,10 @@ AS_CPU = object()
 """`cuda=AS_CPU` in a record: `cpu` is written in NumPy's public functions, which CuPy arrays take over as they are."""
 
 
+class TwoDevicesError(RuntimeError):
+    """Host and device arrays among the inputs of one op."""
+
+
 @cache
 def cupy() -> Any:
     """The CuPy module.  Raises RuntimeError, in PyTorch's words, where there is none or it finds no GPU."""
@@ -44,6 +48,24 @@ def is_cuda(array: Any) -> bool:
     return not isinstance(array, np.ndarray)
 
 
+def address(array: Any) -> int:
+    """Where the first element is, on whatever device."""
+    return int(array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data.ptr)
+
+
+def bytes_behind(array: Any) -> tuple[Any, Any]:
+    """The array that owns the memory of a CUDA array, and all of it as bytes."""
+    owner = array if array.base is None else array.base
+    flat = cupy().lib.stride_tricks.as_strided(owner, (owner.size,), (owner.itemsize,))
+    return owner, flat.view(np.uint8)
+
+
+def view_of_bytes(memory: Any, start: int, like: Any) -> Any:
+    """The view of bytes on a CUDA device, from `start` on, that has dtype, shape and strides of a NumPy array."""
+    first = memory[start : start + like.itemsize].view(like.dtype)
+    return cupy().lib.stride_tricks.as_strided(first, like.shape, like.strides)
+
+
 def to_device(array: Any, index: int) -> Any:
     """A copy of `array` on CUDA device `index`, or itself if it is there already."""
     cp = cupy()
@@ -73,7 +95,7 @@ def run(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     from rushlight_tensor.kernels import elementwise_cuda  # noqa: PLC0415 - only where there is a GPU
 
     if any(isinstance(a, np.ndarray) for a in arrays):
-        raise RuntimeError(
+        raise TwoDevicesError(
             f"Expected all tensors to be on the same device, but found at least two devices, cuda and cpu! ({op.name})"
         )
     generated = op.expr if op.expr is not None else op.cuda

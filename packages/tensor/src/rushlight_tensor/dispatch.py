@@ -126,6 +126,8 @@ def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
         except (ValueError, TypeError, OverflowError):  # shapes, devices: `call` explains
             return call(op, (a, b), {})
         if type(z) is not ndarray:
+            if not isinstance(z, np.generic):
+                return call(op, (a, b), {})
             z = np.asarray(z)  # NumPy gives a scalar for 0-d operands
         if may_widen and z.dtype is not x.dtype:
             return call(op, (a, b), {})
@@ -235,7 +237,13 @@ def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = Fal
             grad = grad or x._requires_grad
         else:
             arrays.append(x)
-    result = execute(op, arrays, attrs)
+    try:
+        result = execute(op, arrays, attrs)
+    except cuda.TwoDevicesError:
+        moved = numbers_moved(xs)
+        if moved is xs or (op.promote is None and op.expr is None):
+            raise
+        return call(op, moved, attrs)
     grad = grad and op.vjp is not None and MODE.grad
     if op.aux:
         out = wrap(_array(result[0]))
@@ -287,6 +295,18 @@ def _run_marked(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     if not any(type(a) is PrivateOrder for a in arrays):
         return result
     return tuple([private(z) for z in result]) if type(result) is tuple else private(result)
+
+
+def numbers_moved(xs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The inputs, 0-d tensors of the host moved to the device of the others, as PyTorch does for elementwise ops."""
+    there = next((x._array for x in xs if isinstance(x, Tensor) and cuda.is_cuda(x._array)), None)
+    if there is None:
+        return xs
+    on = f"cuda:{there.device.id}"
+    at = [isinstance(x, Tensor) and not x._array.ndim and not cuda.is_cuda(x._array) for x in xs]
+    if not any(at):
+        return xs
+    return tuple([call(MOVE, (x,), {"to": on, "back": "cpu"}) if move else x for x, move in zip(xs, at, strict=True)])
 
 
 def settle(x: Tensor) -> Any:
@@ -354,7 +374,8 @@ def real_only(real: str | Exception, *xs: Any) -> None:
 CAST: Any = None
 CLONE: Any = None
 COPY: Any = None
-"""The ops that convert, copy and write; set by `ops.cast`, because promotion and writing are differentiable."""
+MOVE: Any = None
+"""The ops that convert, copy, write and move; set by `ops.cast`, because all this is differentiable."""
 
 
 def operand(op: Any, i: int, x: Any) -> Any:
@@ -477,5 +498,5 @@ def replay(v: Tensor, root: Tensor) -> Tensor:
     parent = replay(view.parent, root)
     out = call(view.op, (parent,), view.attrs)
     if type(out) is tuple:
-        out = next(o for o in out if o._array.__array_interface__["data"] == v._array.__array_interface__["data"])
+        out = next(o for o in out if cuda.address(o._array) == cuda.address(v._array))
     return out

@@ -104,6 +104,8 @@ def _tell_views(root: Tensor, written: Tensor) -> None:
 def operands_into(op: Any, x: Tensor, others: tuple[Any, ...]) -> tuple[Any, ...]:
     """The other operands, cast for an in-place op whose result has to fit into the dtype of `x`."""
     ys = tuple([dispatch.operand(op, i + 1, y) for i, y in enumerate(others)])
+    if type(x._array) is not np.ndarray and op.promote is not None:
+        ys = dispatch.numbers_moved((x, *ys))[1:]
     if op.promote is None:
         return ys
     common = op.promote([x._array, *[y._array if isinstance(y, Tensor) else y for y in ys]])

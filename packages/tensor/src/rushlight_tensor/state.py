@@ -212,8 +212,7 @@ def stride(self: Tensor, dim: int | None = None) -> Any:
 def storage_offset(self: Tensor) -> int:
     """The distance of the first element from the start of the memory it shares, in elements."""
     base = self._array if self._view is None else self._view.base._array
-    start = base.__array_interface__["data"][0]
-    return int(self._array.__array_interface__["data"][0] - start) // self._array.itemsize
+    return (cuda.address(self._array) - cuda.address(base)) // self._array.itemsize
 
 
 def size(self: Tensor, dim: int | None = None) -> Any:
@@ -231,7 +230,7 @@ def is_contiguous(self: Tensor, memory_format: Any = contiguous_format) -> bool:
 def data_ptr(self: Tensor) -> int:
     """The address of the first element."""
     a = dispatch.settle(self)
-    return int(a.data.ptr if cuda.is_cuda(a) else a.__array_interface__["data"][0])
+    return cuda.address(a)
 
 
 def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:

@@ -100,7 +100,7 @@ class RNNBase(Module):
         """One layer in one direction; `inputs` is (T, B, F), or packed (N, F) with the batch `sizes`."""
         reverse = suffix.endswith("_reverse")
         bias_ih, bias_hh = (getattr(self, n + suffix) if self.bias else None for n in ("bias_ih", "bias_hh"))
-        in_one_op = sizes is None and not self.proj_size and not inputs.is_cuda
+        in_one_op = sizes is None and not self.proj_size
         if self.mode == "LSTM" and in_one_op:
             bias = None if bias_ih is None or bias_hh is None else bias_ih + bias_hh
             projected = F.linear(inputs, getattr(self, "weight_ih" + suffix), bias)

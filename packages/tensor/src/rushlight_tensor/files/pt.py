@@ -59,10 +59,11 @@ class _StorageType:
 class _Storage:
     """The bytes of one storage, and where PyTorch had them."""
 
-    __slots__ = ("bytes", "device", "dtype")
+    __slots__ = ("bytes", "device", "dtype", "there")
 
     def __init__(self, data: np.ndarray[Any, Any], dtype: dtypes.dtype, device: devices.device) -> None:
         self.bytes, self.dtype, self.device = data, dtype, device
+        self.there: Any = None  # the bytes on a CUDA device
 
     def cpu(self) -> _Storage:
         """Itself, for the host: what a `map_location` function may return."""
@@ -280,9 +281,17 @@ class _Loader:
             self._fail("a tensor has hooks, which are code; save state_dict()")
         if requires_grad and array.dtype.kind in "biu":
             self._fail(f"a tensor of {array.dtype} is said to require grad")
-        t = wrap(array if storage.device.type == "cpu" else devices.place(array, storage.device))
+        t = wrap(array if storage.device.type == "cpu" else self._on_device(array, storage))
         t._requires_grad = requires_grad
         return t
+
+    def _on_device(self, array: np.ndarray[Any, Any], storage: _Storage) -> Any:
+        """The view of a storage, which is moved once: tensors that shared memory do so again."""
+        if not array.size or not np.may_share_memory(array, storage.bytes):
+            return devices.place(array, storage.device)
+        if storage.there is None:
+            storage.there = devices.place(storage.bytes, storage.device)
+        return cuda.view_of_bytes(storage.there, cuda.address(array) - cuda.address(storage.bytes), array)
 
     def _parameter(self, data: Any, requires_grad: Any, hooks: Any) -> Tensor:
         if not isinstance(data, Tensor) or type(requires_grad) is not bool or hooks:
@@ -385,6 +394,7 @@ class _Saver:
         self._tensors: dict[int, int] = {}  # id of a tensor -> its number, by first appearance
         self._arrays: list[np.ndarray[Any, Any]] = []
         self._alive: list[Any] = []
+        self._memories: dict[int, Any] = {}
         Pickler(self._collect).dump(obj)
         self._storages: list[np.ndarray[Any, Any]] = []
         self._place: dict[int, tuple[int, int]] = {}  # number of a tensor -> storage, offset in it
@@ -405,7 +415,7 @@ class _Saver:
     def _collect(self, value: Any, place: str) -> Any:
         """First pass: remember the arrays of all tensors."""
         if isinstance(value, Tensor):
-            array = cuda.to_host(settle(value))
+            array = self._on_host(settle(value))
             if any(s < 0 or s % array.itemsize for s in array.strides) or not array.flags.aligned:
                 array = array.copy()  # strides that a file cannot express
             self._tensors[id(value)] = len(self._arrays)
@@ -413,6 +423,19 @@ class _Saver:
             self._alive.append(value)
             return ()
         return _reduced(value, place)
+
+    def _on_host(self, array: Any) -> np.ndarray[Any, Any]:
+        """The array on the host, where views of one memory stay views of one memory."""
+        if isinstance(array, np.ndarray):
+            return array
+        if any(s < 0 for s in array.strides) or not array.size:
+            return cuda.to_host(array)
+        owner, memory = cuda.bytes_behind(array)
+        if id(owner) not in self._memories:
+            self._memories[id(owner)] = cuda.to_host(memory)
+        start = cuda.address(array) - cuda.address(owner)
+        first = self._memories[id(owner)][start:][: array.itemsize].view(array.dtype)
+        return as_strided(first, array.shape, array.strides)
 
     def _groups(self) -> list[list[int]]:
         """The numbers of tensors that share a storage, for each storage.  See Note [Storages]."""

@@ -121,4 +121,4 @@ to_device = Op(
     vjp=(lambda g, to, back: to_device(g, to=back, back=to),),
 )
 
-dispatch.CAST, dispatch.CLONE, dispatch.COPY = cast, clone, copy
+dispatch.CAST, dispatch.CLONE, dispatch.COPY, dispatch.MOVE = cast, clone, copy, to_device

@@ -344,7 +344,7 @@ def logspace(
     requires_grad: bool = False,
 ) -> Tensor:
     """`base` to the powers of `linspace(start, end, steps)`."""
-    powers = _spaced(start, end, steps, np.float64)
+    powers = _spaced(start, end, steps, dtypes.float64)
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
     return _with_grad(_fresh(np.power(float(base), powers).astype(d), device), requires_grad)
 

@@ -13,7 +13,6 @@ from rushlight_tensor.infer import Aval
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.kernels.arrays import combine_at
 from rushlight_tensor.op import AS_CPU, Op
-from rushlight_tensor.ops.cast import cast
 from rushlight_tensor.ops.gather import (
     _copied,
     _gather,
@@ -168,7 +167,7 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
         return total
     ones = _zeros(input, input._array.shape) + 1
     before = ones if include_self else _scattered(False, ones, dim, index, 0, None)
-    count = scatter_add(before, dim, index, expand(cast(wrap(np.ones(())), dtype=ones._array.dtype), src._array.shape))
+    count = scatter_add(before, dim, index, _zeros(src, src._array.shape) + 1)
     count = count.clamp(1)
     return total / count if promote.category(input._array.dtype) >= 2 else total // count
 

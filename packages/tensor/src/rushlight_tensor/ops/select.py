@@ -94,7 +94,14 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
             xs.append(v if v._array.dtype == common else cast(v, dtype=common))
         else:
             xs.append(wrap(cuda.like(condition._array, np.asarray(v, dtype=common))))
-    return _where(condition, *xs)
+    inputs = (condition, *xs)
+    try:
+        return _where(*inputs)
+    except cuda.TwoDevicesError:
+        moved = dispatch.numbers_moved(inputs)
+        if moved is inputs:
+            raise
+        return _where(*moved)
 
 
 def isclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Any:
