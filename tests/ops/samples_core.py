@@ -132,6 +132,7 @@ SAMPLES = {
     **{name: one(dtypes=EVERY) for name in ("isnan", "isinf", "isfinite")},
     **{name: two(dtypes=BITS, number=1) for name in ("bitwise_and", "bitwise_or", "bitwise_xor")},
     "bitwise_not": one(dtypes=BITS),
+    **{name: two(dtypes=INTS, number=1) for name in ("bitwise_left_shift", "bitwise_right_shift")},
     "where": [
         sample(WHERE, R(3, 4), R(3, 4)).but(dtypes=EVERY),
         sample(WHERE, R(), R(4)),

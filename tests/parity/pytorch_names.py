@@ -7,6 +7,7 @@ tests.parity.pytorch_names`, then look at the difference.
 from __future__ import annotations
 
 import importlib
+import sys
 import textwrap
 from pathlib import Path
 from types import ModuleType
@@ -55,4 +56,7 @@ def texts() -> dict[Path, str]:
 
 if __name__ == "__main__":
     for path, text in texts().items():
-        path.write_text(text)
+        if "--check" not in sys.argv:
+            path.write_text(text)
+        elif path.read_text().split("\n")[1:] != text.split("\n")[1:]:
+            sys.exit(f"{path} is not what this PyTorch has: run python -m tests.parity.pytorch_names")

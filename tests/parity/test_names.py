@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,8 @@ import rushlight
 from rushlight import _modules
 
 torch = pytest.importorskip("torch")
+
+ROOT = Path(__file__).parents[2]
 
 
 def public(of):
@@ -30,12 +35,11 @@ def test_tensor_shows_nothing_that_pytorch_lacks():
     assert public(rushlight.nn.Parameter) - public(torch.nn.Parameter) == set()
 
 
-@pytest.mark.filterwarnings("ignore")  # PyTorch's own, about names that it is about to drop
 def test_lists_are_those_of_this_pytorch():
-    from tests.parity import pytorch_names
-
-    for path, text in pytorch_names.texts().items():
-        assert path.read_text().split("\n")[1:] == text.split("\n")[1:], f"{path.name}: run tests.parity.pytorch_names"
+    """In a process of its own: PyTorch shows more names when more of it has been imported."""
+    command = [sys.executable, "-W", "ignore", "-m", "tests.parity.pytorch_names", "--check"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (answer.returncode, answer.stdout) == (0, ""), answer.stderr
 
 
 ALIASES = [

@@ -26,6 +26,7 @@ from rushlight_tensor.infer import Aval
 from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain, private
 from rushlight_tensor.promote import category, same
+from rushlight_tensor.scalars import wrapped
 from rushlight_tensor.tensor import ClosedView, Tensor, View, wrap
 
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"rushlight_")  # See Note [The straight line]
@@ -89,7 +90,7 @@ def fast_path(op: Any) -> Callable[..., Tensor] | None:
     """The straight line for unary and binary ops without attributes; `None` for the others."""
     if op.defaults or op.view or op.variadic:
         return None
-    if (op.arity == 1 and op.vjp is not None) or (op.arity == 1 and op.promote is not None):
+    if op.arity == 1 and (op.vjp is not None or op.promote is not None) and not hasattr(op.promote, "refuses"):
         return _unary(op)
     if op.arity == 2 and op.promote is not None:
         return _binary(op)
@@ -101,7 +102,7 @@ def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
     may_widen = op.promote is not same and op.vjp is not None  # true_divide makes float64 of two ints
     both = op.saves == ((INPUT, 0), (INPUT, 1))
     nothing = op.saves == ()
-    real = op.real is not None
+    refused = op.refuses + getattr(op.promote, "refuses", "")
     differentiable = op.vjp is not None
 
     def fast(a: Tensor, b: Any) -> Tensor:  # See Note [The straight line]
@@ -110,7 +111,7 @@ def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
             y = b._array
             if x.dtype is not y.dtype or INTERCEPT is not None or type(x) is not ndarray:
                 return call(op, (a, b), {})
-            if real and x.dtype.kind == "c":
+            if refused and x.dtype.kind in refused:
                 return call(op, (a, b), {})
             grad = differentiable and (a._requires_grad or b._requires_grad) and MODE.grad
         elif type(b) is float or type(b) is int:
@@ -339,12 +340,12 @@ def operands(op: Any, xs: tuple[Any, ...]) -> tuple[Any, ...]:
             xs = tuple([operand(op, i, x) for i, x in enumerate(xs)])
             break
     if op.promote is None:
-        if op.real is not None:
-            real_only(op.real, *xs)
+        for x in xs if op.refuses else ():
+            if isinstance(x, Tensor):
+                admit(op, x._array.dtype)
         return xs
     common = op.promote([x._array if isinstance(x, Tensor) else x for x in xs])
-    if op.real is not None and common.kind == "c":
-        refuse_complex(op.real, common)
+    admit(op, common)
     on = next((x._array for x in xs if isinstance(x, Tensor)), None)
     out = []
     for x in xs:
@@ -353,22 +354,42 @@ def operands(op: Any, xs: tuple[Any, ...]) -> tuple[Any, ...]:
         elif on is None or common.kind not in "fiu" or (common.kind != "f" and isinstance(x, bool)):
             out.append(wrap(cuda.like(on, np.asarray(x, dtype=common))))  # NumPy cannot be left to guess
         else:
-            out.append(x)
+            out.append(x if common.kind == "f" else wrapped(x, common))
     return tuple(out)
 
 
-def refuse_complex(real: Any, dtype: np.dtype[Any]) -> None:
-    """Raise what PyTorch says of complex numbers given to an op that takes real ones only: its field `real`."""
-    if isinstance(real, str):
-        raise NotImplementedError(f"\"{real}\" not implemented for '{dtype_title(dtype)}'")
-    raise type(real)(*real.args)
+def admit(op: Any, common: np.dtype[Any]) -> None:
+    """Raise PyTorch's error where `op` does not take the dtype that it would compute in."""
+    if common.kind in op.refuses:
+        refuse(op.real if common.kind == "c" else op.numeric, common)
+
+
+def refuse(why: Any, dtype: np.dtype[Any]) -> None:
+    """Raise what PyTorch says of a kind of dtype that an op does not take: its field `real` or `numeric`."""
+    if isinstance(why, str):
+        raise NotImplementedError(f"\"{why}\" not implemented for '{dtype_title(dtype)}'")
+    raise type(why)(*why.args)
 
 
 def real_only(real: str | Exception, *xs: Any) -> None:
     """The same for functions that are made of ops: they say here what a record says in its field."""
     for x in xs:
         if isinstance(x, Tensor) and x._array.dtype.kind == "c":
-            refuse_complex(real, x._array.dtype)
+            refuse(real, x._array.dtype)
+
+
+def numbers_only(numeric: str | Exception, *xs: Any) -> None:
+    """The same for `numeric`."""
+    for x in xs:
+        if isinstance(x, Tensor) and x._array.dtype.kind == "b":
+            refuse(numeric, x._array.dtype)
+
+
+def floats_only(kernel: str, *xs: Any) -> None:
+    """The same for functions that take neither bools nor integers."""
+    for x in xs:
+        if isinstance(x, Tensor) and category(x._array.dtype) < 2:
+            refuse(kernel, x._array.dtype)
 
 
 CAST: Any = None

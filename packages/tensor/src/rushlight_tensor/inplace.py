@@ -15,9 +15,11 @@ import numpy as np
 from rushlight_tensor import cuda, dispatch
 from rushlight_tensor.dispatch import MODE, call, edge, follow, node_for, run, sync
 from rushlight_tensor.graph import CustomNode, Node, Slot, closed_text, dtype_title, pull
+from rushlight_tensor.infer import binary_bool, unary_bool
 from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain
 from rushlight_tensor.promote import category
+from rushlight_tensor.scalars import wrapped
 from rushlight_tensor.tensor import ClosedView, Tensor, View, wrap
 
 
@@ -109,15 +111,20 @@ def operands_into(op: Any, x: Tensor, others: tuple[Any, ...]) -> tuple[Any, ...
     if op.promote is None:
         return ys
     common = op.promote([x._array, *[y._array if isinstance(y, Tensor) else y for y in ys]])
-    if op.real is not None and common.kind == "c":
-        dispatch.refuse_complex(op.real, common)
+    dispatch.admit(op, common)
+    if op.infer in (binary_bool, unary_bool):
+        return tuple([_into(y, common) for y in ys])  # the result is bool, which fits into any dtype
     if category(common) > category(x._array.dtype):
         got, into = (dtype_title(d) for d in (common, x._array.dtype))
         raise RuntimeError(f"result type {got} can't be cast to the desired output type {into}")
     dtype = x._array.dtype
-    return tuple(
-        [dispatch.CAST(y, dtype=dtype) if isinstance(y, Tensor) and y._array.dtype != dtype else y for y in ys]
-    )
+    return tuple([_into(y, dtype) for y in ys])
+
+
+def _into(y: Any, dtype: np.dtype[Any]) -> Any:
+    if isinstance(y, Tensor):
+        return y if y._array.dtype == dtype else dispatch.CAST(y, dtype=dtype)
+    return wrapped(y, dtype) if dtype.kind in "iu" and isinstance(y, int) else y
 
 
 def _write(op: Any, x: Tensor, ys: list[Any], attrs: dict[str, Any]) -> None:

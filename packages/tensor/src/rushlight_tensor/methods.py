@@ -74,6 +74,13 @@ def _takes_tensor(fn: Any) -> bool:
     return first in ("input", "x")
 
 
+def _inverted(self: Tensor) -> Tensor:
+    if category(self._array.dtype) > 1:
+        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+    inverted: Tensor = s.bitwise_not(self)
+    return inverted
+
+
 def _pytorch_names() -> frozenset[str]:
     text = Path(__file__).with_name("tensor_names.txt").read_text(encoding="utf-8")
     return frozenset(text.partition("[torch.Tensor]")[2].split())
@@ -93,6 +100,7 @@ def bind() -> None:
         "add": e._add, "sub": e._sub, "mul": e.mul, "truediv": e._div, "floordiv": e.floor_divide,
         "mod": e.remainder, "pow": e.pow,
         "and": s.bitwise_and, "or": s.bitwise_or, "xor": s.bitwise_xor,
+        "lshift": s.bitwise_left_shift, "rshift": s.bitwise_right_shift,
     }.items():  # fmt: skip
         setattr(Tensor, f"__{name}__", _operator(op))
         setattr(Tensor, f"__r{name}__", _reflected(op))
@@ -101,8 +109,9 @@ def bind() -> None:
     Tensor.__rmatmul__ = lambda self, other: linalg.matmul(other, self)  # type: ignore[method-assign]
     for name, op in {"lt": s.lt, "le": s.le, "gt": s.gt, "ge": s.ge, "eq": s.eq, "ne": s.ne}.items():
         setattr(Tensor, f"__{name}__", _operator(op))
-    for name, op in {"neg": e.neg, "abs": e.abs, "invert": s.bitwise_not}.items():
+    for name, op in {"neg": e.neg, "abs": e.abs, "pos": functions["positive"]}.items():
         setattr(Tensor, f"__{name}__", _method(op))
+    Tensor.__invert__ = _inverted  # type: ignore[method-assign]
     for name, fn in {**index.SYNTAX, **create.PROTOCOLS, **complex.PROPERTIES}.items():
         setattr(Tensor, name, fn)
     for name, fn in shape.PROPERTIES.items():

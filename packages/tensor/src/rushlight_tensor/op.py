@@ -121,14 +121,15 @@ class Op:
         wirtinger: `vjp` gives the gradient of complex inputs as PyTorch defines it, conjugates and all; without it the
             engine does: Note [Complex gradients] in `graph.py`.
         flat: Its derivative does not change with the input, save in jumps: see Note [Flat derivatives] in `graph.py`.
+        numeric: It takes no bools: PyTorch's name of the kernel that they are missing from, or the error itself.
         real: It takes no complex numbers: PyTorch's name of the kernel that they are missing from, or the error itself.
         aux: `cpu` returns a tuple of which callers get the first; the others are for the gradient: `out1`, … in `save`.
     """
 
     __slots__ = (
         "__weakref__", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "flat", "home", "infer",
-        "input_names", "into", "name", "node_name", "promote", "pull_bare", "real", "save", "saves", "saves_out",
-        "variadic", "view", "vjp", "wirtinger",
+        "input_names", "into", "name", "node_name", "numeric", "promote", "pull_bare", "real", "refuses", "save",
+        "saves", "saves_out", "variadic", "view", "vjp", "wirtinger",
     )  # fmt: skip
 
     def __init__(
@@ -147,6 +148,7 @@ class Op:
         wirtinger: bool = False,
         flat: bool = False,
         real: str | Exception | None = None,
+        numeric: str | Exception | None = None,
         aux: bool = False,
         node_name: str | Callable[[graph.Node], str] | None = None,
     ) -> None:
@@ -155,6 +157,8 @@ class Op:
         self.name, self.infer, self.cpu, self.vjp, self.save = name, infer, cpu, vjp, save
         self.expr, self.cuda, self.promote, self.view, self.into = expr, cuda, promote, view, into
         self.aux, self.node_name, self.wirtinger, self.flat, self.real = aux, node_name, wirtinger, flat, real
+        self.numeric = numeric
+        self.refuses = ("" if real is None else "c") + ("" if numeric is None else "b")
         self.home: str = sys._getframe(1).f_globals["__name__"]  # the file that declares it, which also exports it
         parameters = inspect.signature(infer).parameters.values()
         inputs = [p for p in parameters if p.default is p.empty]

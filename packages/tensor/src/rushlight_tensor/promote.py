@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from rushlight_tensor import dtypes
+from rushlight_tensor.scalars import checked
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT16, FLOAT32 = np.dtype(np.float16), np.dtype(np.float32)
@@ -83,7 +84,55 @@ def same(xs: Any) -> np.dtype[Any]:
     return result_type(xs)
 
 
+def floating(kernel: str) -> Any:
+    """Policy of functions that exist for floating point and complex only, under PyTorch's name of the kernel."""
+
+    def policy(xs: Any) -> np.dtype[Any]:
+        common = result_type(xs)
+        if category(common) < 2:
+            raise NotImplementedError(f"\"{kernel}\" not implemented for '{dtypes.dtype_title(common)}'")
+        return common
+
+    policy.refuses = "biu"  # type: ignore[attr-defined]  # asked on the straight line of `dispatch`
+    return policy
+
+
 def to_float(xs: Any) -> np.dtype[Any]:
     """Policy of `exp`, `div`, `mean`: compute in the common dtype, or the default dtype where that is an integer."""
     common = result_type(xs)
     return common if category(common) >= 2 else dtypes.get_default_dtype().np
+
+
+def difference(xs: Any) -> np.dtype[Any]:
+    """Policy of `sub`: the common dtype.  Raises RuntimeError for bools, as PyTorch."""
+    bools = [type(x) is bool or getattr(x, "dtype", None) == BOOL for x in xs]
+    if all(bools):
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` "
+            "operator instead."
+        )
+    if any(bools):
+        raise RuntimeError(
+            "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, "
+            "use the `~` or `logical_not()` operator instead."
+        )
+    return result_type(xs)
+
+
+def power(xs: Any) -> np.dtype[Any]:
+    """Policy of `pow`: the common dtype.
+
+    Raises NotImplementedError, as PyTorch, where that is bool by a tensor as exponent; RuntimeError where a number as
+    exponent of integers is negative or out of range.
+    """
+    common, exponent = result_type(xs), xs[1]
+    if common.kind == "b" and hasattr(exponent, "dtype"):
+        raise NotImplementedError("\"pow\" not implemented for 'Bool'")
+    if common.kind in "iu" and not hasattr(exponent, "dtype"):
+        if exponent < 0:
+            raise RuntimeError("Integers to negative integer powers are not allowed.")
+        checked(exponent, common)
+    return common
+
+
+power.refuses = "b"  # type: ignore[attr-defined]  # asked on the straight line of `dispatch`, where no policy runs

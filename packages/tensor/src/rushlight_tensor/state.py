@@ -10,6 +10,7 @@ from rushlight_tensor import cuda, devices, dispatch, dtypes, infer, layout
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.labels import TorchType, contiguous_format, preserve_format
 from rushlight_tensor.ops.cast import cast, clone, contiguous, copy, to_device
+from rushlight_tensor.scalars import checked
 from rushlight_tensor.tensor import Tensor, wrap_as
 
 
@@ -191,6 +192,10 @@ def fill_(self: Tensor, value: Any) -> Tensor:
         raise RuntimeError(
             f"fill_ only supports 0-dimension value tensor but got tensor with {value._array.ndim} dimensions."
         )
+    if not isinstance(value, Tensor):
+        if not isinstance(value, (int, float, complex, np.generic)):
+            raise TypeError(f"fill_(): argument 'value' must be Number, not {type(value).__name__}")
+        value = checked(value.item() if isinstance(value, np.generic) else value, self._array.dtype)
     return inplace(copy, self, value)
 
 

@@ -36,7 +36,7 @@ def public() -> dict[str, Any]:
 
 
 # Not these: their functions hand their arguments to records, which check; or they are called as methods, and often.
-_SELF_EXPLAINED = (".elementwise", ".random", ".create", ".shape", ".slicing")
+_SELF_EXPLAINED = (".elementwise", ".arithmetic", ".random", ".create", ".shape", ".slicing")
 
 
 def _explained(fn: FunctionType) -> FunctionType:

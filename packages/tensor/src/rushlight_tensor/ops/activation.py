@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.dispatch import real_only
+from rushlight_tensor.dispatch import floats_only, real_only
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis, unary_float, unary_same
@@ -20,7 +20,7 @@ from rushlight_tensor.ops.complex import conj, real
 from rushlight_tensor.ops.elementwise import abs, exp, sgn, tanh
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import reshape
-from rushlight_tensor.promote import category, same, to_float
+from rushlight_tensor.promote import category, floating, same, to_float
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -117,12 +117,22 @@ def _hardtanh_aval(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Aval:
     return unary_same(x)
 
 
+_NO_BOOLS = RuntimeError("Bool inputs not supported for hardtanh")
+
+
+def _hardtanh_kernel(x: Any, min_val: float, max_val: float) -> Any:
+    if x.dtype.kind == "u" and min_val < 0:
+        raise RuntimeError("cannot do hardtanh on an unsigned type with negative limits")
+    return np.clip(x, x.dtype.type(min_val), x.dtype.type(max_val))
+
+
 hardtanh = Op(
     "hardtanh",
     infer=_hardtanh_aval,
     promote=same,
     real=_NO_CLAMP,
-    cpu=in_float32(lambda x, min_val, max_val: np.clip(x, x.dtype.type(min_val), x.dtype.type(max_val))),
+    numeric=_NO_BOOLS,
+    cpu=in_float32(_hardtanh_kernel),
     expr="{x} < {min_val} ? {min_val} : {x} > {max_val} ? {max_val} : {x}",
     save=("x",),
     flat=True,
@@ -134,6 +144,7 @@ relu6 = Op(
     infer=unary_same,
     promote=same,
     real=_NO_CLAMP,
+    numeric=_NO_BOOLS,
     cpu=in_float32(lambda x: np.clip(x, x.dtype.type(0), x.dtype.type(6))),
     expr="{x} < 0 ? 0 : {x} > 6 ? 6 : {x}",
     save=("x",),
@@ -152,6 +163,7 @@ threshold = Op(
     infer=_threshold_aval,
     promote=same,
     real="threshold_cpu",
+    numeric="threshold_cpu",
     cpu=in_float32(lambda x, threshold, value: np.where(x <= threshold, x.dtype.type(value), x)),
     expr="{x} <= {threshold} ? {value} : {x}",
     save=("x",),
@@ -377,7 +389,7 @@ def _shrink_aval(x: Any, lambd: float = 0.5) -> Aval:
 softshrink = Op(
     "softshrink",
     infer=_shrink_aval,
-    promote=same,
+    promote=floating("softshrink_check"),
     real="softshrink_check",
     cpu=in_float32(
         lambda x, lambd: np.where(x > lambd, x - lambd, np.where(x < -lambd, x + lambd, x * 0)).astype(x.dtype)
@@ -391,7 +403,7 @@ softshrink = Op(
 hardshrink = Op(
     "hardshrink",
     infer=_shrink_aval,
-    promote=same,
+    promote=floating("hardshrink_cpu"),
     real="hardshrink_cpu",
     cpu=in_float32(lambda x, lambd: np.where((x >= -lambd) & (x <= lambd), x.dtype.type(0), x)),
     expr="{x} >= -{lambd} && {x} <= {lambd} ? 0 : {x}",
@@ -503,6 +515,7 @@ def gelu(input: Any, *, approximate: str = "none") -> Any:
 def glu(input: Any, dim: int = -1) -> Any:
     """The first half of `input` along `dim`, times the sigmoid of the second (Dauphin et al., 2017)."""
     real_only("glu_cpu", input)
+    floats_only("glu_cpu", input)
     at = axis(dim, input._array.ndim)
     if not input._array.ndim:
         raise RuntimeError("glu does not support 0-dimensional tensors")

@@ -14,6 +14,7 @@ from rushlight_tensor.infer import sizes
 from rushlight_tensor.labels import contiguous_format, preserve_format
 from rushlight_tensor.layout import is_contiguous
 from rushlight_tensor.ops.cast import clone, contiguous
+from rushlight_tensor.scalars import checked, fits
 from rushlight_tensor.tensor import Tensor, wrap
 
 
@@ -25,6 +26,7 @@ def _array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     if isinstance(data, Tensor):
         data = data._array if isinstance(data._array, np.ndarray) else data._array.get()
     want = None if dtype is None else dtypes.to_numpy(dtype)
+    data = data.item() if isinstance(data, np.generic) and want is not None else data
     if isinstance(data, (np.ndarray, np.generic)):
         dtypes.from_numpy(data.dtype)
         return np.array(data, dtype=want)
@@ -32,6 +34,10 @@ def _array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
         array = np.array(_plain(data))
     except ValueError as e:
         raise ValueError(_ragged(data)) from e
+    if array.dtype.kind == "O" and all(isinstance(v, int) for v in array.flat):
+        if want is None or want.kind in "iu":
+            raise ValueError("Overflow when unpacking long long")
+        array = array.astype(want)
     if array.dtype.kind in "OUSMm":
         raise _refusal(data)
     if want is None:
@@ -39,7 +45,15 @@ def _array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
             want = dtypes.get_default_dtype().np
         elif array.dtype.kind == "c" and not _has_arrays(data):
             want = np.dtype(np.complex128 if dtypes.get_default_dtype().itemsize == 8 else np.complex64)
-    return array if want is None else array.astype(want, copy=False)
+        elif array.dtype.kind == "u" and not _has_arrays(data):
+            raise ValueError("Overflow when unpacking long long")
+    if want is None:
+        return array
+    if not _has_arrays(data):
+        fits(array, want)
+        if array.dtype.kind == "c" and want.kind not in "bc":
+            raise TypeError("must be real number, not complex")
+    return array.astype(want, copy=False)
 
 
 def _plain(data: Any) -> Any:
@@ -150,8 +164,18 @@ def _fresh(array: Any, device: Any) -> Tensor:
 def _filled(shape: tuple[int, ...], value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
     _checked(shape)
-    t = _fresh(np.zeros(shape, d) if value == 0 else np.full(shape, value, d), device)
+    t = _fresh(
+        np.zeros(shape, d)
+        if value == 0
+        else np.full(shape, value if _is_half(d) and isinstance(value, float) else checked(value, d), d),
+        device,
+    )
     return _with_grad(t, requires_grad)
+
+
+def _is_half(d: np.dtype[Any]) -> bool:
+    """Whether PyTorch fills with infinity what is too large for it."""
+    return d.itemsize == 2 and d.kind in "fV"
 
 
 F = TypeVar("F", bound=Callable[..., Tensor])
@@ -315,6 +339,13 @@ def arange(
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     floats = any(isinstance(v, float) for v in (start, end, step))
     d = dtypes.to_numpy(dtype) if dtype is not None else dtypes.get_default_dtype().np if floats else np.dtype(np.int64)
+    if d.kind == "b":
+        dispatch.refuse("arange_cpu", d)
+    if d == np.int64 and floats:
+        start, end, step = (int(v) for v in (start, end, step))
+        floats = False
+        if step == 0:
+            raise RuntimeError("step must be nonzero: it is less than one, and the dtype int64")
     n = math.ceil((end - start) / step) if floats else len(range(start, end, step))
     at = np.arange(n)
     if d.kind in "iu":
@@ -355,8 +386,12 @@ def _spaced(start: Any, end: Any, steps: int, dtype: Any) -> np.ndarray[Any, Any
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
+    if d.kind == "b":
+        dispatch.refuse("linspace_cpu", d)
     if steps <= 1:
         return np.full(steps, start, d)
+    if d.kind in "iu":
+        start, end = checked(start, d), checked(end, d)
     within = d if d.kind == "f" else np.dtype(np.float32)
     first, last = within.type(start), within.type(end)
     step = np.float64(within.type((last - first) / within.type(steps - 1)))

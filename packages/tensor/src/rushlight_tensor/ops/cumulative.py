@@ -9,6 +9,7 @@ import numpy as np
 
 from rushlight_tensor import promote
 from rushlight_tensor.cuda import like
+from rushlight_tensor.dispatch import floats_only
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis
 from rushlight_tensor.op import AS_CPU, Op
@@ -48,7 +49,7 @@ _cumsum = Op(
 
 def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Any:
     """The running sum along `dim`; integers add up as int64."""
-    return _cumsum(_in_dtype(input, dtype), dim=dim)
+    return _in_dtype(_cumsum(_in_dtype(input, dtype), dim=dim), dtype)
 
 
 def _cumprod_rule(g: Any, x: Any, dim: int, reverse: bool) -> Any:
@@ -72,10 +73,11 @@ _cumprod = Op(
 
 def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Any:
     """The running product along `dim`; integers multiply as int64."""
-    return _cumprod(_in_dtype(input, dtype), dim=dim)
+    return _in_dtype(_cumprod(_in_dtype(input, dtype), dim=dim), dtype)
 
 
 def logcumsumexp(input: Any, dim: int) -> Any:
     """`log(cumsum(exp(input), dim))`, shifted by the largest element."""
+    floats_only("logcumsumexp_out_cpu", input)
     top = amax(input.detach(), dim, True)
     return log(cumsum(exp(input - top), dim)) + top

@@ -15,31 +15,21 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.infer import binary_float, binary_promoted, unary_float, unary_real, unary_same
-from rushlight_tensor.inplace import inplace
 from rushlight_tensor.kernels import activation as kernels
+from rushlight_tensor.kernels import integers
 from rushlight_tensor.op import AS_CPU, Op
-from rushlight_tensor.ops.cast import copy
 from rushlight_tensor.ops.complex import conj, imag, real
 from rushlight_tensor.ops.select import where
-from rushlight_tensor.promote import category, result_type, same, to_float
+from rushlight_tensor.promote import difference, power, same, to_float
 from rushlight_tensor.tensor import wrap
 
 # Arithmetic
 
 _add = Op("add", infer=binary_promoted, promote=same, cpu=np.add, expr="{x} + {y}", vjp=(lambda g: g, lambda g: g))
 
-
-def _sub_aval(x: Any, y: Any) -> Any:
-    out = binary_promoted(x, y)
-    if out.dtype.kind == "b":
-        raise RuntimeError(
-            "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or "
-            "`logical_xor()` operator instead."
-        )
-    return out
-
-
-_sub = Op("sub", infer=_sub_aval, promote=same, cpu=np.subtract, expr="{x} - {y}", vjp=(lambda g: g, lambda g: -g))
+_sub = Op(
+    "sub", infer=binary_promoted, promote=difference, cpu=np.subtract, expr="{x} - {y}", vjp=(lambda g: g, lambda g: -g)
+)
 
 mul = Op(
     "mul",
@@ -66,7 +56,8 @@ floor_divide = Op(
     infer=binary_promoted,
     promote=same,
     real="div_floor_cpu",
-    cpu=np.floor_divide,
+    numeric="div_floor_cpu",
+    cpu=integers.dividing(np.floor_divide),
     expr="floor({x} / {y})",
     vjp=None,
 )
@@ -76,7 +67,8 @@ remainder = Op(
     infer=binary_promoted,
     promote=same,
     real="remainder_cpu",
-    cpu=np.remainder,
+    numeric="remainder_cpu",
+    cpu=integers.dividing(np.remainder),
     expr="{x} - floor({x} / {y}) * {y}",
     save=("x", "y"),
     vjp=(lambda g, x, y: g, lambda g, x, y: -g * floor(x / y)),
@@ -87,7 +79,8 @@ fmod = Op(
     infer=binary_promoted,
     promote=same,
     real="fmod_cpu",
-    cpu=np.fmod,
+    numeric="fmod_cpu",
+    cpu=integers.dividing(np.fmod),
     expr="fmod({x}, {y})",
     save=("x", "y"),
     vjp=(lambda g, x, y: g, lambda g, x, y: -g * trunc(x / y)),
@@ -119,22 +112,33 @@ def _pow_kernel(x: Any, y: Any) -> Any:
             return np.square(x)
         if y == 0.5:
             return np.sqrt(x)
-    if isinstance(y, int) and y < 0 and x.dtype.kind in "iu":
-        raise RuntimeError("Integers to negative integer powers are not allowed.")
+    if (y if isinstance(x, (int, float)) else x).dtype.kind in "biu":
+        return integers.power(x if isinstance(x, np.ndarray) else np.asarray(x, y.dtype), y)
     return np.power(x, y)
 
 
 pow = Op(
     "pow",
     infer=binary_promoted,
-    promote=same,
+    promote=power,
     cpu=_pow_kernel,
     expr="pow({x}, {y})",
     save=("x", "y", "out"),
     vjp=(_pow_x, _pow_y),
 )
 
-neg = Op("neg", infer=unary_same, promote=same, cpu=np.negative, expr="-{x}", vjp=(lambda g: -g,))
+neg = Op(
+    "neg",
+    infer=unary_same,
+    promote=same,
+    numeric=RuntimeError(
+        "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the "
+        "`~` or `logical_not()` operator instead."
+    ),
+    cpu=np.negative,
+    expr="-{x}",
+    vjp=(lambda g: -g,),
+)
 
 maximum = Op(
     "maximum",
@@ -186,6 +190,7 @@ abs = Op(
     "abs",
     infer=unary_real,
     promote=same,
+    numeric="abs_cpu",
     cpu=np.absolute,
     expr="{x} < 0 ? -{x} : {x}",
     save=("x",),
@@ -218,7 +223,7 @@ sign = Op(
     real=NotImplementedError(
         "Unlike NumPy, torch.sign is not intended to support complex numbers. Please use torch.sgn instead."
     ),
-    cpu=np.sign,
+    cpu=lambda x: x.copy() if x.dtype.kind == "b" else np.sign(x),
     expr="({x} > 0) - ({x} < 0)",
     vjp=(_nothing,),
 )
@@ -227,6 +232,7 @@ floor = Op(
     infer=unary_same,
     promote=same,
     real=NotImplementedError("floor is not supported for complex inputs"),
+    numeric="floor_vml_cpu",
     cpu=np.floor,
     expr="floor({x})",
     vjp=(_nothing,),
@@ -236,6 +242,7 @@ ceil = Op(
     infer=unary_same,
     promote=same,
     real=NotImplementedError("ceil is not supported for complex inputs"),
+    numeric="ceil_vml_cpu",
     cpu=np.ceil,
     expr="ceil({x})",
     vjp=(_nothing,),
@@ -245,6 +252,7 @@ trunc = Op(
     infer=unary_same,
     promote=same,
     real=NotImplementedError("trunc is not supported for complex inputs"),
+    numeric="trunc_vml_cpu",
     cpu=np.trunc,
     expr="trunc({x})",
     vjp=(_nothing,),
@@ -260,6 +268,7 @@ _round = Op(
     infer=unary_same,
     promote=same,
     real="round_vml_cpu",
+    numeric="round_vml_cpu",
     cpu=_round_kernel,
     expr="rint({x})",
     vjp=(_nothing,),
@@ -430,89 +439,4 @@ tanh = Op(
     vjp=(lambda g, out: g * (1 - out * out),),
 )
 
-# What PyTorch gives more arguments than a record has
-
-
-def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
-    """`input + alpha * other`."""
-    return _add(input, other if alpha == 1 else other * alpha)
-
-
-def add_(input: Any, other: Any, *, alpha: float = 1) -> Any:
-    """`input += alpha * other`, in place."""
-    return inplace(_add, input, other if alpha == 1 else other * alpha)
-
-
-def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
-    """`input - alpha * other`."""
-    return _sub(input, other if alpha == 1 else other * alpha)
-
-
-def sub_(input: Any, other: Any, *, alpha: float = 1) -> Any:
-    """`input -= alpha * other`, in place."""
-    return inplace(_sub, input, other if alpha == 1 else other * alpha)
-
-
-def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
-    """`input / other`; with `rounding_mode` "floor" or "trunc" rounded, and in the common dtype."""
-    if rounding_mode is None:
-        return _div(input, other)
-    if rounding_mode == "floor":
-        return floor_divide(input, other)
-    if rounding_mode != "trunc":
-        raise RuntimeError(
-            f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
-        )
-    if category(result_type([getattr(t, "_array", t) for t in (input, other)])) < 2:
-        return floor_divide(input - fmod(input, other), other)
-    return trunc(_div(input, other))
-
-
-def div_(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
-    """`div`, in place."""
-    if rounding_mode is None:
-        return inplace(_div, input, other)
-    return inplace(copy, input, div(input, other, rounding_mode=rounding_mode))
-
-
-def round(input: Any, *, decimals: int = 0) -> Any:
-    """The nearest integers, halves to the even one; with `decimals`, the nearest multiples of 10 ** -decimals."""
-    if decimals == 0:
-        return _round(input)
-    scale = 10.0 ** (decimals if decimals > 0 else -decimals)
-    return _div(_round(input * scale), scale) if decimals > 0 else _round(input / scale) * scale
-
-
 # Compositions need no record: they get CPU, CUDA, gradients and the compiler from what they are made of.
-
-
-def square(x: Any) -> Any:
-    """`x * x`."""
-    return pow(x, 2)
-
-
-def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
-    """`input` limited to [min, max] (numbers, tensors or None); at equality the gradient goes to `input`."""
-    if min is None and max is None:
-        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
-    out = input
-    if min is not None:
-        out = where(out < min, min, out)
-    if max is not None:
-        out = where(out > max, max, out)
-    return out
-
-
-def lerp(input: Any, end: Any, weight: Any) -> Any:
-    """`input + weight * (end - input)`."""
-    return input + weight * (end - input)
-
-
-def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
-    """`input + value * tensor1 * tensor2`."""
-    return input + value * tensor1 * tensor2
-
-
-def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
-    """`input + value * tensor1 / tensor2`."""
-    return input + value * (tensor1 / tensor2)

@@ -10,7 +10,7 @@ import numpy as np
 
 from rushlight_tensor import promote
 from rushlight_tensor.cuda import like
-from rushlight_tensor.dispatch import real_only
+from rushlight_tensor.dispatch import numbers_only, real_only
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axes, axis, reduced
 from rushlight_tensor.kernels.arrays import accumulate
@@ -149,6 +149,7 @@ def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The (lower) median of all elements; along `dim`: (values, indices)."""
     if dim is None:
         real_only("median_cpu", input)
+        numbers_only("median_cpu", input)
     if dim is not None:
         return _MedianPair(*_median_dim(input, dim=dim, keepdim=keepdim))
     if input._array.size == 0:
@@ -181,6 +182,7 @@ def _arg(name: str, find: Any) -> Op:
         cuda=AS_CPU,
         vjp=None,
         real=RuntimeError(f"{name}(): does not support complex input"),
+        numeric=RuntimeError(f"{name}(): does not support bool input"),
     )
 
 

@@ -26,6 +26,7 @@ from rushlight_tensor.ops.gather import _flat_index, _index_put, _index_select
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import _permute, _view, expand, reshape
 from rushlight_tensor.ops.slicing import _ALL, _at, _slice
+from rushlight_tensor.scalars import checked
 from rushlight_tensor.tensor import Tensor, wrap
 
 
@@ -235,10 +236,8 @@ def _number(x: Tensor, value: Any) -> Tensor:
     """A Python or NumPy number as a 0-d tensor for `x`."""
     if not isinstance(value, (int, float, complex, np.generic)):
         raise TypeError(f"can't assign a {type(value).__name__} to a torch.{dtype_title(x._array.dtype)}Tensor")
-    array = np.asarray(value)
-    if array.dtype.kind == "c" and x._array.dtype.kind != "c":
-        raise RuntimeError(f"value cannot be converted to type {x._array.dtype} without overflow")
-    return wrap(cuda.like(x._array, array.astype(x._array.dtype)))
+    number = checked(value.item() if isinstance(value, np.generic) else value, x._array.dtype)
+    return wrap(cuda.like(x._array, np.asarray(number, dtype=x._array.dtype)))
 
 
 def _without_leading_ones(value: Tensor, ndim: int) -> Tensor:

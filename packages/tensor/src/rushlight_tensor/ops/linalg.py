@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.cuda import like
-from rushlight_tensor.dispatch import call
+from rushlight_tensor.dispatch import call, numbers_only
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis, broadcast_shapes
@@ -341,6 +341,7 @@ def trace(input: Any) -> Any:
     """The sum of the diagonal of a matrix."""
     if input._array.ndim != 2:
         raise RuntimeError(f"trace: expected a matrix, but got tensor with dim {input._array.ndim}")
+    numbers_only("trace", input)
     on = wrap(like(input._array, np.eye(*input._array.shape, dtype=bool)))
     return sum(where(on, input, 0))
 

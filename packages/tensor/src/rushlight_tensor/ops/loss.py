@@ -14,8 +14,9 @@ from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, broadcast_shapes
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.activation import logsigmoid
+from rushlight_tensor.ops.arithmetic import square
 from rushlight_tensor.ops.class_loss import _check_reduction, _reduced
-from rushlight_tensor.ops.elementwise import abs, exp, log, square
+from rushlight_tensor.ops.elementwise import abs, exp, log
 from rushlight_tensor.ops.names import xlogy
 from rushlight_tensor.ops.reduce import sum
 from rushlight_tensor.ops.select import where

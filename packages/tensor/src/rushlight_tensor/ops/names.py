@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import dtypes, promote
-from rushlight_tensor.dispatch import real_only
+from rushlight_tensor.dispatch import floats_only, numbers_only, real_only, refuse
 from rushlight_tensor.infer import Aval, binary_float, real_dtype, unary_bool, unary_float
 from rushlight_tensor.op import AS_CPU, Op
+from rushlight_tensor.ops.arithmetic import clamp, div, sub
 from rushlight_tensor.ops.cast import cast
 from rushlight_tensor.ops.complex import complex, conj, imag, real
-from rushlight_tensor.ops.elementwise import abs, clamp, div, exp, log, log1p, mul, neg, pow, rsqrt, sqrt, sub, trunc
+from rushlight_tensor.ops.elementwise import _sub, abs, exp, log, log1p, mul, neg, pow, rsqrt, sqrt, trunc
 from rushlight_tensor.ops.select import ge, gt, le, lt, ne, where
 from rushlight_tensor.promote import same, to_float
 from rushlight_tensor.tensor import wrap
@@ -97,9 +98,19 @@ def polar(abs: Any, angle: Any) -> Any:
 # Compositions
 
 
+def _together(kernel: str, integers: bool, *xs: Any) -> list[Any]:
+    """The operands in their common dtype, which is not complex; where `integers` may stand for floats, a float."""
+    common = promote.result_type([getattr(x, "_array", x) for x in xs])
+    if common.kind == "c" or (not integers and promote.category(common) < 2):
+        refuse(kernel, common)
+    if promote.category(common) < 2:
+        common = dtypes.get_default_dtype().np
+    return [cast(x, dtype=common) if hasattr(x, "_array") and x._array.dtype != common else x for x in xs]
+
+
 def hypot(input: Any, other: Any) -> Any:
     """`sqrt(input ** 2 + other ** 2)`."""
-    real_only("hypot_cpu", input, other)
+    input, other = _together("hypot_cpu", False, input, other)
     return sqrt(input * input + other * other)
 
 
@@ -136,6 +147,7 @@ def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf
 def frac(input: Any) -> Any:
     """What `trunc` cuts off."""
     real_only("frac_cpu", input)
+    floats_only("frac_cpu", input)
     return input - trunc(input)
 
 
@@ -174,23 +186,35 @@ def fmin(input: Any, other: Any) -> Any:
 def heaviside(input: Any, values: Any) -> Any:
     """0 below zero, 1 above it, `values` at it."""
     real_only(RuntimeError("heaviside is not yet implemented for complex tensors."), input, values)
+    if not hasattr(values, "_array"):
+        raise TypeError(f"heaviside(): argument 'values' (position 2) must be Tensor, not {type(values).__name__}")
+    if input._array.dtype != values._array.dtype:
+        raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes.")
     return where(input == 0, values, cast(input > 0, dtype=input._array.dtype))
 
 
 def logaddexp2(input: Any, other: Any) -> Any:
     """`log2(2 ** input + 2 ** other)` without overflow."""
-    real_only("logaddexp2_cpu", input, other)
+    input, other = _together("logaddexp2_cpu", False, input, other)
     return (input * math.log(2)).logaddexp(other * math.log(2)) / math.log(2)
 
 
 def ldexp(input: Any, other: Any) -> Any:
     """`input * 2 ** other`."""
-    return input * pow(2.0, other)
+    if promote.category(input._array.dtype) == 2:
+        numbers_only("ldexp_cpu_exp", other)
+    common = to_float([input._array, getattr(other, "_array", other)])
+    scale = pow(2.0, other)
+    return input * (cast(scale, dtype=common) if hasattr(scale, "_array") else scale)
 
 
 def rsub(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """`other - alpha * input`."""
-    return other - input * alpha
+    return (
+        sub(other, input, alpha=alpha)
+        if hasattr(other, "_array")
+        else _sub(other, input if alpha == 1 else input * alpha)
+    )
 
 
 def clamp_min(input: Any, min: Any) -> Any:
@@ -225,19 +249,25 @@ def logit(input: Any, eps: float | None = None) -> Any:
     real_only("logit_cpu", input)
     if eps is not None:
         input = input.clamp(eps, 1 - eps)
+    input = cast(input, dtype=to_float([input._array]))
     return log(input / (1 - input))
 
 
 def xlogy(input: Any, other: Any) -> Any:
     """`input * log(other)`, and 0 where `input` is 0, unless `other` is NaN."""
     real_only("xlogy_cpu", input, other)
+    input, other = _together("xlogy_cpu", True, input, other)
     zero = (input == 0) & ((other <= 0) | (other == math.inf))
     return input * log(where(zero, 1.0, other))
 
 
 def logaddexp(input: Any, other: Any) -> Any:
     """`log(exp(input) + exp(other))` without overflow."""
-    if input._array.dtype.kind == "c":  # the larger real part decides what could overflow
+    common = same([input._array, other._array])
+    if promote.category(common) < 2:
+        refuse("logaddexp_cpu", common)
+    input, other = (cast(x, dtype=common) for x in (input, other))
+    if common.kind == "c":  # the larger real part decides what could overflow
         first = real(input) >= real(other)
         top, low = where(first, input, other), where(first, other, input)
         return top + log1p(exp(low - top))

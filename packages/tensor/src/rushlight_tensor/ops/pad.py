@@ -13,6 +13,7 @@ from rushlight_tensor.infer import Aval
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import flat
 from rushlight_tensor.ops.shape import permute, reshape, unsqueeze
+from rushlight_tensor.scalars import checked
 from rushlight_tensor.tensor import wrap
 
 Widths = tuple[tuple[int, int], ...]
@@ -83,7 +84,10 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
     widths = tuple((given[2 * i], given[2 * i + 1]) for i in reversed(range(count)))
     if mode == "constant":
         whole = ((0, 0),) * (len(shape) - count) + widths
-        return call(_pad, (input,), {"widths": whole, "value": 0.0 if value is None else value})
+        if isinstance(value, complex):
+            raise TypeError("pad(): argument 'value' must be float, not complex")
+        number = checked(0.0 if value is None else float(value), input._array.dtype)
+        return call(_pad, (input,), {"widths": whole, "value": number})
     if value:
         raise ValueError(f'Padding mode "{mode}" doesn\'t take in value argument')
     if mode not in ("reflect", "replicate", "circular"):

@@ -106,7 +106,9 @@ _sum = Op(
 
 
 def _in_dtype(input: Any, dtype: Any) -> Any:
-    return input if dtype is None else cast(input, dtype=dtypes.to_numpy(dtype))
+    if dtype is None or input._array.dtype == dtypes.to_numpy(dtype):
+        return input
+    return cast(input, dtype=dtypes.to_numpy(dtype))
 
 
 @_numpy_names
@@ -116,7 +118,7 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
     Args:
         dtype: Convert to this dtype first.
     """
-    return call(_sum, (_in_dtype(input, dtype),), {"dim": _dims(dim), "keepdim": keepdim})
+    return _in_dtype(call(_sum, (_in_dtype(input, dtype),), {"dim": _dims(dim), "keepdim": keepdim}), dtype)
 
 
 def sum_to_size(input: Any, *size: Any) -> Any:
@@ -249,7 +251,7 @@ _prod = Op(
 @_numpy_names
 def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The product over `dim`, or of all elements; integers multiply as int64."""
-    return _prod(_in_dtype(input, dtype), dim=dim, keepdim=keepdim)
+    return _in_dtype(_prod(_in_dtype(input, dtype), dim=dim, keepdim=keepdim), dtype)
 
 
 # Variance
@@ -476,5 +478,8 @@ def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = N
 def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The mean of the elements that are not NaN."""
     input = _in_dtype(input, dtype)
+    if promote.category(input._array.dtype) < 2:
+        got = dtype_title(input._array.dtype)
+        raise RuntimeError(f"nanmean(): expected input to have floating point or complex dtype but got {got}")
     counts = sum(cast(input == input, dtype=input._array.dtype), dim, keepdim)
     return nansum(input, dim, keepdim) / counts

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import cuda, promote
-from rushlight_tensor.dispatch import refuse_complex
+from rushlight_tensor.dispatch import refuse
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.kernels.arrays import combine_at
@@ -26,6 +26,7 @@ from rushlight_tensor.ops.gather import (
 )
 from rushlight_tensor.ops.shape import expand, reshape
 from rushlight_tensor.ops.slicing import _slice
+from rushlight_tensor.scalars import checked
 from rushlight_tensor.tensor import Tensor, wrap
 
 
@@ -45,7 +46,10 @@ def scatter_(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = 
 
 def _scattered(in_place: bool, x: Any, dim: int, index: Any, src: Any, reduce: str | None) -> Any:
     if not isinstance(src, Tensor):
-        src = expand(wrap(cuda.like(x._array, np.asarray(src).astype(x._array.dtype))), index._array.shape)
+        src = expand(
+            wrap(cuda.like(x._array, np.asarray(checked(src, x._array.dtype), dtype=x._array.dtype))),
+            index._array.shape,
+        )
     if reduce == "multiply":
         from_reduce = scatter_reduce(x, dim, index, src, "prod")
         return x.copy_(from_reduce) if in_place else from_reduce
@@ -101,7 +105,7 @@ def _identity(dtype: np.dtype[Any], reduce: str) -> Any:
 
 def _scatter_reduce_into(x: Any, index: Any, y: Any, dim: int, reduce: str, include_self: bool) -> None:
     if reduce != "prod" and x.dtype.kind == "c":
-        refuse_complex(f"scatter_gather_tensor_cpu_reduce_{reduce}", x.dtype)
+        refuse(f"scatter_gather_tensor_cpu_reduce_{reduce}", x.dtype)
     at = _scatter_positions(x, index, y, dim)
     if not include_self:
         x[at] = _identity(x.dtype, reduce)

@@ -8,9 +8,11 @@ import numpy as np
 
 from rushlight_tensor import cuda, dispatch, promote
 from rushlight_tensor.infer import Aval, binary_bool, binary_promoted, broadcast_shapes, unary_bool, unary_same
+from rushlight_tensor.kernels import integers
 from rushlight_tensor.op import AS_CPU, Op, joint
 from rushlight_tensor.ops.cast import cast
 from rushlight_tensor.promote import same
+from rushlight_tensor.scalars import checked
 from rushlight_tensor.state import read
 from rushlight_tensor.tensor import Tensor, wrap
 
@@ -37,23 +39,62 @@ isinf = Op("isinf", infer=unary_bool, promote=same, cpu=np.isinf, expr="{x} == {
 isfinite = Op("isfinite", infer=unary_bool, promote=same, cpu=np.isfinite, expr="{x} - {x} == {x} - {x}", vjp=None)
 
 
-def _bits_aval(x: Any, y: Any) -> Aval:
-    out = binary_promoted(x, y)
-    if promote.category(out.dtype) > 1:
-        raise RuntimeError(f"bitwise operations need integer or bool tensors, got {out.dtype}; compare or .to() first")
-    return out
+def _bits(kernel: str, *, bools: bool = True) -> Any:
+    """Policy of operations on bits: the common dtype.  Raises NotImplementedError for floats, as PyTorch."""
+
+    def policy(xs: Any) -> Any:
+        common = same(xs)
+        if promote.category(common) > 1 or (common.kind == "b" and not bools):
+            dispatch.refuse(kernel, common)
+        return common
+
+    policy.refuses = "fcV" if bools else "fcVb"  # type: ignore[attr-defined]  # as `promote.power`
+    return policy
 
 
-def _bits_not_aval(x: Any) -> Aval:
-    if promote.category(x.dtype) > 1:
-        raise TypeError(f"~ (operator.invert) is only implemented on integer and Boolean-type tensors, got {x.dtype}")
-    return unary_same(x)
-
-
-bitwise_and = Op("bitwise_and", infer=_bits_aval, promote=same, cpu=np.bitwise_and, expr="{x} & {y}", vjp=None)
-bitwise_or = Op("bitwise_or", infer=_bits_aval, promote=same, cpu=np.bitwise_or, expr="{x} | {y}", vjp=None)
-bitwise_xor = Op("bitwise_xor", infer=_bits_aval, promote=same, cpu=np.bitwise_xor, expr="{x} ^ {y}", vjp=None)
-bitwise_not = Op("bitwise_not", infer=_bits_not_aval, promote=same, cpu=np.invert, cuda=AS_CPU, vjp=None)
+bitwise_and = Op(
+    "bitwise_and",
+    infer=binary_promoted,
+    promote=_bits("bitwise_and_cpu"),
+    cpu=np.bitwise_and,
+    expr="{x} & {y}",
+    vjp=None,
+)
+bitwise_or = Op(
+    "bitwise_or",
+    infer=binary_promoted,
+    promote=_bits("bitwise_or_cpu"),
+    cpu=np.bitwise_or,
+    expr="{x} | {y}",
+    vjp=None,
+)
+bitwise_xor = Op(
+    "bitwise_xor",
+    infer=binary_promoted,
+    promote=_bits("bitwise_xor_cpu"),
+    cpu=np.bitwise_xor,
+    expr="{x} ^ {y}",
+    vjp=None,
+)
+bitwise_not = Op(
+    "bitwise_not", infer=unary_same, promote=_bits("bitwise_not_cpu"), cpu=np.invert, cuda=AS_CPU, vjp=None
+)
+bitwise_left_shift = Op(
+    "bitwise_left_shift",
+    infer=binary_promoted,
+    promote=_bits("lshift_cpu", bools=False),
+    cpu=integers.shift_left,
+    cuda=AS_CPU,
+    vjp=None,
+)
+bitwise_right_shift = Op(
+    "bitwise_right_shift",
+    infer=binary_promoted,
+    promote=_bits("rshift_cpu", bools=False),
+    cpu=integers.shift_right,
+    cuda=AS_CPU,
+    vjp=None,
+)
 
 
 def _where_aval(condition: Any, x: Any, y: Any) -> Aval:
@@ -77,6 +118,10 @@ def _where_rule(g: Any, needs: tuple[bool, ...], condition: Any) -> tuple[Any, .
 _where = Op("where", infer=_where_aval, cpu=_where_kernel, cuda=AS_CPU, save=("condition",), vjp=joint(_where_rule))
 
 
+def _whole(value: Any, common: Any) -> Any:
+    return checked(value, common) if common.kind in "iu" else value
+
+
 def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """`input` where `condition` holds, else `other`; all broadcast together, numbers allowed.
 
@@ -93,7 +138,7 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
         if isinstance(v, Tensor):
             xs.append(v if v._array.dtype == common else cast(v, dtype=common))
         else:
-            xs.append(wrap(cuda.like(condition._array, np.asarray(v, dtype=common))))
+            xs.append(wrap(cuda.like(condition._array, np.asarray(_whole(v, common), dtype=common))))
     inputs = (condition, *xs)
     try:
         return _where(*inputs)

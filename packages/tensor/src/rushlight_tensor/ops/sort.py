@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import cuda, promote
-from rushlight_tensor.dispatch import real_only
+from rushlight_tensor.dispatch import numbers_only, real_only, refuse
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis
 from rushlight_tensor.op import AS_CPU, Op
@@ -132,6 +133,7 @@ _top = Op(
     "topk",
     infer=_top_aval,
     real=RuntimeError(" topk does not support complex dtypes on CPU"),
+    numeric=RuntimeError("topk does not support bool dtypes on CPU"),
     cpu=_top_kernel,
     cuda=AS_CPU,
     vjp=None,
@@ -147,6 +149,7 @@ def topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool =
 def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """The k-th smallest element along `dim` (the first is 1), as (values, indices)."""
     real_only("kthvalue_cpu", input)
+    numbers_only("kthvalue_cpu", input)
     shape = input._array.shape
     d = axis(dim, len(shape))
     if not 1 <= k <= (shape[d] if shape else 1):
@@ -265,6 +268,9 @@ def searchsorted(
         sorted_sequence = _gather(sorted_sequence, sorter, -1)
     if not isinstance(input, Tensor):
         input = wrap(cuda.like(sorted_sequence._array, np.asarray(input)))
+    real_only("searchsorted_out_cpu", sorted_sequence, input)
+    if sorted_sequence._array.dtype == promote.BOOL:
+        numbers_only("searchsorted_out_cpu", input)
     return _searchsorted(sorted_sequence, input, right=right or side == "right", int32=out_int32)
 
 
@@ -291,6 +297,9 @@ _isin = Op("isin", infer=_isin_aval, cpu=_isin_kernel, cuda=AS_CPU, promote=prom
 
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Any:
     """Which of `elements` occur in `test_elements`; one of the two may be a number."""
+    for x in (elements, test_elements):
+        if isinstance(x, Tensor) and x._array.dtype.kind in "bc":
+            raise RuntimeError(f"Unsupported input type encountered for isin(): {dtype_title(x._array.dtype)}")
     out = _isin(elements, test_elements)
     return out.logical_not() if invert else out
 
@@ -302,7 +311,7 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
     """How often each non-negative integer occurs in a vector, or the sum of the weights of those elements."""
     array = read(input)
     if array.dtype.kind not in "iu":
-        raise NotImplementedError(f'"bincount_cpu" not implemented for {array.dtype}; give an integer tensor')
+        refuse("bincount_cpu", array.dtype)
     if array.ndim != 1 or (array.size and array.min() < 0):
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if minlength < 0:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import promote, state
+from rushlight_tensor.dispatch import numbers_only
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.infer import axis
 from rushlight_tensor.ops.cast import cast
 from rushlight_tensor.ops.complex import conj
@@ -42,7 +44,7 @@ _INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
 
 
 def _quantile(input: Any, q: Any, dim: int | None, keepdim: bool, interpolation: str, skip_nan: bool) -> Any:
-    if promote.category(input._array.dtype) != 2:
+    if input._array.dtype.name not in ("float32", "float64"):
         raise RuntimeError("quantile() input tensor must be either float or double dtype")
     if interpolation not in _INTERPOLATIONS:
         raise RuntimeError(
@@ -106,17 +108,55 @@ def nanquantile(
     return _quantile(input, q, dim, keepdim, interpolation, True)
 
 
-def cov(input: Any, *, correction: int = 1) -> Any:
-    """The covariance matrix of variables (rows) over observations (columns)."""
+def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Any:
+    """The covariance matrix of variables (rows) over observations (columns).
+
+    Args:
+        correction: Taken off the number of observations: 1 for an unbiased estimate.
+        fweights: How often each observation is to be counted: a vector of integers.
+        aweights: How much each observation weighs: a vector of floats.
+    """
     if input._array.ndim > 2:
         raise RuntimeError(
             f"cov(): expected input to have two or fewer dimensions but got an input with {input._array.ndim} "
             "dimensions"
         )
+    if input._array.dtype.kind == "b":
+        raise RuntimeError("cov(): bool dtype is not supported for input")
     x = reshape(input, 1, -1) if input._array.ndim < 2 else input
-    away = x - mean(x, 1, True)
-    out = matmul(away, conj(away).t()) / (x._array.shape[1] - correction)
+    x = cast(x, dtype=promote.to_float([x._array]))
+    weights = _observation_weights(x._array.shape[1], fweights, aweights)
+    if weights is None:
+        count, away = x._array.shape[1], x - mean(x, 1, True)
+        weighted = away
+    else:
+        count = sum(weights)
+        away = x - sum(x * weights, 1, True) / count
+        weighted = away * weights
+        if aweights is not None and correction:
+            pull = weights * cast(aweights, dtype=weights._array.dtype)
+            count = count - correction * sum(pull) / count
+            correction = 0
+    left = (count - correction).clamp(min=0) if isinstance(count, Tensor) else max(count - correction, 0)
+    out = matmul(weighted, conj(away).t()) / left
     return out.squeeze() if input._array.ndim < 2 else out
+
+
+def _observation_weights(n: int, fweights: Any, aweights: Any) -> Any:
+    for name, w, kinds in (("fweights", fweights, "iu"), ("aweights", aweights, "fV")):
+        if w is None:
+            continue
+        if w._array.ndim > 1 or w._array.size != n:
+            raise RuntimeError(f"cov(): expected {name} to be a vector of {n} weights, one per observation")
+        if w._array.dtype.kind not in kinds:
+            raise RuntimeError(
+                f"cov(): expected {name} to have {'integral' if kinds == 'iu' else 'floating point'} dtype"
+            )
+        if (state.read(w) < 0).any():
+            raise RuntimeError(f"cov(): {name} cannot be negative")
+    if fweights is None or aweights is None:
+        return fweights if aweights is None else aweights
+    return fweights * aweights
 
 
 def corrcoef(input: Any) -> Any:
@@ -130,6 +170,7 @@ def corrcoef(input: Any) -> Any:
 
 def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
     """The integral of `y` along `dim` by trapezoids, over places `x` or steps `dx`."""
+    numbers_only(RuntimeError("trapezoid: received a bool input for `y`, but bool is not supported"), y)
     n = y._array.shape[dim]
     pairs = y.narrow(dim, 1, n - 1) + y.narrow(dim, 0, n - 1)
     if x is None:
@@ -153,6 +194,10 @@ def cross(input: Any, other: Any, dim: int | None = None) -> Any:
                 f"linalg.cross: inputs dimension {dim} must have length 3. Got {input._array.shape[dim]} and "
                 f"{other._array.shape[dim]}"
             )
+    numbers_only("cross", input)
+    if input._array.dtype != other._array.dtype:
+        want, got = (dtype_title(t._array.dtype) for t in (input, other))
+        raise RuntimeError(f"expected scalar type {want} but found {got}")
     a, b = input.unbind(dim), other.unbind(dim)
     parts = [a[i] * b[j] - a[j] * b[i] for i, j in ((1, 2), (2, 0), (0, 1))]
     return stack(parts, axis(dim, max(input._array.ndim, other._array.ndim)))
