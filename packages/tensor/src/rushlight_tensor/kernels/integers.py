@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.kernels.arrays import like
+
 
 def dividing(ufunc: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     """`ufunc`, a division or a remainder.  Raises RuntimeError, as PyTorch, where an integer is divided by zero."""
@@ -48,6 +50,6 @@ def shift_right(x: Any, y: Any) -> Any:
 
 
 def _same(x: Any, y: Any) -> tuple[Any, Any, int]:
-    dtype = x.dtype if hasattr(x, "dtype") else y.dtype
-    x, y = (v if hasattr(v, "dtype") else dtype.type(v) for v in (x, y))
-    return x, y, dtype.itemsize * 8
+    array = x if hasattr(x, "dtype") else y
+    x, y = (v if hasattr(v, "dtype") else like(array, np.asarray(v, array.dtype)) for v in (x, y))
+    return x, y, array.dtype.itemsize * 8
