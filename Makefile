@@ -8,7 +8,7 @@ SETUP := @PYTHON="$(PYTHON)" sh tools/bootstrap.sh
 BIN := .venv/bin
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: ## .venv with everything needed to run, test and lint
 	$(SETUP) run test lint
@@ -24,6 +24,10 @@ test: ## the whole test suite, warnings are errors (ARGS: pytest's)
 test-mpi: ## the tests that run on ranks, under mpirun (RANKS=4, ARGS: pytest's)
 	$(SETUP) run test
 	@$(BIN)/python -m tests.mpi.run $(or $(RANKS),4) $(ARGS)
+
+test-machines: ## kernels, ops and nn on every CPU that this one can stand in for (slow; ARGS=--short: a sample)
+	$(SETUP) run test
+	@$(BIN)/python tools/test_machines.py $(ARGS)
 
 parity: ## the tests that compare with PyTorch (installs it, for comparison only)
 	$(SETUP) run test parity
