@@ -1,93 +1,124 @@
 """`compile(fn)`: trace once per kind of input, fuse, replay; with gradients where they are wanted.
 
-Note [Guards]
-    A trace is kept under everything that may have decided it: structure, shapes, dtypes and `requires_grad` of the
-    tensors, every other argument, grad mode, and of whatever the function refers to (its closure, its globals, its
-    own object): Python numbers, strings and flags, the training flags and attributes of modules, and the identity of
-    the arrays of tensors.  A call that differs in any of these is traced anew.  A function that steps an optimizer is
-    refused: its learning rate and schedule live in Python.
+Note [Kinds of call]
+    A trace is kept under everything that may have decided it: structure, shapes, strides, dtypes, device and
+    `requires_grad` of the tensors, which of them share memory, every other argument, the modes, and whatever the
+    function refers to (Note [Guards]).  A call that differs in any of these is traced anew.
+
+Note [What runs as it is]
+    Tracing runs the function, so its first call is right whatever it does.  Where Python decided by a value, or did
+    what a replay would leave out (`breaks` says what and where), no trace is kept, and such calls go on running the
+    function itself.  With `fullgraph=True` they are errors instead.  A function that was broken off too often, or has
+    too many kinds of call, is not traced any more.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Callable
-from types import FunctionType, MethodType
 from typing import Any
 
-import numpy as np
-
-from rushlight_jit.ir import Graph, Value
-from rushlight_jit.passes import memory_of, optimize, written
-from rushlight_jit.plan import Plan
-from rushlight_jit.structure import flatten, unflatten
+from rushlight_jit.guards import Walk, closure, difference, walk
+from rushlight_jit.ir import Graph
+from rushlight_jit.joint import Joint
+from rushlight_jit.memory import classes, extent, touches
+from rushlight_jit.structure import flatten, is_plain, leaves_of, without_leaves
 from rushlight_jit.tracer import TraceError, Tracer, tracing
-from rushlight_tensor import dispatch, gradient
-from rushlight_tensor.graph import CustomNode, Slot
-from rushlight_tensor.inplace import touch
-from rushlight_tensor.promote import category
-from rushlight_tensor.tensor import Tensor, wrap
+from rushlight_jit.watch import Watch
+from rushlight_tensor import devices, dispatch, dtypes
+from rushlight_tensor.tensor import Tensor
 
-_PLAIN = (bool, int, float, str, type(None))
+MOST_TRACES, MOST_BREAKS = 64, 8
 
 
 class Compiled:
-    """A function that is traced, fused and replayed.  `graph` and `source()` show what the last call ran."""
+    """A function that is traced, fused and replayed.
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self._fn = fn
-        self._traces: dict[Any, _Trace] = {}
-        self._last: _Trace | None = None
+    `graph` and `source()` show what the last call ran, `breaks` why calls could not be traced.
+    """
+
+    def __init__(self, fn: Callable[..., Any], fullgraph: bool = False) -> None:
+        self._fn, self._fullgraph = fn, fullgraph
+        self._traces: dict[Any, list[_Entry]] = {}
+        self._names: list[frozenset[str]] = []
+        self._last: Joint | None = None
+        self.breaks: list[str] = []
         functools.update_wrapper(self, fn, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if dispatch.INTERCEPT is not None:  # inside another trace: part of that one
             return self._fn(*args, **kwargs)
-        tensors: list[Tensor] = []
-        structure = flatten((args, kwargs), tensors)
-        for t in tensors:
-            dispatch.settle(t)  # what the trace writes into is seen by whoever holds the argument
-        grad = dispatch.MODE.grad
-        kinds = tuple(
-            [(t._array.shape, t._array.dtype, grad and t._requires_grad, t._array.flags.c_contiguous) for t in tensors]
-        )
-        key = (structure, kinds, grad, _surroundings(self._fn))
-        try:
-            trace = self._traces.get(key)
-        except TypeError as e:
-            raise TypeError(
-                f"compile: an argument of {self._name()} cannot be compared with that of a later call: {e}"
-            ) from e
-        if trace is None:
-            trace = self._traces[key] = self._last = _Trace(self._fn, structure, tensors, grad)
-            made, trace.made = trace.made, []
-            return trace.results(
-                tensors, made
-            )  # tracing has run the function: once is enough for what it writes or draws
-        self._last = trace
-        return trace(tensors)
+        call = _Call(args, kwargs)
+        for names in self._names:
+            found = walk(self._fn, call.leaves, names, call.tensors)
+            for entry in self._traces.get((call.kind, tuple(found.tokens)), ()):
+                if call.overlaps(entry.spans) == entry.overlaps:
+                    if entry.joint is None:
+                        return self._as_it_is(call)
+                    self._last = entry.joint
+                    return entry.joint(call.tensors)
+        if len(self._traces) < MOST_TRACES and len(self.breaks) < MOST_BREAKS:
+            return self._trace(call)
+        return self._as_it_is(call)
+
+    def _as_it_is(self, call: _Call) -> Any:
+        if self._fullgraph:
+            why = self.breaks[-1] if self.breaks else f"more than {MOST_TRACES} kinds of call"
+            raise TraceError(f"compile: {self._name()} is not replayed: {why}")
+        return self._fn(*call.args, **call.kwargs)
+
+    def _trace(self, call: _Call) -> Any:
+        """The first call of its kind: run the function and keep its trace, if it can stand for the next one."""
+        before = closure(self._fn, call.leaves, call.tensors, self._name())
+        attempt = _Attempt(self._fn, call, before, self._fullgraph)
+        result = attempt.run()
+        if attempt.breaks:
+            if self._fullgraph:
+                raise TraceError(f"compile: {attempt.breaks[0]}")
+            self.breaks.append(attempt.breaks[0])
+        if before.names not in self._names:
+            self._names.append(before.names)
+        spans = [extent(t._array) for t in before.tensors.values()]
+        entry = _Entry(attempt.joint, before.keep, spans, call.overlaps(spans))
+        self._traces.setdefault((call.kind, tuple(before.tokens)), []).append(entry)
+        self._last = attempt.joint or self._last
+        return result
 
     def _name(self) -> str:
         return getattr(self._fn, "__name__", type(self._fn).__name__)
 
+    def _guarded(self) -> Any:
+        return self._fn
+
+    def __reduce__(self) -> Any:
+        return Compiled, (self._fn, self._fullgraph)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """A compiled function in a class is a method."""
+        return self if instance is None else functools.partial(self, instance)
+
     @property
     def traces(self) -> int:
-        """How many different kinds of call have been traced."""
-        return len(self._traces)
+        """How many different kinds of call are replayed."""
+        return sum(e.joint is not None for entries in self._traces.values() for e in entries)
 
     @property
     def graph(self) -> Graph:
-        """The optimised graph that the last call ran.  Raises RuntimeError before the first call."""
-        if self._last is None:
-            raise RuntimeError(f"compile: {self._name()} has not been called yet; its graph depends on the inputs")
-        return self._last.forward.graph
+        """The optimised graph that the last call ran.  Raises RuntimeError where there is none."""
+        return self._joint().forward.graph
 
     def source(self) -> str:
         """The C text of the fused kernels of the last call, forward and backward."""
-        self.graph  # noqa: B018 - raises before the first call
-        assert self._last is not None
-        backward = self._last.backward
-        return self._last.forward.source() + ("" if backward is None else "\n" + backward.source())
+        joint = self._joint()
+        return joint.forward.source() + ("" if joint.backward is None else "\n" + joint.backward.source())
+
+    def _joint(self) -> Joint:
+        if self._last is not None:
+            return self._last
+        if self.breaks:
+            raise RuntimeError(f"compile: {self._name()} has no graph, it runs as it is: {self.breaks[-1]}")
+        raise RuntimeError(f"compile: {self._name()} has not been called yet; its graph depends on the inputs")
 
 
 def compile(
@@ -102,203 +133,185 @@ def compile(
 ) -> Any:
     """A function (or module) that runs `model` as one graph with fused kernels; also a decorator.
 
+    Never silently wrong: what a graph cannot stand for runs as it is, and `breaks` of the result says what that was
+    (Note [What runs as it is]).
+
     Args:
-        model: Function of tensors and plain values; traced once per kind of input (see Note [Guards]).
-        fullgraph, dynamic, backend, mode, options: Accepted for PyTorch's signature: the whole function is always one
-        graph,
-            shapes are always static, and there is one backend.
+        model: Function of tensors and other values; traced once per kind of call.
+        fullgraph: Raise TraceError, with the user's line, instead of running `model` as it is.
+        dynamic, backend, mode, options: Accepted for PyTorch's signature: shapes are always static, and there is one
+            backend.
         disable: Return `model` as it is.
-    Raises:
-        TraceError: On the first call, where the function reads a value; the message names the line.
+    Returns:
+        For a module a module (`_orig_mod` is the original), else a `Compiled`.
     """
     if model is None:
-        return functools.partial(compile, disable=disable)
-    return model if disable else Compiled(model)
+        return functools.partial(compile, fullgraph=fullgraph, disable=disable)
+    if disable:
+        return model
+    run = Compiled(model, fullgraph)
+    as_module = getattr(type(model), "_compiled_as", None)
+    return run if as_module is None else as_module(model, run)
 
 
-class _Trace:
-    """One kind of call: the plan of the forward pass and, where gradients are wanted, that of the backward pass."""
+class _Entry:
+    """What one kind of call runs: a trace, or the function itself.
 
-    def __init__(self, fn: Callable[..., Any], structure: Any, tensors: list[Tensor], grad: bool) -> None:
-        tracer = Tracer()
-        inside = [_stand_in(t, grad) for t in tensors]
-        values = [tracer.input(f"x{i}", t._array) for i, t in enumerate(inside)]
-        with tracing(tracer):
-            args, kwargs = unflatten(structure, list(inside))
-            result = fn(*args, **kwargs)
-            outs: list[Tensor] = []
-            self.structure = flatten(result, outs)
-            outputs = [tracer.value(t._array) for t in outs]
-            forward_length = len(tracer.graph.instrs)
-            mine = {id(t) for t in inside}
-            self.leaves = [t for t in tracer.leaves.values() if id(t) not in mine]
-            self.roots = [i for i, t in enumerate(outs) if t._requires_grad]
-            self.wanted = [i for i, t in enumerate(inside) if t._requires_grad]
-            gradients, seeds = self._trace_backward(tracer, outs, [inside[i] for i in self.wanted])
-        _refuse_steps(tracer.graph)
-        self.shapes = [v.shape for v in outputs]
-        self._split(tracer.graph, forward_length, values, outputs, seeds, gradients)
-        self.made = [tracer.arrays[v] for v in self.forward.graph.outputs]
+    Args:
+        joint: The trace.
+        keep: What ids in the key stand for.
+        spans: The memory of the tensors that the function refers to.
+        overlaps: Which of these each argument lies in.
+    """
 
-    def _trace_backward(
-        self, tracer: Tracer, outs: list[Tensor], inputs: list[Tensor]
-    ) -> tuple[list[Value | None], list[Value]]:
-        """Trace the backward pass; returns the gradients of inputs and leaves, and those that it begins with."""
-        roots = [outs[i] for i in self.roots]
-        if not roots:
-            return [], []
-        targets = [*inputs, *self.leaves]
-        before = [t.grad for t in targets]
-        seeds = [wrap(t._array.copy()) for t in roots]
-        values = [tracer.input(f"g{i}", t._array) for i, t in enumerate(seeds)]
-        for t in targets:
-            t.grad = None
-        try:
-            gradient.BACKWARD(roots, seeds, False, False, targets)
-            return [None if t.grad is None else tracer.value(t.grad._array) for t in targets], values
-        finally:
-            for t, g in zip(targets, before, strict=True):
-                t.grad = g
+    __slots__ = ("joint", "keep", "overlaps", "spans")
 
-    def _split(
-        self, graph: Graph, length: int, inputs: list[Value], outputs: list[Value], seeds: list[Value],
-        gradients: list[Value | None],
-    ) -> None:  # fmt: skip
-        """Cut the joint graph in two: what the second half needs of the first is kept between the passes."""
-        first, second = Graph(), Graph()
-        first.inputs, first.captured, first.instrs, first.outputs = (
-            inputs,
-            graph.captured,
-            graph.instrs[:length],
-            outputs,
-        )
-        self.backward: Plan | None = None
-        kept: list[Value] = []
-        if seeds:
-            second.captured, second.instrs = graph.captured, graph.instrs[length:]
-            second.outputs = [g for g in gradients if g is not None]
-            made = {o for i in first.instrs for o in i.outputs} | set(inputs)
-            second.inputs = [*seeds, *made]
-            second = optimize(second)
-            needed = dict.fromkeys(v for i in second.instrs for v in i.values() if v in made)
-            needed.update(dict.fromkeys(v for v in second.outputs if v in made))
-            kept = list(needed)
-            second.inputs = [*seeds, *kept]
-            self.backward = Plan(second)
-        first.outputs = [*outputs, *kept]
-        self.forward = Plan(optimize(first))
-        self.count = len(outputs)
-        changing, root = written(first), memory_of(first)
-        self.changed_inputs = [i for i, v in enumerate(inputs) if root[v] in changing]
-        places = iter(range(len(second.outputs)))
-        self.gradient_places = [None if g is None else next(places) for g in gradients]
+    def __init__(self, joint: Joint | None, keep: list[Any], spans: list[tuple[int, int]], overlaps: Any) -> None:
+        self.joint, self.keep, self.spans, self.overlaps = joint, keep, spans, overlaps
 
-    def __call__(self, tensors: list[Tensor]) -> Any:
-        return self.results(tensors, self.forward.run([t._array for t in tensors]))
 
-    def results(self, tensors: list[Tensor], made: list[Any]) -> Any:
-        """What the function returns, from the outputs of the forward plan; with their place in the graph."""
-        for i in self.changed_inputs:
-            touch(tensors[i])
-        results = [wrap(a) for a in made[: self.count]]
-        if self.backward is not None:
-            targets = [*[tensors[i] for i in self.wanted], *self.leaves]
-            node = _CompiledNode(
-                tuple([dispatch.edge(t) for t in targets]), tuple([self.shapes[i] for i in self.roots])
+class _Call:
+    """The arguments of a call: their tensors, each once, the other leaves, and what is known of them beforehand."""
+
+    __slots__ = ("args", "kind", "kwargs", "leaves", "order", "structure", "tensors")
+
+    def __init__(self, args: Any, kwargs: Any) -> None:
+        self.args, self.kwargs = args, kwargs
+        given: list[Tensor] = []
+        self.structure = flatten((args, kwargs), given)
+        self.leaves = leaves_of(self.structure)
+        unique = {id(t): t for t in given}
+        self.tensors = list(unique.values())
+        place = {key: i for i, key in enumerate(unique)}
+        self.order = tuple([place[id(t)] for t in given])
+        arrays = [dispatch.settle(t) for t in self.tensors]  # what is written into is seen by whoever holds them
+        self.kind = (
+            without_leaves(self.structure), self.order, tuple([_kind(t) for t in self.tensors]), classes(arrays),
+            _modes(),
+        )  # fmt: skip
+
+    def overlaps(self, spans: list[tuple[int, int]]) -> Any:
+        """Which of these stretches of memory each argument lies in."""
+        return [touches(t._array, spans) for t in self.tensors]
+
+
+def _kind(t: Tensor) -> Any:
+    a = t._array
+    return type(t), a.shape, a.strides, a.dtype, str(devices.of(a)), t._requires_grad, t._node is None
+
+
+def _modes() -> Any:
+    return dispatch.MODE.grad, dispatch.MODE.inference, dtypes.get_default_dtype().name
+
+
+class _Attempt:
+    """One run of the function under the tracer, and all that speaks against keeping what it traced."""
+
+    def __init__(self, fn: Any, call: _Call, before: Walk, strict: bool) -> None:
+        self._fn, self._call, self._before = fn, call, before
+        self._tracer = Tracer(strict=strict)
+        self.breaks: list[str] = []
+        self.joint: Joint | None = None
+
+    def run(self) -> Any:
+        """What the function returns."""
+        call, tracer = self._call, self._tracer
+        for t in (*call.tensors, *self._before.tensors.values()):
+            dispatch.edge(t)  # views find their place in the graph now, not within the trace
+        alive = _arrays_alive()
+        values = [tracer.input(f"x{i}", t._array) for i, t in enumerate(call.tensors)]
+        state = self._state()
+        with tracing(tracer), Watch(self._before.codes, self.breaks.append):
+            result = self._fn(*call.args, **call.kwargs)
+        outs: list[Tensor] = []
+        structure = flatten(result, outs)
+        self.breaks += tracer.breaks
+        self._check(structure, outs, alive)
+        self._compare(state)
+        if self.breaks:
+            return result
+        held = self._before.tensors
+        with tracing(tracer), Watch(self._before.codes, self.breaks.append):
+            joint = Joint(tracer, call.tensors, values, outs, structure, held)
+        self.breaks += tracer.breaks
+        if joint.aliases:
+            self.breaks.append(
+                f"{_place_of(self._fn)}: a result shares memory with an argument, a tensor that the function refers "
+                "to, or another result; return a clone() of it"
             )
-            node.trace, node.saved, node.versions = self, tuple(made[self.count :]), ()
-            for slot, i in enumerate(self.roots):
-                results[i]._node, results[i]._requires_grad = Slot(node, slot, self.shapes[i]), True
-        return unflatten(self.structure, results)
+        if self.breaks:
+            return result
+        made, joint.made = joint.made, []
+        self.joint = joint
+        return joint.results(call.tensors, made)  # tracing has run the function: once is enough for what it writes
+
+    def _state(self) -> Any:
+        """What a run may change about tensors, beside their elements."""
+        tensors = [*self._call.tensors, *self._before.tensors.values()]
+        return _modes(), [(t, *_of_tensor(t)) for t in tensors]
+
+    def _compare(self, before: Any) -> None:
+        """Find out what the run has changed in Python, which a replay would not."""
+        here = _place_of(self._fn)
+        modes, tensors = before
+        if modes != _modes():
+            self.breaks.append(f"{here}: the function leaves another grad mode or default dtype behind; use a context")
+        for t, *was in tensors:
+            if any(a is not b and (type(a) is not tuple or a != b) for a, b in zip(was, _of_tensor(t), strict=True)):
+                shape = list(t._array.shape)
+                self.breaks.append(
+                    f"{here}: the memory, gradient, hooks or requires_grad of a tensor {shape} from outside is changed "
+                    "(by .data, .grad, requires_grad_(), or a write that is differentiated); return it instead"
+                )
+                break
+        again: list[Tensor] = []
+        structure = flatten((self._call.args, self._call.kwargs), again)
+        same = without_leaves(structure) == without_leaves(self._call.structure)
+        if not same or [id(t) for t in again] != [id(self._call.tensors[i]) for i in self._call.order]:
+            self.breaks.append(f"{here}: a list or dict among the arguments is changed; return a new one")
+        after = walk(self._fn, self._call.leaves, self._before.names, self._call.tensors, self._name())
+        path = difference(self._before, after)
+        if path is not None:
+            self.breaks.append(f"{here}: {path} is changed by the function; return the new value instead")
+
+    def _name(self) -> str:
+        return getattr(self._fn, "__name__", type(self._fn).__name__)
+
+    def _check(self, structure: Any, outs: list[Tensor], alive: set[int]) -> None:
+        """Find out whether all that was read and all that is returned is known."""
+        here = _place_of(self._fn)
+        for i in self._tracer.graph.instrs:
+            if i.writes == "all" and i.op.home.startswith("rushlight_optim"):
+                why = "depends on what Python keeps (learning rate, schedule), which a replay would not follow"
+                self.breaks.insert(0, f"{i.where}: {i.op.name} {why}; call the optimizer outside the compiled function")
+        for leaf in leaves_of(structure):
+            if not is_plain(leaf):
+                self.breaks.append(f"{here}: returns a {type(leaf).__name__}; return tensors in tuples, lists or dicts")
+        self.breaks += [f"{here}: {why}" for why in self._before.unknown]
+        for a in self._tracer.graph.captured.values():
+            if id(a) in alive and id(a) not in self._before.tensors:
+                self.breaks.append(
+                    f"{here}: a tensor {list(a.shape)} was reached in a way that compile cannot follow; pass it as an "
+                    "argument, or refer to it by name"
+                )
 
 
-class _CompiledNode(CustomNode):
-    """A compiled call in the graph: its gradients come from the second half of the trace."""
-
-    __slots__ = ("trace",)
-
-    trace: _Trace
-
-    def name(self) -> str:
-        return "CompiledBackward"
-
-    def apply(self, g: Any, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        if dispatch.MODE.grad:
-            raise RuntimeError(
-                "compile: a second derivative through a compiled function is not available; call the original function"
-            )
-        if self.saved is None:
-            raise RuntimeError("Trying to backward through the graph a second time; specify retain_graph=True")
-        plan = self.trace.backward
-        assert plan is not None
-        begin = plan.graph.inputs[: len(g)]
-        seeds = [np.zeros(v.shape, v.dtype) if t is None else t._array for v, t in zip(begin, g, strict=True)]
-        made = plan.run([*seeds, *self.saved])
-        return tuple(
-            [
-                None if p is None or not need else wrap(made[p])
-                for p, need in zip(self.trace.gradient_places, needs, strict=True)
-            ]
-        )
+def _of_tensor(t: Tensor) -> tuple[Any, ...]:
+    grad, hooks = getattr(t, "_grad", None), getattr(t, "_hooks", None)
+    return t._array, t._array.shape, t._requires_grad, t._node, grad, hooks
 
 
-def _stand_in(t: Tensor, grad: bool) -> Tensor:
-    """A leaf on the memory of an argument, so that the trace begins there."""
-    out = wrap(t._array[...])
-    out._requires_grad = grad and t._requires_grad and category(t._array.dtype) >= 2
-    return out
+def _arrays_alive() -> set[int]:
+    """The arrays of all tensors that exist before a trace."""
+    return {id(t._array) for t in gc.get_objects() if issubclass(type(t), Tensor) and hasattr(t, "_array")}
 
 
-def _refuse_steps(graph: Graph) -> None:
-    """Raise TraceError for the step of an optimizer; running statistics of a norm, also a mutation, are replayed."""
-    for i in graph.instrs:
-        if i.writes == "all" and i.op.home.startswith("rushlight_optim"):
-            raise TraceError(
-                f"{i.where}: {i.op.name} depends on what Python keeps (learning rate, schedule), which a replay would "
-                "not follow; call the optimizer outside the compiled function"
-            )
-
-
-def _surroundings(fn: Any) -> tuple[Any, ...]:
-    """What a function refers to, as a value to compare.  See Note [Guards]."""
-    out: list[Any] = []
-    seen: set[int] = set()
-    _describe(fn, out, seen, 0)
-    return tuple(out)
-
-
-def _describe(x: Any, out: list[Any], seen: set[int], depth: int) -> None:
-    if isinstance(x, _PLAIN):
-        out.append((type(x), x))
-    elif isinstance(x, Tensor):
-        out.append((id(x._array), x._requires_grad))
-    elif id(x) in seen or depth > 6:
-        return
-    elif isinstance(x, (FunctionType, MethodType)):
-        seen.add(id(x))
-        function = x.__func__ if isinstance(x, MethodType) else x
-        if isinstance(x, MethodType):
-            _describe(x.__self__, out, seen, depth + 1)
-        if function.__module__.split(".")[0].startswith("rushlight"):
-            return
-        for cell in function.__closure__ or ():
-            _describe(cell.cell_contents, out, seen, depth + 1)
-        for name in function.__code__.co_names:
-            if name in function.__globals__:
-                _describe(function.__globals__[name], out, seen, depth + 1)
-    elif hasattr(x, "named_modules") and hasattr(x, "training"):
-        seen.add(id(x))
-        for _, module in x.named_modules():
-            seen.add(id(module))
-            for value in vars(module).values():
-                if isinstance(value, (*_PLAIN, Tensor)) or (isinstance(value, dict) and _holds_tensors(value)):
-                    _describe(value, out, seen, depth + 1)
-    elif isinstance(x, (list, tuple, dict)):
-        seen.add(id(x))
-        out.append(len(x))
-        for item in x.values() if isinstance(x, dict) else x:
-            _describe(item, out, seen, depth + 1)
-
-
-def _holds_tensors(d: dict[Any, Any]) -> bool:
-    return any(isinstance(v, Tensor) for v in d.values())
+def _place_of(fn: Any) -> str:
+    """`file.py:12` where a function, or the forward of a module, begins."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    found = getattr(fn, "__func__", fn)
+    if not hasattr(found, "__code__"):
+        found = getattr(type(fn), "forward", None) or vars(type(fn)).get("__call__", fn)
+    code = getattr(found, "__code__", None)
+    return type(fn).__name__ if code is None else f"{code.co_filename}:{code.co_firstlineno}"

@@ -76,13 +76,21 @@ def _short(value: Any) -> str:
 class Graph:
     """Inputs, the arrays that the function holds (`captured`), instructions in order, and outputs."""
 
-    __slots__ = ("captured", "inputs", "instrs", "outputs")
+    __slots__ = ("captured", "inputs", "instrs", "memory", "outputs")
 
     def __init__(self) -> None:
         self.inputs: list[Value] = []
         self.captured: dict[Value, Any] = {}
         self.instrs: list[Instr] = []
         self.outputs: list[Value] = []
+        self.memory: dict[Value, Value] = {}  # whose memory a value was seen to share; see `passes.memory_of`
+
+    def part(self, instrs: list[Instr]) -> Graph:
+        """A graph of these instructions on the same memory."""
+        out = Graph()
+        out.inputs, out.outputs, out.captured = self.inputs, self.outputs, self.captured
+        out.instrs, out.memory = instrs, self.memory
+        return out
 
     def writes(self) -> bool:
         """Whether any instruction changes memory."""

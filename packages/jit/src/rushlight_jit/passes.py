@@ -7,17 +7,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from rushlight_jit.ir import Graph, Instr, Value
-from rushlight_tensor.random import Generator
 
 
 def memory_of(graph: Graph) -> dict[Value, Value]:
-    """For every value, the value whose memory it shares: itself, or where a chain of views began."""
-    root: dict[Value, Value] = {v: v for v in (*graph.inputs, *graph.captured)}
+    """For every value, one value that stands for its memory: the same for all that share it.
+
+    The tracer has seen which do (`Graph.memory`): arguments and captured arrays may, too.  Where it was not there, in a
+    graph from a file, results of view operations share the memory of their input.
+    """
+    root: dict[Value, Value] = {v: graph.memory.get(v, v) for v in (*graph.inputs, *graph.captured)}
     for i in graph.instrs:
         first = i.inputs[0] if i.inputs else None
         for out in i.outputs:
-            root[out] = root[first] if i.op.view and isinstance(first, Value) else out
+            seen = graph.memory.get(out)
+            root[out] = seen or (root[first] if i.op.view and isinstance(first, Value) else out)
     return root
 
 
@@ -35,7 +41,7 @@ def written(graph: Graph) -> set[Value]:
 
 def is_random(instr: Instr) -> bool:
     """Whether an instruction draws random numbers: it must run exactly as often as in the function."""
-    return "generator" in instr.op.defaults or any(isinstance(v, Generator) for v in instr.attrs.values())
+    return instr.op.random
 
 
 def eliminate_dead_code(graph: Graph) -> Graph:
@@ -46,8 +52,7 @@ def eliminate_dead_code(graph: Graph) -> Graph:
         if i.writes or is_random(i) or any(o in live for o in i.outputs):
             live.update(i.values())
             kept.append(i)
-    out = Graph()
-    out.inputs, out.outputs, out.instrs = graph.inputs, graph.outputs, kept[::-1]
+    out = graph.part(kept[::-1])
     out.captured = {v: a for v, a in graph.captured.items() if v in live}
     return out
 
@@ -64,16 +69,25 @@ def eliminate_common_subexpressions(graph: Graph) -> Graph:
         i = Instr(i.op, inputs, i.attrs, i.outputs, i.writes, i.where)
         stable = not any(root[v] in changing for v in (*i.values(), *i.outputs))
         if not i.writes and stable and not is_random(i) and not any(o in results for o in i.outputs):
-            key = (i.op.name, tuple([(type(x).__name__, x) for x in inputs]), repr(sorted(i.attrs.items())))
+            key = (i.op.name, _literal(inputs), _literal(tuple(sorted(i.attrs.items()))))
             found = seen.get(key)
             if found is not None:
                 same.update(zip(i.outputs, found, strict=True))
                 continue
             seen[key] = i.outputs
         kept.append(i)
-    out = Graph()
-    out.inputs, out.outputs, out.captured, out.instrs = graph.inputs, graph.outputs, graph.captured, kept
-    return out
+    return graph.part(kept)
+
+
+def _literal(x: Any) -> Any:
+    """An operand or attribute as a value that is equal for the same one alone: -0.0 is not 0.0, and 1 is not True."""
+    if isinstance(x, (tuple, list)):
+        return type(x), tuple([_literal(e) for e in x])
+    if isinstance(x, (float, complex)):
+        return type(x), repr(x)
+    if isinstance(x, (Value, bool, int, str, type(None), type(Ellipsis), np.dtype)):
+        return type(x), x
+    return type(x), repr(x) if isinstance(x, slice) else id(x)
 
 
 def optimize(graph: Graph) -> Graph:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from rushlight_jit.ir import Graph, Instr, Value
+from rushlight_jit.memory import extent, overlap
+from rushlight_jit.origin import place
 from rushlight_tensor import dispatch, inplace
 from rushlight_tensor.op import Op
 from rushlight_tensor.tensor import Tensor
@@ -28,9 +29,16 @@ class TraceError(RuntimeError):
 
 
 class Tracer:
-    """An interceptor that executes every operation of its thread and appends it to `graph`."""
+    """An interceptor that executes every operation of its thread and appends it to `graph`.
 
-    def __init__(self) -> None:
+    Args:
+        strict: Raise where the function does what a trace cannot hold; else `breaks` tells it, and the run goes on.
+    """
+
+    def __init__(self, strict: bool = True) -> None:
+        self.breaks: list[str] = []
+        self._strict = strict
+        self._spans: dict[Value, tuple[int, int]] = {}  # of the memory that each root stands for
         self.graph = Graph()
         self.leaves: dict[int, Tensor] = {}
         self._of: dict[int, Value] = {}
@@ -58,11 +66,32 @@ class Tracer:
             found = self._of[id(array)]
         return found
 
-    def _new(self, name: str, array: Any) -> Value:
+    def _new(self, name: str, array: Any, among: Iterable[Value] | None = None) -> Value:
         value = Value(name, array.shape, array.dtype)
         self._of[id(array)] = value
         self.arrays[value] = array
+        span = extent(array)
+        self.graph.memory[value] = root = self._root_of(span, among) or value
+        before = self._spans.get(root)
+        self._spans[root] = span if before is None else (min(before[0], span[0]), max(before[1], span[1]))
         return value
+
+    def _root_of(self, span: tuple[int, int], among: Iterable[Value] | None) -> Value | None:
+        """The root of the memory that a new array lies in; its own neighbours become one with it.
+
+        Args:
+            among: Where to look: the operands of what made the array; None for everywhere.
+        """
+        memory = self.graph.memory
+        roots = self._spans if among is None else dict.fromkeys(memory[v] for v in among)
+        found = [r for r in roots if overlap(span, self._spans[r])]
+        for other in found[1:]:
+            low, high = self._spans.pop(other)
+            self._spans[found[0]] = (min(low, self._spans[found[0]][0]), max(high, self._spans[found[0]][1]))
+            for v, r in memory.items():
+                if r is other:
+                    memory[v] = found[0]
+        return found[0] if found else None
 
     def _operand(self, x: Any) -> Any:
         return self.value(x) if hasattr(x, "dtype") and hasattr(x, "shape") else x
@@ -78,7 +107,8 @@ class Tracer:
         inputs = tuple([self._operand(a) for a in arrays])
         count = len(self.graph.instrs)
         names = [f"{count}.{i}" if several else f"{count}" for i in range(len(outs))]
-        values = tuple(self._new(n, z) for n, z in zip(names, outs, strict=True))
+        operands = [x for x in inputs if isinstance(x, Value)]
+        values = tuple(self._new(n, z, operands) for n, z in zip(names, outs, strict=True))
         self.graph.instrs.append(Instr(op, inputs, attrs, values, "", user_line()))
         return outs if several else outs[0]
 
@@ -101,20 +131,23 @@ class Tracer:
 
     def stored(self, leaf: Tensor) -> None:
         if threading.get_ident() == self._thread:
-            raise TraceError(
+            self._broken(
                 f"{user_line(with_code=True)}: backward() stores into .grad, which a replay would not do; use "
                 "autograd.grad() inside, or call backward() on the result of the compiled function"
             )
 
     def read(self, x: Tensor) -> None:
         if threading.get_ident() == self._thread:
-            raise TraceError(
-                f"{user_line(with_code=True)}: the value of a tensor is read while the function is "
-                "traced (by if, while, "
-                "bool(), float(), int(), .item(), .numpy() or printing), but a trace holds "
-                "operations, not decisions; use "
-                "where() on tensors, or leave this part out of the traced function"
+            self._broken(
+                f"{user_line(with_code=True)}: the value of a tensor is read while the function is traced (by if, "
+                "while, bool(), float(), int(), .item(), .numpy(), copying or printing), but a trace holds operations, "
+                "not decisions; use where() on tensors, or leave this part out of the traced function"
             )
+
+    def _broken(self, why: str) -> None:
+        self.breaks.append(why)
+        if self._strict:
+            raise TraceError(why)
 
 
 @contextmanager
@@ -133,13 +166,6 @@ def tracing(tracer: Tracer) -> Iterator[None]:
 
 
 def user_line(with_code: bool = False) -> str:
-    """`file.py:12` of the innermost frame that is not ours."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0].startswith("rushlight"):
-        frame = frame.f_back
-    if frame is None:
-        return ""
-    path = frame.f_code.co_filename
-    if with_code:
-        return f"{path}:{frame.f_lineno}"
-    return f"{path.rsplit('/', 1)[-1]}:{frame.f_lineno}"
+    """`file.py:12` of the innermost frame that is not ours, with the whole path or without."""
+    found = place(sys._getframe(1))
+    return found if with_code else found.rsplit("/", 1)[-1]

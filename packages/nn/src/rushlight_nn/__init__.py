@@ -3,6 +3,7 @@
 from rushlight_nn import functional as functional
 from rushlight_nn import init as init
 from rushlight_nn import utils as utils
+from rushlight_nn.modules import compiled as _compiled  # noqa: F401 - tells `Module` what `compile` makes of it
 from rushlight_nn.modules.activation import CELU as CELU
 from rushlight_nn.modules.activation import ELU as ELU
 from rushlight_nn.modules.activation import GELU as GELU

@@ -123,13 +123,14 @@ class Op:
         flat: Its derivative does not change with the input, save in jumps: see Note [Flat derivatives] in `graph.py`.
         numeric: It takes no bools: PyTorch's name of the kernel that they are missing from, or the error itself.
         real: It takes no complex numbers: PyTorch's name of the kernel that they are missing from, or the error itself.
+        random: It draws from a generator: it has to run exactly as often as in the user's program.
         aux: `cpu` returns a tuple of which callers get the first; the others are for the gradient: `out1`, … in `save`.
     """
 
     __slots__ = (
         "__weakref__", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "flat", "home", "infer",
-        "input_names", "into", "name", "node_name", "numeric", "promote", "pull_bare", "real", "refuses", "save",
-        "saves", "saves_out", "variadic", "view", "vjp", "wirtinger",
+        "input_names", "into", "name", "node_name", "numeric", "promote", "pull_bare", "random", "real", "refuses",
+        "save", "saves", "saves_out", "variadic", "view", "vjp", "wirtinger",
     )  # fmt: skip
 
     def __init__(
@@ -149,6 +150,7 @@ class Op:
         flat: bool = False,
         real: str | Exception | None = None,
         numeric: str | Exception | None = None,
+        random: bool = False,
         aux: bool = False,
         node_name: str | Callable[[graph.Node], str] | None = None,
     ) -> None:
@@ -159,6 +161,7 @@ class Op:
         self.aux, self.node_name, self.wirtinger, self.flat, self.real = aux, node_name, wirtinger, flat, real
         self.numeric = numeric
         self.refuses = ("" if real is None else "c") + ("" if numeric is None else "b")
+        self.random = random
         self.home: str = sys._getframe(1).f_globals["__name__"]  # the file that declares it, which also exports it
         parameters = inspect.signature(infer).parameters.values()
         inputs = [p for p in parameters if p.default is p.empty]

@@ -243,6 +243,7 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
         raise RuntimeError(
             "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment"
         )
+    read(self)  # a trace would bake the copy in
     out = wrap_as(type(self), self._array.copy())
     out._requires_grad = self._requires_grad
     if self.grad is not None:
@@ -252,7 +253,7 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
 
 
 def _reduce(self: Tensor) -> Any:
-    return _rebuild, (type(self), cuda.to_host(self._array), str(devices.of(self._array)), self._requires_grad)
+    return _rebuild, (type(self), read(self), str(devices.of(self._array)), self._requires_grad)
 
 
 def _rebuild(cls: type[Tensor], array: Any, device: str, requires_grad: bool) -> Tensor:

@@ -189,6 +189,7 @@ class HookRegistration:
     _backward_pre_hooks: HookTable
     _backward_hooks: HookTable
     _hooked = False  # an instance's first hook shadows it, a global hook sets it for all
+    _guarded_too = (GLOBAL_FORWARD_PRE_HOOKS, GLOBAL_FORWARD_HOOKS)  # what `compile` compares beside attributes
 
     def register_forward_pre_hook(
         self, hook: Hook, *, prepend: bool = False, with_kwargs: bool = False

@@ -35,6 +35,8 @@ class Module(HookRegistration, StateDict):
     call_super_init = False
     dump_patches = False
     _version = 1
+    _compiled_as: Any = None
+    """What `compile` makes of a module: set by `compiled.py`, which is built on this one."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if not self.call_super_init and (args or kwargs):

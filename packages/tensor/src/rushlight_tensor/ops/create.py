@@ -15,6 +15,7 @@ from rushlight_tensor.labels import contiguous_format, preserve_format
 from rushlight_tensor.layout import is_contiguous
 from rushlight_tensor.ops.cast import clone, contiguous
 from rushlight_tensor.scalars import checked, fits
+from rushlight_tensor.state import read
 from rushlight_tensor.tensor import Tensor, wrap
 
 
@@ -24,7 +25,7 @@ def _array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     Raises ValueError for ragged sequences, and ValueError, TypeError or RuntimeError for what is not a number.
     """
     if isinstance(data, Tensor):
-        data = data._array if isinstance(data._array, np.ndarray) else data._array.get()
+        data = read(data)
     want = None if dtype is None else dtypes.to_numpy(dtype)
     data = data.item() if isinstance(data, np.generic) and want is not None else data
     if isinstance(data, (np.ndarray, np.generic)):
@@ -58,7 +59,7 @@ def _array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
 
 def _plain(data: Any) -> Any:
     if isinstance(data, Tensor):
-        return data._array
+        return read(data)
     if isinstance(data, (list, tuple)) and data and not isinstance(data[0], (int, float, bool)):
         return [_plain(d) for d in data]
     return data
@@ -112,6 +113,8 @@ def tensor(
         requires_grad: Record operations on it.
         pin_memory: Accepted for PyTorch's signature; host memory is pageable here.
     """
+    if isinstance(data, Tensor):
+        return _with_grad(data.detach().to(device=device, dtype=dtype, copy=True), requires_grad)
     return _with_grad(_fresh(_array_of(data, dtype), device), requires_grad)
 
 
@@ -425,7 +428,7 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 def _dlpack(self: Tensor, **options: Any) -> Any:
     if self._requires_grad:
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
-    return dispatch.settle(self).__dlpack__(**options)
+    return read(self).__dlpack__(**options)
 
 
 def _cuda_array_interface(self: Tensor) -> Any:

@@ -50,6 +50,7 @@ _dropout = Op(
     real="bernoulli_scalar_cpu_",
     cpu=_dropout_kernel,
     cuda=_dropout_on_host,
+    random=True,
     save=("out1",),
     vjp=(lambda g, noise, p: g * noise,),
     aux=True,

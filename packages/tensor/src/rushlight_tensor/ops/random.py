@@ -58,7 +58,7 @@ def _draw(shape: tuple[int, ...], dtype: Any, sampler: str, args: tuple[Any, ...
     return _fill(np.empty(shape, dtype), sampler, args, generator)
 
 
-random_draw = Op("random_draw", infer=_draw_aval, cpu=_draw, vjp=None)
+random_draw = Op("random_draw", infer=_draw_aval, cpu=_draw, vjp=None, random=True)
 
 
 def _like_aval(
@@ -84,7 +84,9 @@ def _check_separate(x: Array) -> None:
         )
 
 
-random_like = Op("random_like", infer=_like_aval, cpu=_like, cuda=_on_host(_like), vjp=(_zero,), into=_like_into)
+random_like = Op(
+    "random_like", infer=_like_aval, cpu=_like, cuda=_on_host(_like), vjp=(_zero,), into=_like_into, random=True
+)
 
 
 def _bernoulli_aval(x: Any, p: Any, generator: Any = None) -> Aval:
@@ -111,6 +113,7 @@ bernoulli_like = Op(
     cuda=_on_host(_bernoulli),
     vjp=(_zero, _zero),
     into=_bernoulli_into,
+    random=True,
 )
 
 
@@ -122,7 +125,9 @@ def _multinomial(input: Array, num_samples: int, replacement: bool, generator: A
     return (generator or default_generator).multinomial(input, num_samples, replacement)
 
 
-multinomial = Op("multinomial", infer=_multinomial_aval, cpu=_multinomial, cuda=_on_host(_multinomial), vjp=None)
+multinomial = Op(
+    "multinomial", infer=_multinomial_aval, cpu=_multinomial, cuda=_on_host(_multinomial), vjp=None, random=True
+)
 
 
 # -------------------------------------------------------------------------------------------------------- creation
