@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tests.ops.harness import EVERY, FLOATS, INTS, R, sample
@@ -58,6 +60,18 @@ SAMPLES = {
     "any": [sample(R(3, 4)).but(dtypes=EVERY), sample(R(3, 4), dim=1, keepdim=True), sample(R(0, 2), dim=0)],
     "all": [sample(R(3, 4)).but(dtypes=EVERY), sample(R(3, 4), dim=(0, 1)), sample(R(0, 2), dim=0)],
     "norm2": [sample(R(3, 4)), sample(R(3, 4), dim=1, keepdim=True), sample(R(2, 3, 2), dim=(0, 2)), sample(R(0))],
+    "norm_p": [
+        sample(R(3, 4), p=3.0),
+        sample(R(3, 4), dim=1, keepdim=True, p=1.5),
+        sample(R(2, 3, 2), dim=(0, 2), p=0.5),
+        sample(R(3, 4), dim=0, p=1.0),
+        sample(R(3, 4), dim=0, p=math.inf),
+        sample(R(3, 4), dim=1, p=-math.inf, distance=True),
+        sample(R(3, 4), dim=-1, p=-1.5),
+        sample(R(3, 4), dim=-1, p=0.0, distance=True).but(second=False),
+        sample(R(0), p=3.0),
+    ],
+    "element_of_all": [sample(R(3, 4), R()).but(grad=False, dtypes=FLOATS)],
     "logsumexp": [
         sample(R(3, 4), dim=1),
         sample(R(2, 3, 2), dim=(0, 2), keepdim=True),

@@ -97,6 +97,12 @@ SAMPLES = {
     "minimum": two(dtypes=EVERY),
     "atan2": two(0.2, 2),
     "copysign": two(0.2, 2),
+    "hypot": two(0.2, 2, FLOATS),
+    "logaddexp": two(dtypes=FLOATS),
+    "logaddexp2": two(dtypes=FLOATS),
+    "xlogy": two(0.2, 2),
+    "logit": [*one(0.1, 0.9, FLOATS), sample(R(3, 4, low=-0.2, high=1.2), eps=0.25).but(second=False)],
+    "clamp": steps([sample(R(3, 4), min=-1.0, max=0.7), sample(R(2, 3), max=0.3), sample(R(0, 2), min=0.0)]),
     # sign, rounding
     "abs": one(dtypes=NUMBERS),
     "sign": steps(one(dtypes=NUMBERS)),

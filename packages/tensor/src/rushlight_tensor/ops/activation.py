@@ -17,7 +17,7 @@ from rushlight_tensor.infer import Aval, axis, unary_float, unary_same
 from rushlight_tensor.kernels import activation as kernels
 from rushlight_tensor.op import Op, fused
 from rushlight_tensor.ops.complex import conj, real
-from rushlight_tensor.ops.elementwise import abs, exp, sgn, tanh
+from rushlight_tensor.ops.elementwise import _NO_CLAMP, abs, exp, sgn, tanh
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import reshape
 from rushlight_tensor.promote import category, floating, same, to_float
@@ -54,9 +54,6 @@ def _floating(kernel: str, compute: Any) -> Any:
 
 def _grad_aval(g: Any, y: Any, needs: Any = (True,)) -> Aval:
     return Aval(y.shape, y.dtype)
-
-
-_NO_CLAMP = NotImplementedError("clamp is not supported for complex types")
 
 
 # relu and its relatives
@@ -136,7 +133,7 @@ hardtanh = Op(
     expr="{x} < {min_val} ? {min_val} : {x} > {max_val} ? {max_val} : {x}",
     save=("x",),
     flat=True,
-    vjp=(lambda g, x, min_val, max_val: where((x <= min_val) | (x >= max_val), 0.0, g),),
+    vjp=(lambda g, x, min_val, max_val: where((x > min_val) & (x < max_val), g, 0.0),),
 )
 
 relu6 = Op(
@@ -149,7 +146,7 @@ relu6 = Op(
     expr="{x} < 0 ? 0 : {x} > 6 ? 6 : {x}",
     save=("x",),
     flat=True,
-    vjp=(lambda g, x: where((x <= 0) | (x >= 6), 0.0, g),),
+    vjp=(lambda g, x: where((x > 0) & (x < 6), g, 0.0),),
     node_name="HardtanhBackward0",
 )
 
@@ -185,7 +182,8 @@ def prelu(input: Any, weight: Any) -> Any:
         weight = reshape(weight, -1, *[1] * (len(shape) - 2))
     else:
         weight = reshape(weight, ())
-    return where(input > 0, input, weight * input)
+    above = input > 0
+    return where(above, input, weight * where(above, 0.0, input))
 
 
 # Exponential units
@@ -203,7 +201,7 @@ elu = Op(
     cpu=_floating("elu_cpu", lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))),
     expr="{x} > 0 ? {x} : {alpha} * expm1({x})",
     save=("x",),
-    vjp=(lambda g, x, alpha: where(x > 0, g, g * alpha * exp(where(x > 0, 0.0, x))),),
+    vjp=(lambda g, x, alpha: where(x <= 0, g * alpha * exp(where(x <= 0, x, 0.0)), g),),
 )
 
 celu = Op(
@@ -213,7 +211,7 @@ celu = Op(
     cpu=_floating("elu_cpu", lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha))),
     expr="{x} > 0 ? {x} : {alpha} * expm1({x} / {alpha})",
     save=("x",),
-    vjp=(lambda g, x, alpha: where(x > 0, g, g * exp(where(x > 0, 0.0, x) / alpha)),),
+    vjp=(lambda g, x, alpha: where(x <= 0, g * exp(where(x <= 0, x, 0.0) / alpha), g),),
 )
 
 selu = Op(
@@ -223,7 +221,7 @@ selu = Op(
     cpu=_floating("elu_cpu", lambda x: _SELU_SCALE * np.where(x > 0, x, _SELU_ALPHA * np.expm1(np.minimum(x, 0)))),
     expr=f"{_SELU_SCALE} * ({{x}} > 0 ? {{x}} : {_SELU_ALPHA} * expm1({{x}}))",
     save=("x",),
-    vjp=(lambda g, x: g * _SELU_SCALE * where(x > 0, 1.0, _SELU_ALPHA * exp(where(x > 0, 0.0, x))),),
+    vjp=(lambda g, x: g * _SELU_SCALE * where(x <= 0, _SELU_ALPHA * exp(where(x <= 0, x, 0.0)), 1.0),),
     node_name="EluBackward0",
 )
 
@@ -397,7 +395,7 @@ softshrink = Op(
     expr="{x} > {lambd} ? {x} - {lambd} : {x} < -{lambd} ? {x} + {lambd} : {x} * 0",
     save=("x",),
     flat=True,
-    vjp=(lambda g, x, lambd: where((x >= -lambd) & (x <= lambd), 0.0, g),),
+    vjp=(lambda g, x, lambd: where((x < -lambd) | (x > lambd), g, 0.0),),
 )
 
 hardshrink = Op(
@@ -409,7 +407,7 @@ hardshrink = Op(
     expr="{x} >= -{lambd} && {x} <= {lambd} ? 0 : {x}",
     save=("x",),
     flat=True,
-    vjp=(lambda g, x, lambd: where((x >= -lambd) & (x <= lambd), 0.0, g),),
+    vjp=(lambda g, x, lambd: where((x < -lambd) | (x > lambd), g, 0.0),),
 )
 
 # The Gaussian

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from rushlight_tensor.dispatch import CAST, floats_only, numbers_only, real_only, refuse
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.ops.cast import copy
-from rushlight_tensor.ops.elementwise import _add, _div, _round, _sub, floor_divide, fmod, pow, trunc
+from rushlight_tensor.ops.elementwise import _NO_CLAMP, _add, _clamp, _div, _round, _sub, floor_divide, fmod, pow, trunc
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.promote import BOOL, category, result_type
 from rushlight_tensor.scalars import checked
@@ -105,17 +106,27 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     tensor = hasattr(min, "_array") or hasattr(max, "_array")
     kernel = "maximum_cpu" if hasattr(min, "_array") else "minimum_cpu"
-    why = kernel if tensor else NotImplementedError("clamp is not supported for complex types")
+    why = kernel if tensor else _NO_CLAMP
     real_only(why, input, min, max)
     common = _common(input, min, max)
     if common == BOOL and not tensor:
         refuse("clamp_scalar_cpu", common)
     out = input if input._array.dtype == common else CAST(input, dtype=common)
+    if not tensor and category(common) == 2:
+        return _clamp(out, -math.inf if min is None else float(min), math.inf if max is None else float(max))
     if min is not None:
-        out = where(out < min, min, out)
+        out = _limited(out, min, out < min)
     if max is not None:
-        out = where(out > max, max, out)
+        out = _limited(out, max, out > max)
     return out
+
+
+def _limited(x: Any, bound: Any, beyond: Any) -> Any:
+    """`bound` where `x` is `beyond` it; NaN of either passes, that of `x` without a gradient."""
+    out = where(beyond, bound, x)
+    if category(x._array.dtype) == 2:
+        out = where(x != x, x.detach(), out)
+    return where(bound != bound, bound, out) if hasattr(bound, "_array") else out
 
 
 def lerp(input: Any, end: Any, weight: Any) -> Any:

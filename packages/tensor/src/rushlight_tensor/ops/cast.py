@@ -85,6 +85,7 @@ def _copy_into(x: Any, y: Any) -> None:
 
 
 def _zeros(g: Any) -> Any:
+    """Zeros of the shape and dtype of `g`, where it is: the gradient of steps, whatever `g` is."""
     return wrap(cuda.like(g._array, np.zeros(g._array.shape, g._array.dtype)))
 
 

@@ -8,12 +8,13 @@ import numpy as np
 
 from rushlight_tensor.cuda import like
 from rushlight_tensor.graph import dtype_title
-from rushlight_tensor.ops.activation import logsigmoid
+from rushlight_tensor.ops.activation import logsigmoid, relu
 from rushlight_tensor.ops.cast import flat
 from rushlight_tensor.ops.class_loss import _reduced
 from rushlight_tensor.ops.elementwise import exp, log1p, sqrt
-from rushlight_tensor.ops.reduce import norm, sum
+from rushlight_tensor.ops.reduce import sum
 from rushlight_tensor.ops.select import where
+from rushlight_tensor.ops.vector_norm import distance, norm
 from rushlight_tensor.promote import category
 from rushlight_tensor.tensor import wrap
 
@@ -43,7 +44,7 @@ def cdist(x1: Any, x2: Any, p: float = 2.0) -> Any:
     for i, x in enumerate((x1, x2), 1):
         if category(x._array.dtype) != 2:
             raise RuntimeError(f"cdist only supports floating-point dtypes, X{i} got: {dtype_title(x._array.dtype)}")
-    return norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+    return distance(x1.unsqueeze(-2) - x2.unsqueeze(-3), p)
 
 
 def hinge_embedding_loss(input: Any, target: Any, *, margin: float = 1.0, reduction: str = "mean") -> Any:
@@ -83,7 +84,9 @@ def pdist(input: Any, p: float = 2.0) -> Any:
         raise RuntimeError("pdist only supports floating-point dtypes")
     n = input._array.shape[0]
     first, second = (wrap(like(input._array, at)) for at in np.triu_indices(n, 1))
-    return norm(input.index_select(0, first) - input.index_select(0, second), p, -1)
+    if p < 0:
+        raise RuntimeError("pdist only supports non-negative p values")
+    return distance(input.index_select(0, first) - input.index_select(0, second), p)
 
 
 def multi_margin_loss(
@@ -100,7 +103,7 @@ def multi_margin_loss(
         raise ValueError("only p == 1 and p == 2 supported")
     at = target.unsqueeze(-1)
     input = flat(input)
-    lacking = (margin - input.gather(-1, at) + input).clamp(min=0)
+    lacking = relu(margin - input.gather(-1, at) + input)
     if p == 2:
         lacking = lacking * lacking
     if weight is not None:

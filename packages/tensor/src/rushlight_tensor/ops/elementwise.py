@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import binary_float, binary_promoted, unary_float, unary_real, unary_same
 from rushlight_tensor.kernels import activation as kernels
 from rushlight_tensor.kernels import integers
 from rushlight_tensor.op import AS_CPU, Op
+from rushlight_tensor.ops.cast import _zeros
 from rushlight_tensor.ops.complex import conj, imag, real
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.promote import difference, power, same, to_float
-from rushlight_tensor.tensor import wrap
 
 # Arithmetic
 
@@ -71,7 +72,7 @@ remainder = Op(
     cpu=integers.dividing(np.remainder),
     expr="{x} - floor({x} / {y}) * {y}",
     save=("x", "y"),
-    vjp=(lambda g, x, y: g, lambda g, x, y: -g * floor(x / y)),
+    vjp=(lambda g, x, y: g, lambda g, x, y: -g * floor_divide(x, y)),
 )
 
 fmod = Op(
@@ -88,8 +89,7 @@ fmod = Op(
 
 
 def _nothing(g: Any, *saved: Any) -> Any:
-    """Zeros, even where the gradient is infinite."""
-    return wrap(np.zeros_like(g._array))
+    return _zeros(g)
 
 
 def _pow_x(g: Any, x: Any, y: Any, out: Any) -> Any:
@@ -148,7 +148,7 @@ maximum = Op(
     cpu=np.maximum,
     expr="{x} != {x} || {x} > {y} ? {x} : {y}",
     save=("x", "y"),
-    vjp=(lambda g, x, y: _share(g, x, y, x > y), lambda g, x, y: _share(g, x, y, y > x)),
+    vjp=(lambda g, x, y: _share(g, x, y, x < y), lambda g, x, y: _share(g, x, y, x > y)),
 )
 
 minimum = Op(
@@ -159,13 +159,19 @@ minimum = Op(
     cpu=np.minimum,
     expr="{x} != {x} || {x} < {y} ? {x} : {y}",
     save=("x", "y"),
-    vjp=(lambda g, x, y: _share(g, x, y, x < y), lambda g, x, y: _share(g, x, y, y < x)),
+    vjp=(lambda g, x, y: _share(g, x, y, x > y), lambda g, x, y: _share(g, x, y, y > x)),
 )
 
 
-def _share(g: Any, x: Any, y: Any, wins: Any) -> Any:
-    """The winner takes the gradient; equals share it, as in PyTorch."""
-    return where(x == y, g * 0.5, where(wins, g, 0.0))
+def _share(g: Any, x: Any, y: Any, loses: Any) -> Any:
+    """The loser gets nothing; equals share the gradient, and both get it beside NaN, as in PyTorch."""
+    return where(x == y, g * 0.5, where(loses, 0.0, g))
+
+
+def _across(x: Any, y: Any) -> Any:
+    squares = x * x + y * y
+    zero = squares == 0  # no direction, and no gradient
+    return where(zero, 0.0, 1 / where(zero, 1.0, squares))
 
 
 atan2 = Op(
@@ -176,7 +182,7 @@ atan2 = Op(
     cpu=np.arctan2,
     expr="atan2({x}, {y})",
     save=("x", "y"),
-    vjp=(lambda g, x, y: g * y / (x * x + y * y), lambda g, x, y: -g * x / (x * x + y * y)),
+    vjp=(lambda g, x, y: g * _across(x, y) * y, lambda g, x, y: -g * _across(x, y) * x),
 )
 
 # Sign, rounding
@@ -440,3 +446,23 @@ tanh = Op(
 )
 
 # Compositions need no record: they get CPU, CUDA, gradients and the compiler from what they are made of.
+
+
+_NO_CLAMP = NotImplementedError("clamp is not supported for complex types")
+
+
+def _clamp_aval(x: Any, min: float = -math.inf, max: float = math.inf) -> Any:
+    return unary_same(x)
+
+
+_clamp = Op(
+    "clamp",
+    infer=_clamp_aval,
+    promote=same,
+    real=_NO_CLAMP,
+    cpu=in_float32(lambda x, min, max: np.clip(x, x.dtype.type(min), x.dtype.type(max))),
+    expr="{x} != {x} ? {x} : {x} < {min} && {min} < {max} ? {min} : {x} > {max} || {min} > {max} ? {max} : {x}",
+    save=("x",),
+    vjp=(lambda g, x, min, max: where((x >= min) & (x <= max), g, 0.0),),
+    flat=True,
+)

@@ -129,6 +129,27 @@ def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     return _overloaded(input, dim, keepdim, minimum, amin, _min_dim, _MinPair)
 
 
+def _even_aval(x: Any, value: Any) -> Aval:
+    return Aval((), x.dtype)
+
+
+def _even_rule(g: Any, x: Any, value: Any) -> Any:
+    chosen = (x == value) | ((x != x) & (value != value))
+    return where(chosen, g / sum(chosen), 0.0)
+
+
+_even = Op(
+    "element_of_all",
+    infer=_even_aval,
+    cpu=lambda x, value: value.copy(),
+    cuda=AS_CPU,
+    save=("x", "value"),
+    vjp=(_even_rule, None),
+    node_name="MaxBackward1",
+)
+"""The `value` of one element, or of several, of all: the gradient is shared by those that have it, NaN included."""
+
+
 def _overloaded(input: Any, dim: Any, keepdim: bool, two: Op, all_of: Any, along: Op, kind: Any) -> Any:
     if isinstance(dim, Tensor):
         return two(input, dim)
@@ -141,7 +162,7 @@ def _overloaded(input: Any, dim: Any, keepdim: bool, two: Op, all_of: Any, along
             f"{kind.__name__}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction "
             "dim with the 'dim' argument."
         )
-    return all_of(input)
+    return _even(input, all_of(input.detach()))
 
 
 @_numpy_names
@@ -154,7 +175,7 @@ def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
         return _MedianPair(*_median_dim(input, dim=dim, keepdim=keepdim))
     if input._array.size == 0:
         return input.new_full((), float("nan"))
-    return _median_dim(input.reshape(-1), dim=0)[0]
+    return _even(input, _median_dim(input.detach().reshape(-1), dim=0)[0])
 
 
 # Indices alone

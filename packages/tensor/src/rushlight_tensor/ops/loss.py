@@ -16,8 +16,8 @@ from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.activation import logsigmoid
 from rushlight_tensor.ops.arithmetic import square
 from rushlight_tensor.ops.class_loss import _check_reduction, _reduced
+from rushlight_tensor.ops.corners import xlogy
 from rushlight_tensor.ops.elementwise import abs, exp, log
-from rushlight_tensor.ops.names import xlogy
 from rushlight_tensor.ops.reduce import sum
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.promote import category, same

@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import dtypes, promote
-from rushlight_tensor.dispatch import floats_only, numbers_only, real_only, refuse
-from rushlight_tensor.infer import Aval, binary_float, real_dtype, unary_bool, unary_float
+from rushlight_tensor.dispatch import floats_only, numbers_only, real_only
+from rushlight_tensor.infer import Aval, real_dtype, unary_bool, unary_float
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.arithmetic import clamp, div, sub
-from rushlight_tensor.ops.cast import cast
+from rushlight_tensor.ops.cast import _zeros, cast
 from rushlight_tensor.ops.complex import complex, conj, imag, real
-from rushlight_tensor.ops.elementwise import _sub, abs, exp, log, log1p, mul, neg, pow, rsqrt, sqrt, trunc
+from rushlight_tensor.ops.elementwise import _sub, abs, mul, neg, pow, rsqrt, trunc
 from rushlight_tensor.ops.select import ge, gt, le, lt, ne, where
 from rushlight_tensor.promote import same, to_float
-from rushlight_tensor.tensor import wrap
 
 # Hyperbolic
 
@@ -30,6 +29,14 @@ asinh = Op(
     save=("x",),
     vjp=(lambda g, x: g * rsqrt(x * x + 1),),
 )
+
+
+def _acosh_rule(g: Any, x: Any) -> Any:
+    if x._array.dtype.kind == "c":  # the root of a product may be the other one
+        return g * rsqrt(x - 1) * rsqrt(x + 1)
+    return g * rsqrt(x * x - 1)
+
+
 acosh = Op(
     "acosh",
     infer=unary_float,
@@ -37,7 +44,7 @@ acosh = Op(
     cpu=np.arccosh,
     expr="acosh({x})",
     save=("x",),
-    vjp=(lambda g, x: g * rsqrt(x - 1) * rsqrt(x + 1),),  # of the product, the root may be the other one
+    vjp=(_acosh_rule,),
 )
 atanh = Op(
     "atanh",
@@ -72,7 +79,7 @@ def _angle_aval(x: Any) -> Aval:
 def _angle_rule(g: Any, x: Any) -> Any:
     """A step across the number, over its distance; nothing for real numbers."""
     if x._array.dtype.kind != "c":
-        return wrap(np.zeros_like(g._array))
+        return _zeros(g)
     zero = x == 0
     return where(zero, 0.0, g * 1j / conj(where(zero, 1.0, x)))
 
@@ -96,39 +103,6 @@ def polar(abs: Any, angle: Any) -> Any:
 
 
 # Compositions
-
-
-def _together(kernel: str, integers: bool, *xs: Any) -> list[Any]:
-    """The operands in their common dtype, which is not complex; where `integers` may stand for floats, a float."""
-    common = promote.result_type([getattr(x, "_array", x) for x in xs])
-    if common.kind == "c" or (not integers and promote.category(common) < 2):
-        refuse(kernel, common)
-    if promote.category(common) < 2:
-        common = dtypes.get_default_dtype().np
-    return [cast(x, dtype=common) if hasattr(x, "_array") and x._array.dtype != common else x for x in xs]
-
-
-def hypot(input: Any, other: Any) -> Any:
-    """`sqrt(input ** 2 + other ** 2)`."""
-    input, other = _together("hypot_cpu", False, input, other)
-    return sqrt(input * input + other * other)
-
-
-def _copysign_rule(g: Any, x: Any, y: Any, out: Any) -> Any:
-    zero = x == 0
-    return where(zero, 0.0, g * (out / where(zero, 1.0, x)))
-
-
-copysign = Op(
-    "copysign",
-    infer=binary_float,
-    promote=to_float,
-    real="copysign_cpu",
-    cpu=np.copysign,
-    expr="copysign({x}, {y})",
-    save=("x", "y", "out"),
-    vjp=(_copysign_rule, lambda g, x, y, out: wrap(np.zeros_like(g._array))),
-)
 
 
 def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
@@ -193,12 +167,6 @@ def heaviside(input: Any, values: Any) -> Any:
     return where(input == 0, values, cast(input > 0, dtype=input._array.dtype))
 
 
-def logaddexp2(input: Any, other: Any) -> Any:
-    """`log2(2 ** input + 2 ** other)` without overflow."""
-    input, other = _together("logaddexp2_cpu", False, input, other)
-    return (input * math.log(2)).logaddexp(other * math.log(2)) / math.log(2)
-
-
 def ldexp(input: Any, other: Any) -> Any:
     """`input * 2 ** other`."""
     if promote.category(input._array.dtype) == 2:
@@ -242,37 +210,6 @@ def isneginf(input: Any) -> Any:
 def numel(input: Any) -> int:
     """The number of elements."""
     return int(input._array.size)
-
-
-def logit(input: Any, eps: float | None = None) -> Any:
-    """`log(x / (1 - x))`; with `eps`, of `input` limited to [eps, 1 - eps]."""
-    real_only("logit_cpu", input)
-    if eps is not None:
-        input = input.clamp(eps, 1 - eps)
-    input = cast(input, dtype=to_float([input._array]))
-    return log(input / (1 - input))
-
-
-def xlogy(input: Any, other: Any) -> Any:
-    """`input * log(other)`, and 0 where `input` is 0, unless `other` is NaN."""
-    real_only("xlogy_cpu", input, other)
-    input, other = _together("xlogy_cpu", True, input, other)
-    zero = (input == 0) & ((other <= 0) | (other == math.inf))
-    return input * log(where(zero, 1.0, other))
-
-
-def logaddexp(input: Any, other: Any) -> Any:
-    """`log(exp(input) + exp(other))` without overflow."""
-    common = same([input._array, other._array])
-    if promote.category(common) < 2:
-        refuse("logaddexp_cpu", common)
-    input, other = (cast(x, dtype=common) for x in (input, other))
-    if common.kind == "c":  # the larger real part decides what could overflow
-        first = real(input) >= real(other)
-        top, low = where(first, input, other), where(first, other, input)
-        return top + log1p(exp(low - top))
-    top = where(input > other, input, other)
-    return where(input == other, input + math.log(2), top + log1p(exp(-abs(input - other))))
 
 
 def sinc(input: Any) -> Any:

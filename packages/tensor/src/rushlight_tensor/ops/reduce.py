@@ -14,11 +14,11 @@ from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.half_precision import in_float32
-from rushlight_tensor.infer import Aval, axes, axis, real_dtype, reduced, sizes
+from rushlight_tensor.infer import Aval, axes, axis, reduced, sizes
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.cast import cast
 from rushlight_tensor.ops.complex import conj, real
-from rushlight_tensor.ops.elementwise import abs, exp, pow, sgn, sqrt
+from rushlight_tensor.ops.elementwise import exp, sqrt
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import expand, reshape
 from rushlight_tensor.tensor import wrap
@@ -211,11 +211,19 @@ def _prod_backward_aval(g: Any, x: Any, dim: Any = None, keepdim: bool = False, 
 def _prod_backward_kernel(g: Any, x: Any, dim: Any, keepdim: bool, needs: Any) -> Any:
     if not keepdim:
         g = g.reshape(reduced(x.shape, dim, True))
-    zero = x == 0
-    filled = np.where(zero, x.dtype.type(1), x)
-    others = np.prod(filled, axis=dim, keepdims=True) / filled  # of those that are not zero
-    zeros = zero.sum(dim, keepdims=True)
-    return g * np.where(zeros - zero == 0, others, x.dtype.type(0))
+    if not (x == 0).any():
+        return g * (np.prod(x, axis=dim, keepdims=True) / x)
+    rows = x.reshape(-1) if dim is None else np.moveaxis(x, dim, -1)
+    others = _others(rows).reshape(x.shape) if dim is None else np.moveaxis(_others(rows), -1, dim)
+    return g * others
+
+
+def _others(x: Any) -> Any:
+    """For each element of a row the product of the others: that of those before times that of those behind."""
+    one = np.ones_like(x[..., :1])
+    before = np.concatenate((one, np.cumprod(x[..., :-1], -1)), -1)
+    behind = np.concatenate((one, np.cumprod(np.flip(x[..., 1:], -1), -1)), -1)
+    return before * np.flip(behind, -1)
 
 
 _prod_backward = Op("prod_backward", infer=_prod_backward_aval, cpu=_prod_backward_kernel, cuda=AS_CPU, vjp=None)
@@ -369,66 +377,7 @@ def amin(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
     return _amin(input, dim=_dims(dim), keepdim=keepdim)
 
 
-# Norms, log of sums
-
-
-def _norm2_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
-    return Aval(reduced(x.shape, dim, keepdim), real_dtype(x.dtype))
-
-
-@in_float32
-def _norm2_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
-    return np.sqrt(_sum_kernel(np.square(np.abs(x) if x.dtype.kind == "c" else x), dim, keepdim))
-
-
-def _norm2_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
-    flat = out == 0
-    scale = where(flat, 0.0, g / where(flat, 1.0, out))
-    return x * _spread(scale, x._array.shape, dim, keepdim)
-
-
-_norm2 = Op(
-    "norm2",
-    infer=_norm2_aval,
-    cpu=_norm2_kernel,
-    cuda=AS_CPU,
-    save=("x", "out"),
-    vjp=(_norm2_rule,),
-    wirtinger=True,
-    node_name="LinalgVectorNormBackward0",
-)
-
-
-@_numpy_names
-def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
-    """The p-norm of the elements over `dim`: `p` a number, ±inf, or "fro" (2).  Raises RuntimeError for integers."""
-    input = _in_dtype(input, dtype)
-    if promote.category(input._array.dtype) < 2:
-        raise RuntimeError(
-            "linalg.vector_norm: Expected a floating point or complex tensor as input. "
-            f"Got {dtype_title(input._array.dtype)}"
-        )
-    dim = _dims(dim)
-    if p == "fro" or p is None or p == 2:
-        return call(_norm2, (input,), {"dim": dim, "keepdim": keepdim})
-    if p == "nuc":
-        raise RuntimeError("norm: p='nuc' needs a singular value decomposition, which is not supported; use 'fro'")
-    if math.isinf(p):
-        return (_amax if p > 0 else _amin)(abs(input), dim=_every(dim), keepdim=keepdim)
-    if p == 0:
-        return sum(abs(sgn(input)), dim, keepdim)
-    if p == 1:
-        return sum(abs(input), dim, keepdim)
-    return pow(sum(pow(abs(input), p), dim, keepdim), 1 / p)
-
-
-def _every(dim: Any) -> Any:
-    return () if dim is None else dim
-
-
-def dist(input: Any, other: Any, p: float = 2) -> Any:
-    """The p-norm of `input - other`."""
-    return norm(input - other, p)
+# Log of sums
 
 
 def _logsumexp_aval(x: Any, dim: Any = (), keepdim: bool = False) -> Aval:

@@ -18,7 +18,7 @@ _STEPS = 8  # from x + 8 on, the asymptotic series below have float64's precisio
 
 
 def _log_gamma(x: float) -> float:
-    if x == math.inf or (x <= 0 and x == math.floor(x)):
+    if math.isinf(x) or (x <= 0 and x == math.floor(x)):
         return math.inf
     return math.lgamma(x)
 

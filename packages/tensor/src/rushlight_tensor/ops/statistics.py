@@ -16,9 +16,10 @@ from rushlight_tensor.ops.complex import conj
 from rushlight_tensor.ops.elementwise import sqrt
 from rushlight_tensor.ops.join import cat, stack
 from rushlight_tensor.ops.linalg import _plus, bmm, matmul
-from rushlight_tensor.ops.reduce import mean, norm, sum
+from rushlight_tensor.ops.reduce import mean, sum
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import reshape
+from rushlight_tensor.ops.vector_norm import norm
 from rushlight_tensor.tensor import Tensor
 
 
@@ -235,4 +236,5 @@ def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
     """`input` with every slice along `dim` scaled down to a p-norm of at most `maxnorm`."""
     over = [d for d in range(input._array.ndim) if d != axis(dim, input._array.ndim)]
     norms = norm(input, p, over, True)
-    return input * where(norms > maxnorm, maxnorm / (norms + 1e-7), 1.0)
+    large = norms > maxnorm
+    return input * where(large, maxnorm / (where(large, norms, 1.0) + 1e-7), 1.0)
