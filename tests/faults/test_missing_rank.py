@@ -180,6 +180,19 @@ else:
     assert "rank 0 waits in vain in barrier() at " in ended.err
 
 
+def test_error_that_nobody_waited_for_ends_the_job(run):
+    text = """
+x = [T.zeros(2 + RANK), T.zeros(2 + RANK)]
+dist.all_to_all([T.zeros(2), T.zeros(2)], x, async_op=True)  # here
+dist.barrier()
+"""
+    ended = run(text)
+    assert ended.code != 0
+    last = ended.err[ended.err.rindex("Traceback") :]
+    assert "rank 1 sends float32[3] to rank 0, which has room for float32[2]" in last
+    assert f"program.py:{line_of(text, 'here')}" in last
+
+
 def test_first_call_of_one_rank_alone_is_told(tmp_path):
     path = tmp_path / "program.py"
     path.write_text(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import rushlight_distributed as dist
+import rushlight_jit as jit
 import rushlight_tensor as T
 from rushlight_distributed import ReduceOp
 from rushlight_distributed.communicator import REDUCE_CHUNK_BYTES
@@ -367,6 +368,42 @@ def test_wrong_arguments_are_refused_before_anything_is_sent():
     with pytest.raises(ValueError, match="twice"):
         dist.init_process_group("mpi")
     dist.barrier()
+
+
+COMMUNICATING = {
+    "all_reduce": lambda x: dist.all_reduce(x),
+    "all_reduce that is started": lambda x: dist.all_reduce(x, async_op=True).wait(),
+    "send": lambda x: dist.send(x, (RANK + 1) % SIZE),
+    "recv": lambda x: dist.recv(x, (RANK + 1) % SIZE),
+    "all_gather_object": lambda x: dist.all_gather_object([None] * SIZE, 1),
+    "new_group": lambda x: dist.new_group([0]),
+}
+
+
+@pytest.mark.parametrize("how", COMMUNICATING)
+def test_trace_refuses_what_communicates(how):
+    def f(x):
+        y = x * 2
+        COMMUNICATING[how](y)
+        return y
+
+    with pytest.raises(RuntimeError, match=rf"\.py:\d+: {how.split()[0]} exchanges data with other ranks"):
+        jit.trace(f, T.ones(2))
+    dist.barrier()
+
+
+def test_compiled_function_that_communicates_does_so_at_every_call():
+    """A replay would not: from the second call on it would return what each rank has alone."""
+
+    @jit.compile
+    def f(x):
+        y = x * 2
+        dist.all_reduce(y)
+        return y + 1
+
+    for i in range(4):
+        total = sum(2 * (r + i) for r in range(SIZE))
+        assert f(T.full((2,), float(RANK + i))).tolist() == [total + 1, total + 1]
 
 
 def test_change_of_a_saved_tensor_is_noticed_by_autograd():

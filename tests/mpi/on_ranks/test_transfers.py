@@ -1,6 +1,7 @@
 """Point to point: what arrives is what was sent, or an error that names both ranks, tensors and lines."""
 
 import re
+import time
 
 import numpy as np
 import pytest
@@ -129,7 +130,21 @@ def test_long_messages_travel_in_pieces(monkeypatch):
         assert dist.recv(x) == 0
         assert x.tolist() == list(range(5000))
         with pytest.raises(RuntimeError, match=r"send\(float32\[300\]"):
-            dist.recv(T.zeros(200), 0)
+            dist.recv(T.zeros(260), 0)
+    dist.barrier()
+
+
+def test_transfers_that_are_forgotten_keep_their_memory():
+    if RANK == 0:
+        for n in range(20):
+            dist.isend(T.full(LONG, float(n)), 1)  # nobody holds the work, the tensor or its memory
+            np.full(LONG, -1.0, np.float32)
+    elif RANK == 1:
+        time.sleep(0.05)
+        for n in range(20):
+            x = T.zeros(*LONG)
+            dist.recv(x, 0)
+            assert (x._array == n).all()
     dist.barrier()
 
 

@@ -36,6 +36,9 @@ class _Recorder:
     def stored(self, leaf: Any) -> None:
         """Gradients may be stored."""
 
+    def communicates(self, what: str) -> None:
+        """Ranks may exchange data."""
+
     def recorded(self, node: Node) -> None:
         self.stacks[node] = traceback.StackSummary.from_list(traceback.extract_stack()[:-2])
 

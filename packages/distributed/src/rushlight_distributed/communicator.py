@@ -208,6 +208,7 @@ class MpiCommunicator(Communicator):
         self._comm, self._mpi = comm, MPI
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self._ops: dict[ReduceOp, Any] = {op: getattr(MPI, _MPI_NAMES.get(op, op.name)) for op in ReduceOp}
+        self._under_way: list[_MpiPending] = []  # kept until they are done: MPI uses their memory, whoever forgets them
 
     def all_reduce(self, array: Array, op: ReduceOp) -> None:
         if array.nbytes <= REDUCE_CHUNK_BYTES and array.dtype.char in "fdlq":  # the hot path of small messages
@@ -296,7 +297,7 @@ class MpiCommunicator(Communicator):
 
     def start_send(self, head: Array, array: Array, to: int, tag: int) -> Pending:
         messages = [_Message(self._mpi, head, piece) for piece in _pieces(_bytes(array), MOVE_CHUNK_BYTES)]
-        return _MpiPending(self._mpi, [self._comm.Isend(m.spec, to, tag) for m in messages], messages, to)
+        return self._kept([self._comm.Isend(m.spec, to, tag) for m in messages], messages, to)
 
     def start_receive(self, head: Array, array: Array, source: int | None, tag: int) -> Pending:
         pieces = list(_pieces(_bytes(array), MOVE_CHUNK_BYTES))
@@ -309,7 +310,13 @@ class MpiCommunicator(Communicator):
         # Every piece brings the head again; that of the first is the one that is read.
         heads = [head, *(np.empty_like(head) for _ in pieces[1:])]
         messages = [_Message(self._mpi, h, piece) for h, piece in zip(heads, pieces, strict=True)]
-        return _MpiPending(self._mpi, [self._comm.Irecv(m.spec, peer, tag) for m in messages], messages, source)
+        return self._kept([self._comm.Irecv(m.spec, peer, tag) for m in messages], messages, source)
+
+    def _kept(self, requests: list[Any], messages: list[_Message], peer: int | None) -> Pending:
+        pending = _MpiPending(self._mpi, requests, messages, peer)
+        self._under_way = [other for other in self._under_way if not other.done()]
+        self._under_way.append(pending)
+        return pending
 
     def all_gather_object(self, value: Any) -> list[Any]:
         values: list[Any] = self._comm.allgather(value)
@@ -380,7 +387,8 @@ class _MpiPending(Pending):
             self._over = complete() is not False
         except self._mpi.Exception:
             # A message was longer than its buffer, which the head tells better; anything else is the caller's to know.
-            if any(s.Get_error() not in (self._mpi.SUCCESS, self._mpi.ERR_TRUNCATE) for s in self._statuses):
+            kinds = {self._mpi.Get_error_class(status.Get_error()) for status in self._statuses}
+            if not kinds <= {self._mpi.SUCCESS, self._mpi.ERR_TRUNCATE}:
                 raise
             self._over = True
         if self._over:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from rushlight_distributed.board import Board
 from rushlight_distributed.communicator import Communicator, Pending
 
-_ENTERED, _LEFT, _PEER, _TEXT, _RING = 0, 1, 2, 3, 4  # cells of a row
+_ENTERED, _LEFT, _PEER, _TEXT, _SENT, _RING = range(6)  # cells of a row
 _ANYBODY = -(1 << 40)  # in _PEER: a receive from whoever sends; else peer + 1 for a send, its negative for a receive
 _KEPT = 16  # collectives that the ring remembers, three cells each
 _TEXT_BYTES, _TEXTS = 256, 256
@@ -113,6 +113,15 @@ class Contract:
         """Announce a point-to-point transfer, which is no part of the sequence; `done_waiting` ends it."""
         self._cell[self._row + _TEXT] = self._entry(call, site)[1]
         self._cell[self._row + _PEER] = _ANYBODY if peer is None else peer + 1 if sending else -peer - 1
+
+    def sends(self, call: Call, site: Site | None) -> None:
+        """Note what this rank sends, for a receiver that cannot read the message itself."""
+        self._cell[self._row + _SENT] = self._entry(call, site)[1] + 1
+
+    def last_sent_by(self, rank: int) -> str:
+        """What a rank of this group, on this host, has sent last; empty if that is unknown."""
+        text = self._cell[self.board.row(rank) + _SENT] if rank in self.board.ranks else 0
+        return self.said(rank, text - 1) if text else ""
 
     def done_waiting(self) -> None:
         self._cell[self._row + _PEER] = 0

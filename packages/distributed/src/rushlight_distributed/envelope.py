@@ -5,7 +5,7 @@ Note [One message, two parts]
     what it is not, a longer one is an error without a name.  So each message starts with a head that says what it
     holds.  Head and data are one message of a derived type: no copy, and whatever receive matches the one has the
     other, which two messages could not promise to a receive from anybody.  Of a message that is too long the head
-    still arrives.
+    still arrives (not with MPICH if it is longer than 64 KB or so; then the contract's board tells what was sent).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from rushlight_distributed.guard import Guard, waiting_aloud
 from rushlight_distributed.meeting import meet
 from rushlight_distributed.mpi import check_world, initialize, is_rank
 from rushlight_distributed.worker import Work, Worker
+from rushlight_tensor import dispatch
 
 DEFAULT_TIMEOUT = timedelta(minutes=30)
 T = TypeVar("T")
@@ -49,11 +50,13 @@ class ProcessGroup:
 
     def run(self, call: Call, collective: Callable[[], Any]) -> None:
         """Perform a collective under the contract, after all that was started asynchronously."""
+        told(call)
         self.finish()
         self._perform(call, collective, None if self.contract is None else call_site())
 
     def start(self, call: Call, collective: Callable[[], Any]) -> Work:
         """Perform a collective in the group's thread; messages name the line that called this."""
+        told(call)
         site = None if self.contract is None else call_site()
         return self._worker.start(lambda: self._perform(call, collective, site))
 
@@ -73,6 +76,10 @@ class ProcessGroup:
     def finish(self) -> None:
         """Wait for all that was started asynchronously."""
         self._worker.drain()
+
+    def tell_failure(self) -> None:
+        """Raise the first error of a started collective that `Work.wait` had no occasion to tell."""
+        self._worker.tell_failure()
 
     def close(self) -> None:
         """Take the group out of use.
@@ -96,6 +103,12 @@ class ProcessGroup:
             contract.compare()  # what MPI calls "message truncated" is a disagreement that can be named
             raise
         contract.leave()
+
+
+def told(call: Call) -> None:
+    """Tell whoever watches operations that ranks are about to communicate: a trace refuses what it cannot hold."""
+    if dispatch.INTERCEPT is not None:
+        dispatch.INTERCEPT.communicates(str(call[0]))
 
 
 class _World:
@@ -211,8 +224,10 @@ def _world_communicator(asked_size: int, asked_rank: int) -> Communicator:
 
 
 def _finish_all() -> None:
+    """Wait for all that was started. Raises the error of a collective that nobody has waited for."""
     for one in _world.groups:
         one.finish()
+        one.tell_failure()
 
 
 def destroy_process_group(group: ProcessGroup | None = None) -> None:

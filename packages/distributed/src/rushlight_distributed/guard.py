@@ -98,7 +98,10 @@ class Guard:
         if os.getpid() != self._owner or self._mpi.Is_finalized():
             return
         for prepare in self.before_leaving:
-            prepare()
+            try:
+                prepare()
+            except Exception as error:
+                self._on_exception(type(error), error, error.__traceback__)
         self._board.cell[self._row + _STATE] = _LEAVING
         everyone = self._comm.Ibarrier()
         pause_s = 0.0005

@@ -10,7 +10,7 @@ from rushlight_distributed.arguments import Group, array_of, is_plain, peer_of, 
 from rushlight_distributed.communicator import Array, Pending
 from rushlight_distributed.contract import Call, Site, call_site, described
 from rushlight_distributed.envelope import HEAD_BYTES, opened, sealed
-from rushlight_distributed.group import ProcessGroup, resolve
+from rushlight_distributed.group import ProcessGroup, resolve, told
 from rushlight_distributed.worker import Work
 from rushlight_tensor import Tensor
 from rushlight_tensor.inplace import touch
@@ -66,7 +66,11 @@ class _Receive(TransferWork):
         envelope = opened(self._head)
         if envelope is None or not envelope.fits(self._host):
             me, sender = self._pg.ranks[self._pg.rank()], self._pg.ranks[self._source]
-            said = "something that is not of this package" if envelope is None else envelope.text
+            contract = self._pg.contract
+            if envelope is not None:
+                said = envelope.text
+            else:  # MPICH keeps the head of a long message that does not fit to itself
+                said = (contract.last_sent_by(self._source) if contract is not None else "") or "something longer"
             raise RuntimeError(
                 f"recv: what rank {sender} sent is not what rank {me} has room for:\n"
                 f"  rank {sender}: {said}\n"
@@ -90,6 +94,9 @@ def isend(
     site = call_site()
     call: Call = ("send", array.dtype, array.shape, f"dst={pg.ranks[peer]}", f"tag={tag}")
     host = to_host(array)
+    told(call)
+    if pg.contract is not None:
+        pg.contract.sends(call, site)
     pending = pg.comm.start_send(sealed(host, call, site), host, peer, tag)
     return TransferWork(pg, call, site, pending, peer)
 
@@ -112,6 +119,7 @@ def irecv(
     site = call_site()
     source = "any" if peer is None else pg.ranks[peer]
     call: Call = ("recv", array.dtype, array.shape, f"src={source}", f"tag={tag}")
+    told(call)
     host = array if is_plain(array) else np.empty(array.shape, array.dtype)
     touch(tensor)
     head = np.zeros(HEAD_BYTES, np.uint8)

@@ -20,6 +20,7 @@ class Work:
     def __init__(self, run: Callable[[], None]) -> None:
         self._run, self._done = run, threading.Event()
         self._error: BaseException | None = None
+        self._told = False
 
     def wait(self, timeout: timedelta | None = None) -> bool:
         """Block until it is done; True.
@@ -31,6 +32,7 @@ class Work:
             assert timeout is not None
             raise RuntimeError(f"Work.wait: the collective is not done after {timeout.total_seconds():g} s")
         if self._error is not None:
+            self._told = True
             raise self._error
         return True
 
@@ -41,6 +43,7 @@ class Work:
         return self._done.is_set() and self._error is None
 
     def exception(self) -> BaseException | None:
+        self._told = True
         return self._error
 
     def _perform(self) -> None:
@@ -60,6 +63,7 @@ class Worker:
         self._works: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._last: Work | None = None
+        self._failed: list[Work] = []
 
     def start(self, run: Callable[[], None]) -> Work:
         if self._thread is None:
@@ -76,6 +80,16 @@ class Worker:
             last._done.wait()
             self._last = None
 
+    def tell_failure(self) -> None:
+        """Raise the first error that nobody has been told."""
+        for work in self._failed:
+            if work._error is not None and not work._told:
+                work._told = True
+                raise work._error
+
     def _loop(self) -> None:
         while True:
-            self._works.get()._perform()
+            work = self._works.get()
+            work._perform()
+            if work._error is not None:
+                self._failed.append(work)

@@ -144,6 +144,13 @@ class Tracer:
                 "not decisions; use where() on tensors, or leave this part out of the traced function"
             )
 
+    def communicates(self, what: str) -> None:
+        if threading.get_ident() == self._thread:
+            self._broken(
+                f"{user_line(with_code=True)}: {what} exchanges data with other ranks, which a replay would not do; "
+                "call it on what the function takes or returns"
+            )
+
     def _broken(self, why: str) -> None:
         self.breaks.append(why)
         if self._strict:

@@ -68,6 +68,9 @@ class Interceptor(Protocol):
     def read(self, x: Tensor) -> None:
         """Python is about to look at the values of `x`."""
 
+    def communicates(self, what: str) -> None:
+        """Data are about to be exchanged with other processes."""
+
 
 INTERCEPT: Any = None
 """The `Interceptor`, if any; every fast path tests it."""
