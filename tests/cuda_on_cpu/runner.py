@@ -17,8 +17,9 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ FORWARD, REVERSE, SHUFFLED = 0, 1, 2
 _SYSTEM_INCLUDE = re.compile(r"#include <cuda_(fp16|bf16)\.h>")
 _DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+([\w:]+)\s+(\w+)\s*\[\s*\]\s*;")
 _KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(')
-_FLAGS = ("-O1", "-std=c++17", "-shared", "-fPIC", "-pthread", "-w", "-x", "c++")
+_FLAGS = ("-O1", "-std=c++17", "-fPIC", "-pthread", "-w", "-x", "c++")
 
 
 def why_not() -> str | None:
@@ -144,23 +145,48 @@ def _compile(texts: list[str]) -> ctypes.CDLL:
     text = head + "".join(t[len(head) :] for t in texts)
     names = list(dict.fromkeys(_KERNEL.findall(_preprocessed_names(text))))
     text = _DYNAMIC_SHARED.sub(r"\1 *\2 = reinterpret_cast<\1 *>(on_cpu::here->dynamic_shared);", text)
-    body = '#include "builtins.h"\n#include "half_types.h"\n' + _SYSTEM_INCLUDE.sub("", text)
+    body = '#include "cuda.h"\n' + _SYSTEM_INCLUDE.sub("", text)
     body += "\n" + "".join(f"ON_CPU_EXPORT({name})\n" for name in names)
-    headers = "".join(path.read_text() for path in sorted(INCLUDE.iterdir()))
-    key = hashlib.sha256((body + headers + repr(_FLAGS)).encode()).hexdigest()[:24]
-    folder = Path(tempfile.gettempdir()) / f"rushlight-cuda-on-cpu-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"{key}.so"
+    headers = _headers()
+    path = headers / f"{hashlib.sha256(body.encode()).hexdigest()[:24]}.so"
     if not path.exists():
-        made = folder / f"{key}.{os.getpid()}.{threading.get_ident()}"
-        command = ["g++", *_FLAGS, "-I", str(INCLUDE), "-", "-o", str(made)]
-        done = subprocess.run(command, input=body.encode(), capture_output=True)
-        if done.returncode:
-            raise RuntimeError(f"g++ refused the CUDA text:\n{done.stderr.decode()[:3000]}")
-        os.replace(made, path)
+        with _fresh(path) as made:
+            _gxx([*_FLAGS, "-shared", "-I", str(headers), "-I", str(INCLUDE), "-", "-o", made], body)
     library = ctypes.CDLL(str(path))
     library.on_cpu_error.restype = ctypes.c_char_p
     return library
+
+
+@functools.cache
+def _headers() -> Path:
+    """The folder of what these headers and flags make; they are compiled there once, for most of the time is theirs."""
+    content = "".join(path.read_text() for path in sorted(INCLUDE.iterdir())) + repr(_FLAGS)
+    key = hashlib.sha256(content.encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"rushlight-cuda-on-cpu-{os.getuid()}-{key}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.lstat().st_uid != os.geteuid() or folder.is_symlink():
+        raise RuntimeError(f"{folder} is another user's; set TMPDIR to a folder of your own")
+    if not (folder / "cuda.h.gch").exists():
+        with _fresh(folder / "cuda.h") as made:
+            Path(made).write_text('#include "builtins.h"\n#include "half_types.h"\n')
+        flags = [f if f != "c++" else "c++-header" for f in _FLAGS]
+        with _fresh(folder / "cuda.h.gch") as made:
+            _gxx([*flags, "-I", str(INCLUDE), str(folder / "cuda.h"), "-o", made])
+    return folder
+
+
+@contextmanager
+def _fresh(path: Path) -> Iterator[str]:
+    """A name to write to, which becomes `path` when all is written: other processes may do the same now."""
+    made = f"{path}.{os.getpid()}.{threading.get_ident()}"
+    yield made
+    os.replace(made, path)
+
+
+def _gxx(arguments: list[str], text: str = "") -> None:
+    done = subprocess.run(["g++", *arguments], input=text.encode(), capture_output=True)
+    if done.returncode:
+        raise RuntimeError(f"g++ refused the CUDA text:\n{done.stderr.decode()[:3000]}")
 
 
 def _preprocessed_names(text: str) -> str:

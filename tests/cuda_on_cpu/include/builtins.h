@@ -88,6 +88,7 @@ ON_CPU_MATH(trunc) ON_CPU_MATH(rint)
 #undef ON_CPU_MATH
 inline float pow(float x, float y) { return std::pow(x, y); }
 inline float fmod(float x, float y) { return std::fmod(x, y); }
+inline float copysign(float x, float y) { return std::copysign(x, y); }
 inline float atan2(float y, float x) { return std::atan2(y, x); }
 inline float rsqrtf(float x) { return 1.f / std::sqrt(x); }
 inline double rsqrt(double x) { return 1. / std::sqrt(x); }

@@ -1,7 +1,8 @@
 // Launching a kernel: blocks over OS threads, threads of a block as fibres, arguments from a table of addresses.
 #pragma once
 #include <atomic>
-#include <string>
+#include <cstdio>
+#include <cstring>
 #include <thread>
 #include <tuple>
 #include <type_traits>
@@ -56,36 +57,48 @@ inline void work(dim3 grid, dim3 size, size_t shared_bytes, void (*body)(void *)
     here = nullptr;
 }
 
-template <class... A> int launch(void (*kernel)(A...), dim3 grid, dim3 size, size_t shared_bytes, void **arguments,
-    int os_threads) {
+// `body(arguments)` is one thread of the kernel; nothing here is made again for each kernel.
+inline int launch(void (*body)(void *), void *arguments, dim3 grid, dim3 size, size_t shared_bytes, int os_threads) {
     uint64_t threads = uint64_t(size.x) * size.y * size.z, blocks = uint64_t(grid.x) * grid.y * grid.z;
     launch_error = nullptr;
     if (threads == 0 || threads > MAX_THREADS) launch_error = "invalid launch: a block has 1 to 1024 threads";
     else if (blocks == 0 || grid.y > 65535 || grid.z > 65535) launch_error = "invalid launch: bad grid size";
     else if (shared_bytes > MAX_SHARED_BYTES) launch_error = "invalid launch: too much shared memory";
     if (launch_error.load()) return 1;
-    Call<A...> each{kernel, arguments};
     std::atomic<uint64_t> next{0};
     std::vector<std::thread> helpers;
-    auto run = [&] { work(grid, size, shared_bytes, Call<A...>::run, &each, next); };
+    auto run = [&] { work(grid, size, shared_bytes, body, arguments, next); };
     for (int i = 1; i < os_threads && uint64_t(i) < blocks; i++) helpers.emplace_back(run);
     run();
     for (auto &helper : helpers) helper.join();
     return launch_error.load() != nullptr;
 }
 
+template <class... A> int launch(void (*kernel)(A...), void **arguments, dim3 grid, dim3 size, size_t shared_bytes,
+    int os_threads) {
+    Call<A...> each{kernel, arguments};
+    return launch(Call<A...>::run, &each, grid, size, shared_bytes, os_threads);
+}
+
 // What a kernel declares, for the check of what it is given: kind and bits of each parameter.
-template <class T> std::string declared() {
-    if (std::is_pointer<T>::value) return "pointer ";
-    const char *kind = std::is_same<T, bool>::value    ? "bool"
-                       : std::is_floating_point<T>::value ? "float"
-                       : std::is_integral<T>::value       ? "int"
-                                                          : "struct";
-    return kind + std::to_string(8 * sizeof(T)) + " ";
+struct Declared {
+    char text[1024] = {};
+    void add(const char *kind, size_t bits) {
+        size_t at = strlen(text);
+        bits ? snprintf(text + at, sizeof text - at, "%s%zu ", kind, bits) : snprintf(text + at, sizeof text - at, "%s ", kind);
+    }
+};
+template <class T> void declare(Declared &all) {
+    if (std::is_pointer<T>::value) all.add("pointer", 0);
+    else if (std::is_same<T, bool>::value) all.add("bool", 8);
+    else if (std::is_floating_point<T>::value) all.add("float", 8 * sizeof(T));
+    else if (std::is_integral<T>::value) all.add("int", 8 * sizeof(T));
+    else all.add("struct", 8 * sizeof(T));
 }
 template <class... A> const char *takes(void (*)(A...)) {
-    static const std::string all = (std::string() + ... + declared<std::decay_t<A>>());
-    return all.c_str();
+    static Declared all;
+    if (!all.text[0]) (declare<std::decay_t<A>>(all), ...);
+    return all.text;
 }
 
 } // namespace on_cpu
@@ -100,6 +113,6 @@ extern "C" inline __attribute__((used)) void on_cpu_set_order(int order) { on_cp
     extern "C" const char *on_cpu_takes_##KERNEL() { return on_cpu::takes(KERNEL); }                                   \
     extern "C" int on_cpu_launch_##KERNEL(const unsigned *grid, const unsigned *block, size_t shared_bytes,            \
                                           void **arguments, int os_threads) {                                          \
-        return on_cpu::launch(KERNEL, dim3(grid[0], grid[1], grid[2]), dim3(block[0], block[1], block[2]),             \
-                              shared_bytes, arguments, os_threads);                                                    \
+        return on_cpu::launch(KERNEL, arguments, dim3(grid[0], grid[1], grid[2]),                                      \
+                              dim3(block[0], block[1], block[2]), shared_bytes, os_threads);                           \
     }

@@ -345,7 +345,7 @@ hardswish = Op(
     infer=_float_only("hardswish_cpu"),
     promote=same,
     cpu=_floating("hardswish_cpu", lambda x: x * np.clip(x + 3, 0, 6) / 6),
-    expr="{x} <= -3 ? 0 : {x} >= 3 ? {x} : {x} * ({x} + 3) / 6",
+    expr="{x} * ({x} <= -3 ? 0 : {x} >= 3 ? 6 : {x} + 3) / 6",
     save=("x",),
     vjp=(lambda g, x: where(x <= -3, 0.0, where(x < 3, g * (x / 3 + 0.5), g)),),
 )

@@ -70,7 +70,7 @@ remainder = Op(
     real="remainder_cpu",
     numeric="remainder_cpu",
     cpu=integers.dividing(np.remainder),
-    expr="{x} - floor({x} / {y}) * {y}",
+    expr="fmod({x}, {y}) + (fmod({x}, {y}) != 0 && ({y} < 0) != (fmod({x}, {y}) < 0) ? {y} : 0)",
     save=("x", "y"),
     vjp=(lambda g, x, y: g, lambda g, x, y: -g * floor_divide(x, y)),
 )
@@ -222,6 +222,13 @@ def sgn(input: Any) -> Any:
     return _sgn(input) if input._array.dtype.kind == "c" else sign(input)
 
 
+def _sign_kernel(x: Any) -> Any:
+    if x.dtype.kind == "b":
+        return x.copy()
+    out = np.sign(x)
+    return out if x.dtype.kind in "iu" else np.where(x == x, out, x.dtype.type(0))  # that of nan is 0
+
+
 sign = Op(
     "sign",
     infer=unary_same,
@@ -229,7 +236,7 @@ sign = Op(
     real=NotImplementedError(
         "Unlike NumPy, torch.sign is not intended to support complex numbers. Please use torch.sgn instead."
     ),
-    cpu=lambda x: x.copy() if x.dtype.kind == "b" else np.sign(x),
+    cpu=_sign_kernel,
     expr="({x} > 0) - ({x} < 0)",
     vjp=(_nothing,),
 )

@@ -29,7 +29,13 @@ __device__ __forceinline__ long long pow(long long x, long long n) {
     return result;
 }
 
-template <typename T> __device__ __forceinline__ T floor_divide(T x, T y) { return floor(x / y); }
+template <typename T> __device__ __forceinline__ T floor_divide(T x, T y) { // from the remainder, which is exact
+    if (y == 0) return x / y;
+    T rest = fmod(x, y), quotient = (x - rest) / y;
+    if (rest != 0 && (y < 0) != (rest < 0)) quotient -= 1;
+    T whole = floor(quotient);
+    return quotient == 0 ? copysign(T(0), x / y) : quotient - whole > T(0.5) ? whole + 1 : whole;
+}
 __device__ __forceinline__ long long floor_divide(long long x, long long y) {
     if (y == 0) return 0;
     long long quotient = x / y;
