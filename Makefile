@@ -3,7 +3,7 @@
 #   make test ARGS="tests/nn -k linear"                           PYTHON=... decides which Python makes .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-mpi parity lint format bench test-install constraints clean
+.PHONY: help install train test test-mpi parity sanitize lint format bench test-install constraints clean
 SETUP := @PYTHON="$(PYTHON)" sh tools/bootstrap.sh
 BIN := .venv/bin
 
@@ -33,6 +33,10 @@ parity: ## the tests that compare with PyTorch (installs it, for comparison only
 	$(SETUP) run test parity
 	@$(BIN)/python -m pytest tests/parity $(ARGS)
 
+sanitize: ## all C under AddressSanitizer and UBSan: hostile calls, then the suites (ARGS: --short, --seed N, ...)
+	$(SETUP) run test
+	@$(BIN)/python tools/sanitize.py $(ARGS)
+
 lint: ## ruff, layout, mypy --strict, import directions
 	$(SETUP) run test lint
 	@$(BIN)/ruff check .
@@ -58,5 +62,5 @@ constraints: ## renew tools/constraints.txt from the newest versions that resolv
 	@$(BIN)/python tools/renew_constraints.py
 
 clean: ## remove .venv and what tests and linters left
-	@rm -rf .venv .venv.lock .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv.lock .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .sanitize
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,6 +28,11 @@ def _total_norm_aval(*xs: Any, norm_type: float = 2.0) -> Aval:
 def _total_norm(*xs: Any, norm_type: float) -> Any:
     if norm_type == 2.0 and all(type(x) is np.ndarray for x in xs):
         return np.asarray(math.sqrt(kernels.sum_of_squares(list(xs))), dtype=xs[0].dtype)
+    if norm_type < 0 and any(x.size == 0 for x in xs):
+        raise RuntimeError(
+            f"linalg.vector_norm cannot compute the {norm_type:g} norm on an empty tensor because the operation does "
+            "not have an identity"
+        )
     if math.isinf(norm_type):
         parts = [float(abs(x).max()) if x.size else 0.0 for x in xs]
         norm = max(parts) if norm_type > 0 else min(parts)

@@ -24,9 +24,14 @@ def on_host(*arrays: Array | None) -> bool:
     return all(x is None or type(x) is np.ndarray for x in arrays)
 
 
+def is_plain(x: Array) -> bool:
+    """Whether memory lies in C order, each element at an address that is a multiple of its size."""
+    return bool(x.flags.c_contiguous and (type(x) is not np.ndarray or x.flags.aligned))
+
+
 def contiguous(x: Array) -> Array:
-    """`x`, or a copy of it in C order; unlike np.ascontiguousarray also of a CuPy array."""
-    return x if x.flags.c_contiguous else x.copy(order="C")
+    """`x`, or a copy of it in C order and aligned; unlike np.ascontiguousarray also of a CuPy array."""
+    return x if is_plain(x) else x.copy(order="C")
 
 
 def like(x: Array, values: Any) -> Array:
@@ -79,3 +84,8 @@ def accumulate(ufunc: np.ufunc, x: Array, axis: int, runs: Array | None = None) 
         x[step:] = new
         step *= 2
     return np.moveaxis(x, 0, axis)
+
+
+def mean_of(x: Array, axis: int, keepdims: bool = False) -> Array:
+    """The mean along an axis; of no elements NaN, without the warning that np.mean gives."""
+    return np.asarray(x.sum(axis, keepdims=keepdims) / x.dtype.type(x.shape[axis]), like=x)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from rushlight_tensor.kernels.arrays import on_host
+from rushlight_tensor.kernels.arrays import contiguous, on_host
 from rushlight_tensor.kernels.blas import gemm, load_private_blas
 from rushlight_tensor.kernels.compile import c_library
 from rushlight_tensor.kernels.softmax import softmax, softmax_backward
@@ -66,7 +66,7 @@ def attention_backward(
     if saved.ndim == 5 or not _fits(q, k, v) or (c := c_library("attention")) is None:
         return _attention_backward_numpy(g, q, k, v, saved[..., 0], scale)
     if not _fits(g):
-        g = np.ascontiguousarray(g, np.float32)
+        g = contiguous(g.astype(np.float32, copy=False))
     dq, dk, dv = (_empty_like(x, x.shape) for x in (q, k, v))
     c.attention_backward(
         g, q, k, v, saved, dq, dk, dv, b, h, t, s, d, e, causal, scale, *_steps(g, q, k, v, dq, dk, dv)
@@ -77,7 +77,12 @@ def attention_backward(
 def _fits(*arrays: Array) -> bool:
     """Whether C can read them: float32, last dimension contiguous, rows that do not overlap."""
     return on_host(*arrays) and all(
-        x.dtype == np.float32 and x.size and x.strides[3] == 4 and x.strides[2] >= 4 * x.shape[3] and min(x.strides) > 0
+        x.flags.aligned
+        and x.dtype == np.float32
+        and x.size
+        and x.strides[3] == 4
+        and x.strides[2] >= 4 * x.shape[3]
+        and min(x.strides) > 0
         for x in arrays
     )
 

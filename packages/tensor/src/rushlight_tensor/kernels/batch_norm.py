@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rushlight_tensor.kernels.arrays import contiguous
+from rushlight_tensor.kernels.arrays import contiguous, mean_of
 from rushlight_tensor.kernels.binding import Library
 from rushlight_tensor.kernels.channels_last import to_channels_last
 from rushlight_tensor.kernels.compile import c_library
@@ -23,8 +23,8 @@ def moments(x: Array) -> tuple[Array, Array]:
     flat = _channels_inside(x)
     library = _library(flat)
     if library is None:
-        mean = flat.mean(0)
-        return mean, np.mean(np.square(flat - mean), 0)
+        mean = mean_of(flat, 0)
+        return mean, mean_of(np.square(flat - mean), 0)
     mean, var = np.empty(flat.shape[1], np.float32), np.empty(flat.shape[1], np.float32)
     library.moments(flat, mean, var, *flat.shape)
     return mean, var

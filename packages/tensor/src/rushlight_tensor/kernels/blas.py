@@ -79,6 +79,8 @@ def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndar
         return np.matmul(a, b, out=out)
     if b.dtype != dtype or dtype.char not in "fd":
         return np.matmul(a, b, out=out)
+    if out is not None and not out.flags.aligned:
+        return np.matmul(a, b, out=out)
     m, k = a.shape[-2:]
     n = b.shape[-1]
     c = blas_library()
@@ -112,6 +114,8 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _layout(x: np.ndarray, rows: int, columns: int, size: int) -> tuple[np.ndarray, bool, int]:
     """How BLAS sees the last two dimensions: (array, lies transposed, leading dimension); copied if it must be."""
+    if not x.flags.aligned:
+        x = x.copy()
     down, across = x.strides[-2:]
     if across == size and (down >= columns * size or rows == 1):
         return x, False, max(down // size, columns, 1) if rows > 1 else max(columns, 1)

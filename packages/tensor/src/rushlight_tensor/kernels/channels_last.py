@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from rushlight_tensor.kernels.arrays import contiguous
+from rushlight_tensor.kernels.arrays import contiguous, is_plain
 from rushlight_tensor.kernels.compile import c_library
 
 
 def to_channels_last(x: np.ndarray) -> np.ndarray:
     """The (N, H, W, C) contiguous array of a (N, C, H, W) one: a view where memory already lies so, else a copy."""
     y = x.transpose(0, 2, 3, 1)
-    if y.flags.c_contiguous:
+    if is_plain(y):
         return y
     c = c_library("conv")
     if c is None or not c.float32(x):

@@ -48,7 +48,7 @@ def conv2d(
         return _conv2d_numpy(x, w, b, shape)
     source = to_channels_last(x)
     memory, y = new_image((x.shape[0], w.shape[0], *out), x)
-    c.conv2d(source, contiguous(w), b if b is None else np.ascontiguousarray(b), memory, *shape)
+    c.conv2d(source, contiguous(w), b if b is None else contiguous(b), memory, *shape)
     return y
 
 

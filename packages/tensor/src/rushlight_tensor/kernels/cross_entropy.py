@@ -129,7 +129,7 @@ def _losses_numpy(
     t = np.where(counts, target, 0)
     losses = -(1 - smoothing) * w[t] * logp[np.arange(len(t)), t]
     if smoothing > 0:
-        losses = losses - smoothing / x.shape[1] * (logp * w).sum(-1)
+        losses = losses - smoothing / max(x.shape[1], 1) * (logp * w).sum(-1)
     stats = np.stack([x.max(-1) if x.size else x.sum(-1), log_sum], 1)
     return np.where(counts, losses, 0).astype(x.dtype), stats
 
@@ -141,7 +141,7 @@ def _gradient_numpy(
     check_targets(target, counts, x.shape[1])
     w = np.ones_like(x, shape=x.shape[1]) if weight is None else weight
     t = np.where(counts, target, 0)
-    wanted = np.broadcast_to(smoothing / x.shape[1] * w, x.shape).copy()
+    wanted = np.broadcast_to(smoothing / max(x.shape[1], 1) * w, x.shape).copy()
     wanted[np.arange(len(t)), t] += (1 - smoothing) * w[t]
     dx = np.exp(x - stats[:, :1] - stats[:, 1:]) * wanted.sum(-1, keepdims=True) - wanted
     return np.where(counts[:, None], dx * g[:, None], 0).astype(x.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rushlight_tensor.kernels.arrays import add_at, on_host
+from rushlight_tensor.kernels.arrays import add_at, contiguous, on_host
 from rushlight_tensor.kernels.compile import c_library
 
 
@@ -24,7 +24,7 @@ def embedding_backward(g: np.ndarray, index: np.ndarray, rows: int, padding: int
     c = c_library("embedding")
     if c is not None and c.float32(g):
         dw = np.empty((rows, g.shape[1]), np.float32)
-        at = np.ascontiguousarray(index, np.int64)
+        at = contiguous(index.astype(np.int64, copy=False))
         wrong = c.embedding_backward(g, at, dw, at.size, g.shape[1], rows, padding)
         if wrong >= 0:
             raise IndexError(f"embedding: index {at[wrong]} is out of range for {rows} rows")
@@ -33,7 +33,7 @@ def embedding_backward(g: np.ndarray, index: np.ndarray, rows: int, padding: int
     if not on_host(g):  # the way below asks how many there are, and waits for the answer
         at = index.astype(np.int64)[:, None] * g.shape[1] + np.arange(g.shape[1], like=index)
         add_at(dw.reshape(-1), at.reshape(-1), g.reshape(-1))
-        if padding >= 0:
+        if 0 <= padding < rows:
             dw[padding] = 0
         return dw
     wrong = (index < 0) | (index >= rows)
@@ -46,6 +46,6 @@ def embedding_backward(g: np.ndarray, index: np.ndarray, rows: int, padding: int
     )
     if len(starts):
         dw[sorted_index[starts]] = np.add.reduceat(g[order], starts, axis=0)
-    if padding >= 0:
+    if 0 <= padding < rows:
         dw[padding] = 0
     return dw

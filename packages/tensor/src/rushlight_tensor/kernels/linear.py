@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from rushlight_tensor.kernels.arrays import contiguous
+from rushlight_tensor.kernels.arrays import contiguous, is_plain
 from rushlight_tensor.kernels.blas import blas_library, gemm
 from rushlight_tensor.kernels.compile import c_library
 
@@ -45,15 +45,15 @@ def linear_backward(
         dx (..., K), dw (N, K), db (N,); None where not needed.
     """
     n, k = w.shape
+    m = math.prod(x.shape[:-1])
     c = blas_library()
-    if c is not None and not g.flags.c_contiguous:
+    if c is not None and not is_plain(g):
         g = contiguous(g)
     if c is None or not c.float32(g, x, w):
-        flat = g.reshape(-1, n)
+        flat = g.reshape(m, n)
         dx = gemm(flat, w).reshape(x.shape) if needs[0] else None
-        dw = gemm(flat.T, x.reshape(-1, k)) if needs[1] else None
+        dw = gemm(flat.T, x.reshape(m, k)) if needs[1] else None
         return dx, dw, column_sums(g) if needs[2] else None
-    m = math.prod(x.shape[:-1])
     dx = np.empty(x.shape, np.float32) if needs[0] else None
     dw = np.empty((n, k), np.float32) if needs[1] else None
     if dx is not None:
@@ -68,7 +68,7 @@ def column_sums(g: np.ndarray) -> np.ndarray:
     n = g.shape[-1]
     c = c_library("blas")
     if c is None or not c.float32(g):
-        return g.reshape(-1, n).sum(0)
+        return g.reshape(math.prod(g.shape[:-1]), n).sum(0)
     sums = np.empty(n, np.float32)
     c.column_sums(g, sums, math.prod(g.shape[:-1]), n)
     return sums

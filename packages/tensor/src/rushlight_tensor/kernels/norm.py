@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from rushlight_tensor.cuda import is_cuda
 from rushlight_tensor.kernels import cuda_kernels
+from rushlight_tensor.kernels.arrays import mean_of
 from rushlight_tensor.kernels.compile import c_library
 
 Array = np.ndarray
@@ -74,7 +77,7 @@ def rms_norm(x: Array, w: Array | None, eps: float) -> tuple[Array, Array]:
     """
     c = c_library("norm")
     if c is None or not c.float32(x, w):
-        rstd = 1 / np.sqrt(np.mean(np.square(x), -1) + x.dtype.type(eps))
+        rstd = 1 / np.sqrt(mean_of(np.square(x), -1) + x.dtype.type(eps))
         y = x * rstd[..., None]
         return y if w is None else y * w, rstd
     y, rstd = np.empty(x.shape, np.float32), np.empty(x.shape[:-1], np.float32)
@@ -90,8 +93,8 @@ def rms_norm_backward(
     if c is None or not c.float32(g, x, w, rstd):
         scale = rstd[..., None]
         gw = g if w is None else g * w
-        dx = scale * (gw - x * scale**2 * np.mean(gw * x, -1, keepdims=True)) if needs[0] else None
-        return dx, (g * x * scale).reshape(-1, x.shape[-1]).sum(0) if needs[1] else None
+        dx = scale * (gw - x * scale**2 * mean_of(gw * x, -1, True)) if needs[0] else None
+        return dx, (g * x * scale).reshape(math.prod(x.shape[:-1]), x.shape[-1]).sum(0) if needs[1] else None
     dx = np.empty(x.shape, np.float32) if needs[0] else None
     dw = np.empty(x.shape[-1], np.float32) if needs[1] else None
     c.rms_norm_backward(g, x, w, rstd, dx, dw, rstd.size, x.shape[-1])
@@ -99,9 +102,9 @@ def rms_norm_backward(
 
 
 def _layer_norm_numpy(x: Array, w: Array | None, b: Array | None, eps: float) -> tuple[Array, Array, Array]:
-    mean = x.mean(-1)
+    mean = mean_of(x, -1)
     centred = x - mean[..., None]
-    rstd = 1 / np.sqrt(np.mean(np.square(centred), -1) + x.dtype.type(eps))
+    rstd = 1 / np.sqrt(mean_of(np.square(centred), -1) + x.dtype.type(eps))
     y = centred * rstd[..., None]
     y = y if w is None else y * w
     return y if b is None else y + b, mean, rstd
@@ -114,6 +117,6 @@ def _layer_norm_backward_numpy(
     gw = g if w is None else g * w
     dx = None
     if needs[0]:
-        dx = rstd[..., None] * (gw - gw.mean(-1, keepdims=True) - normed * np.mean(gw * normed, -1, keepdims=True))
-    dw = (g * normed).reshape(-1, x.shape[-1]).sum(0) if needs[1] else None
-    return dx, dw, g.reshape(-1, x.shape[-1]).sum(0) if needs[2] else None
+        dx = rstd[..., None] * (gw - mean_of(gw, -1, True) - normed * mean_of(gw * normed, -1, True))
+    dw = (g * normed).reshape(math.prod(x.shape[:-1]), x.shape[-1]).sum(0) if needs[1] else None
+    return dx, dw, g.reshape(math.prod(x.shape[:-1]), x.shape[-1]).sum(0) if needs[2] else None

@@ -157,7 +157,7 @@ def _wanted_kernel(
     counts = t != ignore_index
     check_targets(t, counts, classes)
     t = np.where(counts, t, 0)
-    rows = np.zeros_like(like, shape=(t.size, classes)) + label_smoothing / classes * w
+    rows = np.zeros_like(like, shape=(t.size, classes)) + label_smoothing / max(classes, 1) * w
     rows[np.arange(t.size, like=t), t] += (1 - label_smoothing) * w[t]
     rows *= counts[:, None]
     if reduction == "mean":

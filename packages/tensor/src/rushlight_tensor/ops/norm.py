@@ -299,6 +299,9 @@ def _batch_norm_kernel(x: Any, centre: Any, var: Any, weight: Any, bias: Any, tr
 
 def _channel_parameters(x: Any, centre: Any, var: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, ...]:
     """Statistics and parameters in the dtype of `x`, the variance as 1 / standard deviation."""
+    for name, p in (("running_mean", centre), ("running_var", var), ("weight", weight), ("bias", bias)):
+        if p is not None and p.shape != x.shape[1:2]:
+            raise RuntimeError(f"{name} should contain {x.shape[1]} elements, not {p.shape}")
     rstd = 1 / np.sqrt(var + var.dtype.type(eps))
     return tuple([p if p is None else p.astype(x.dtype, copy=False) for p in (centre, rstd, weight, bias)])
 

@@ -18,12 +18,13 @@ INLINE long smaller(long a, long b) { return a < b ? a : b; }
 
 /* In place: scores to probabilities, row by row; keys that a row must not see get 0. */
 static void softmax_block(float *p, float *stats, long rows, long keys, long first, bool causal, float scale) {
+    float sign = scale < 0 ? -1.f : 1.f;
     for (long i = 0; i < rows; i++) {
         float *row = p + i * keys, m = -INFINITY, sum = 0;
         long seen = causal ? smaller(first + i + 1, keys) : keys;
-        SIMD_MAX(m) for (long j = 0; j < seen; j++) m = row[j] > m ? row[j] : m;
-        m *= scale;
-        SIMD_SUM(sum) for (long j = 0; j < seen; j++) { float e = vexp(row[j] * scale - m); row[j] = e; sum += e; }
+        SIMD_MAX(m) for (long j = 0; j < seen; j++) m = sign * row[j] > m ? sign * row[j] : m;
+        m *= sign; /* the score whose product with the scale is the largest: its exponent is 0, not a rounding error */
+        SIMD_SUM(sum) for (long j = 0; j < seen; j++) { float e = vexp((row[j] - m) * scale); row[j] = e; sum += e; }
         float inverse = 1.f / sum;
         SIMD for (long j = 0; j < seen; j++) row[j] *= inverse;
         if (seen < keys) memset(row + seen, 0, (keys - seen) * sizeof *row);
@@ -74,7 +75,7 @@ static void score_gradient(float *p, float *dp, const float *stats, long rows, l
         float *row = p + i * keys, *d = dp + i * keys, m = stats[2 * i], inverse = stats[2 * i + 1], sum = 0;
         long seen = causal ? smaller(first + i + 1, keys) : keys;
         SIMD_SUM(sum) for (long j = 0; j < seen; j++) {
-            float e = vexp(row[j] * scale - m) * inverse;
+            float e = vexp((row[j] - m) * scale) * inverse;
             row[j] = e;
             sum += e * d[j];
         }

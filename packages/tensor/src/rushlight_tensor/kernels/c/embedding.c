@@ -12,11 +12,11 @@ EXPORT long embedding_backward(LENGTH(count * d) const float *g, LENGTH(count) c
     PARALLEL_FOR(rows * d)
     for (long r = 0; r < rows; r++) memset(dw + r * d, 0, d * sizeof *dw);
     PARALLEL_FOR_FIRST(count * d, wrong)
-    for (long from = 0; from < d; from += SLICE) {
+    for (long from = 0; from == 0 || from < d; from += SLICE) { /* the indices are looked at in any case */
         long to = from + SLICE < d ? from + SLICE : d;
         for (long i = 0; i < count; i++) {
             long row = READ_ONCE(index[i]);
-            if (row == padding) continue;
+            if (row == padding && padding >= 0) continue;
             if (row < 0 || row >= rows) { wrong = i < wrong ? i : wrong; continue; }
             float *out = dw + row * d;
             const float *in = g + i * d;

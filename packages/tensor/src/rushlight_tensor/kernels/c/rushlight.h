@@ -53,17 +53,17 @@ typedef void (*rl_dgemm)(int, int, int, int64_t, int64_t, int64_t, double, const
  * C = op(A) op(B) + beta C on the calling thread, row-major; `ta`, `tb` say that an operand is stored transposed. An
  * empty sum (k == 0) has rows of no elements, where BLAS wants a distance of 1 all the same.
  */
-#define RL_AT_LEAST_1(ld) ((ld) > 1 ? (ld) : 1)
+#define RL_DISTANCE(ld, k) ((k) == 0 && (ld) == 0 ? 1 : (ld))
 INLINE void sgemm(bool ta, bool tb, long m, long n, long k, const float *a, long lda, const float *b, long ldb,
     float beta, float *c, long ldc) {
-    ((rl_sgemm)rl_state[1])(101, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1.f, a, RL_AT_LEAST_1(lda),
-        b, RL_AT_LEAST_1(ldb), beta, c, RL_AT_LEAST_1(ldc));
+    ((rl_sgemm)rl_state[1])(101, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1.f, a, RL_DISTANCE(lda, k),
+        b, RL_DISTANCE(ldb, k), beta, c, ldc);
 }
 
 INLINE void dgemm(bool ta, bool tb, long m, long n, long k, const double *a, long lda, const double *b, long ldb,
     double beta, double *c, long ldc) {
-    ((rl_dgemm)rl_state[2])(101, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1., a, RL_AT_LEAST_1(lda),
-        b, RL_AT_LEAST_1(ldb), beta, c, RL_AT_LEAST_1(ldc));
+    ((rl_dgemm)rl_state[2])(101, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1., a, RL_DISTANCE(lda, k),
+        b, RL_DISTANCE(ldb, k), beta, c, ldc);
 }
 
 #endif

@@ -10,7 +10,7 @@
 #include "rushlight.h"
 
 INLINE float power_of_two(int32_t n) {
-    int32_t bits = (n + 127) << 23;
+    uint32_t bits = (uint32_t)(n + 127) << 23; /* whatever n became of a NaN */
     float f;
     memcpy(&f, &bits, sizeof f);
     return f;
