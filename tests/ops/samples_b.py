@@ -60,6 +60,13 @@ SAMPLES = {
     "any": [sample(R(3, 4)).but(dtypes=EVERY), sample(R(3, 4), dim=1, keepdim=True), sample(R(0, 2), dim=0)],
     "all": [sample(R(3, 4)).but(dtypes=EVERY), sample(R(3, 4), dim=(0, 1)), sample(R(0, 2), dim=0)],
     "norm2": [sample(R(3, 4)), sample(R(3, 4), dim=1, keepdim=True), sample(R(2, 3, 2), dim=(0, 2)), sample(R(0))],
+    "var": [
+        sample(R(3, 4)),
+        sample(R(3, 4), dim=1, keepdim=True),
+        sample(R(2, 3, 2), dim=(0, 2), correction=0),
+        sample(R(3, 4), dim=0, correction=2),
+        sample(R(0, 3), dim=1),
+    ],
     "norm_p": [
         sample(R(3, 4), p=3.0),
         sample(R(3, 4), dim=1, keepdim=True, p=1.5),

@@ -8,12 +8,14 @@ import numpy as np
 
 from rushlight_tensor.cuda import like
 from rushlight_tensor.graph import dtype_title
+from rushlight_tensor.infer import broadcast_shapes
 from rushlight_tensor.ops.activation import logsigmoid, relu
 from rushlight_tensor.ops.cast import flat
 from rushlight_tensor.ops.class_loss import _reduced
 from rushlight_tensor.ops.elementwise import exp, log1p, sqrt
 from rushlight_tensor.ops.reduce import sum
 from rushlight_tensor.ops.select import where
+from rushlight_tensor.ops.shape import expand
 from rushlight_tensor.ops.vector_norm import distance, norm
 from rushlight_tensor.promote import category
 from rushlight_tensor.tensor import wrap
@@ -30,8 +32,16 @@ def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
         if category(x._array.dtype) != 2:
             title = dtype_title(x._array.dtype)
             raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is {title}")
-    a, b = (norm(x, 2, dim).clamp(min=eps) for x in (x1, x2))
-    return sum(x1 * x2, dim) / (a * b)
+    shape = broadcast_shapes(x1._array.shape, x2._array.shape)
+    a, b = (_directions(expand(x, shape), dim, eps) for x in (x1, x2))
+    return sum(a * b, dim)
+
+
+def _directions(x: Any, dim: int, eps: float) -> Any:
+    """`x` over its norm, at least `eps`; the gradient of the norm does not know of that limit, as in PyTorch."""
+    size = norm(x, 2, dim, True)
+    exact = size.detach()
+    return x / (size + (exact.clamp(min=eps) - exact))
 
 
 def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:

@@ -51,11 +51,21 @@ Supported combinations for non-constant padding:
   - 4D or 5D input: padding size = 6 (pads last 3 dimensions)"""
 
 
+def _wrapped(n: int, before: int, after: int) -> Any:
+    """In PyTorch's order: first what is kept is put in its place, then each border is copied from what is there."""
+    size, left, right = n + before + after, max(before, 0), max(after, 0)
+    at = np.arange(-before, n + after).clip(0, n - 1)
+    at[left : size - right] = np.arange(max(-before, 0), n + min(after, 0))
+    at[:left] = at[size - left - right : size - right]
+    at[size - right :] = at[left : left + right]
+    return at
+
+
 def _positions(n: int, before: int, after: int, mode: str) -> Any:
     """For each element of the padded dimension, which one it copies."""
     i = np.arange(-before, n + after)
     if mode == "circular":
-        return i % n
+        return _wrapped(n, before, after)
     if mode == "replicate":
         return np.clip(i, 0, n - 1)
     period = max(2 * (n - 1), 1)
@@ -106,6 +116,11 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
             )
         if mode == "circular" and max(before, after) > n:
             raise RuntimeError("Padding value causes wrapping around more than once.")
+        made = n + before + after
+        if made < 0 and mode == "circular":
+            raise RuntimeError("Negative padding value is resulting in an empty dimension")
+        if made < 0:
+            raise RuntimeError(f"input (W: {n}) is too small. Calculated output W: {made}")
         if before or after:
             at = _positions(n, before, after, mode)
             input = input.index_select(dim, wrap(like(input._array, at)))

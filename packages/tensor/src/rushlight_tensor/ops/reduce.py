@@ -14,10 +14,9 @@ from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.half_precision import in_float32
-from rushlight_tensor.infer import Aval, axes, axis, reduced, sizes
+from rushlight_tensor.infer import Aval, axes, axis, real_dtype, reduced, sizes
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.cast import cast
-from rushlight_tensor.ops.complex import conj, real
 from rushlight_tensor.ops.elementwise import exp, sqrt
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import expand, reshape
@@ -265,17 +264,42 @@ def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: An
 # Variance
 
 
-def _variance(input: Any, dim: Any, correction: Any, keepdim: bool) -> tuple[Any, Any]:
-    if promote.category(input._array.dtype) < 2:
+def _var_aval(x: Any, dim: Any = None, keepdim: bool = False, correction: float = 1) -> Aval:
+    if promote.category(x.dtype) < 2:
         raise RuntimeError("std and var only support floating point and complex dtypes")
-    centre = mean(input, dim, True)
-    away = input - centre
-    n = _count(input._array.shape, dim) - correction
-    total = sum(away * away if away._array.dtype.kind != "c" else real(away * conj(away)), dim, keepdim)
-    scale = 1 / n if n > 0 else math.inf
-    if not keepdim:
-        centre = reshape(centre, total._array.shape)
-    return total * scale, centre
+    return Aval(reduced(x.shape, dim, keepdim), real_dtype(x.dtype))
+
+
+@in_float32
+def _var_kernel(x: Any, dim: Any, keepdim: bool, correction: float) -> Any:
+    if x.dtype.kind in "iub":
+        raise TypeError("variance of integers")
+    away = x - _mean_kernel(x, dim, True)
+    squares = np.square(away.real) + np.square(away.imag) if x.dtype.kind == "c" else np.square(away)
+    total = _sum_kernel(squares, dim, keepdim)
+    return total / total.dtype.type(max(_count(x.shape, dim) - correction, 0))
+
+
+def _var_rule(g: Any, x: Any, dim: Any, keepdim: bool, correction: float) -> Any:
+    n = _count(x._array.shape, dim) - correction
+    away = x - call(_mean, (x,), {"dim": dim, "keepdim": True})
+    return _spread(g * (2 / n if n else math.inf), x._array.shape, dim, keepdim) * away
+
+
+_var = Op(
+    "var",
+    infer=_var_aval,
+    cpu=_var_kernel,
+    cuda=AS_CPU,
+    save=("x",),
+    vjp=(_var_rule,),
+    wirtinger=True,
+    node_name=_numbered("Var"),
+)
+
+
+def _variance(input: Any, dim: Any, correction: Any, keepdim: bool) -> Any:
+    return call(_var, (input,), {"dim": dim, "keepdim": keepdim, "correction": correction})
 
 
 def _overload(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:
@@ -297,7 +321,7 @@ def _sqrt(v: Any) -> Any:
 def var(input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
     """The variance over `dim`: the sum of squares about the mean, over n - `correction` (default 1)."""
     dim, correction = _overload(dim, unbiased, correction)
-    return _variance(input, dim, correction, keepdim)[0]
+    return _variance(input, dim, correction, keepdim)
 
 
 @_numpy_names
@@ -312,7 +336,7 @@ def var_mean(
 ) -> Any:
     """The variance and the mean over `dim`."""
     dim, correction = _overload(dim, unbiased, correction)
-    return _variance(input, dim, correction, keepdim)
+    return _variance(input, dim, correction, keepdim), mean(input, dim, keepdim)
 
 
 @_numpy_names

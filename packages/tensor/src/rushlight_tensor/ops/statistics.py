@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from rushlight_tensor.dispatch import numbers_only
 from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.infer import axis
 from rushlight_tensor.ops.cast import cast
-from rushlight_tensor.ops.complex import conj
+from rushlight_tensor.ops.complex import complex, conj, imag, real
 from rushlight_tensor.ops.elementwise import sqrt
 from rushlight_tensor.ops.join import cat, stack
 from rushlight_tensor.ops.linalg import _plus, bmm, matmul
@@ -69,8 +68,9 @@ def _quantile(input: Any, q: Any, dim: int | None, keepdim: bool, interpolation:
     found = []
     for value in at.reshape(-1):
         position = ((count - 1) * float(value)).clamp(min=0)
-        picked = _between(ordered, position, d, interpolation)
-        found.append(picked if skip_nan else where(unknown, math.nan, picked))
+        if not skip_nan:
+            position = where(unknown, count - 1, position)  # NaN is last, and takes the gradient, too
+        found.append(_between(ordered, position, d, interpolation))
     shape = [1] * ndim if dim is None else list(found[0]._array.shape)
     out = [reshape(f, shape) if keepdim else f.squeeze(d) for f in found]
     return out[0] if at.ndim == 0 else stack(out, 0)
@@ -140,7 +140,7 @@ def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any 
             correction = 0
     left = (count - correction).clamp(min=0) if isinstance(count, Tensor) else max(count - correction, 0)
     out = matmul(weighted, conj(away).t()) / left
-    return out.squeeze() if input._array.ndim < 2 else out
+    return out.squeeze()
 
 
 def _observation_weights(n: int, fweights: Any, aweights: Any) -> Any:
@@ -166,7 +166,10 @@ def corrcoef(input: Any) -> Any:
     if not c._array.ndim:
         return c / c
     scale = sqrt(c.diagonal())
-    return (c / scale.unsqueeze(1) / scale.unsqueeze(0)).clamp(-1, 1)
+    out = c / scale.unsqueeze(1) / scale.unsqueeze(0)
+    if out._array.dtype.kind == "c":
+        return complex(real(out).clamp(-1, 1), imag(out).clamp(-1, 1))
+    return out.clamp(-1, 1)
 
 
 def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
