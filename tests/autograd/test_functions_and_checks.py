@@ -1,5 +1,7 @@
 """User functions, gradient checks, checkpointing, anomaly mode, functional derivatives."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -116,6 +118,36 @@ def test_checkpoint_gives_the_same_gradients_and_keeps_no_intermediates():
     assert len(calls) == 2
     np.testing.assert_array_equal(x.grad.numpy(), expected[0])
     np.testing.assert_array_equal(w.grad.numpy(), expected[1])
+
+
+def test_checkpoint_forgets_what_its_nodes_saved():
+    made = []
+
+    def segment(x):
+        y = T.exp(x)
+        made.append(weakref.ref(y))
+        return y * y * y
+
+    out = checkpoint(segment, leaf(1.0, 2.0))
+    assert made[0]() is None
+    out.sum().backward()
+    assert len(made) == 2
+    del out
+    assert made[1]() is None
+
+
+def test_checkpoint_finishes_a_leaf_once_that_is_used_inside_and_outside():
+    w = leaf(2.0)
+    seen = []
+    w.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.item()))
+    (w * checkpoint(lambda x: checkpoint(lambda x: w * x, w * x), leaf(3.0))).sum().backward()
+    assert seen == [36.0]
+
+
+def test_checkpoint_lets_grad_ask_for_parameters_inside():
+    w = leaf(2.0)
+    (g,) = grad(checkpoint(lambda x: (x * w).exp(), leaf(0.5)).sum(), w)
+    np.testing.assert_allclose(g.item(), 0.5 * np.exp(1.0))
 
 
 def test_checkpoint_repeats_random_numbers():

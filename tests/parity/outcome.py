@@ -28,6 +28,8 @@ def plain(value):
         return tuple(plain(v) for v in value)
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, (int, float, complex, str, bytes, bool, type(None))):
+    if isinstance(value, float):
+        return round(value, 5)
+    if isinstance(value, (int, complex, str, bytes, bool, type(None))):
         return value
     return type(value).__name__

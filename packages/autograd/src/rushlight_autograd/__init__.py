@@ -8,7 +8,9 @@ from rushlight_autograd.anomaly import is_anomaly_enabled as is_anomaly_enabled
 from rushlight_autograd.anomaly import set_detect_anomaly as set_detect_anomaly
 from rushlight_autograd.api import backward as backward
 from rushlight_autograd.api import grad as grad
+from rushlight_autograd.checkpoint import CheckpointError as CheckpointError
 from rushlight_autograd.checkpoint import checkpoint as checkpoint
+from rushlight_autograd.checkpoint import checkpoint_sequential as checkpoint_sequential
 from rushlight_autograd.engine import queue_callback as queue_callback
 from rushlight_autograd.function import Function as Function
 from rushlight_autograd.gradcheck import GradcheckError as GradcheckError

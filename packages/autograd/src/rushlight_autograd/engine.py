@@ -31,12 +31,13 @@ from rushlight_tensor.inplace import inplace, touch
 from rushlight_tensor.ops.cast import cast, clone
 from rushlight_tensor.ops.elementwise import _add as add
 from rushlight_tensor.ops.reduce import sum_to_size
+from rushlight_tensor.quiet import loud, restore, silence
 from rushlight_tensor.tensor import Tensor, wrap
 
 
 class _Pass(threading.local):
     callbacks: list[Callable[[], None]] | None = None
-    collecting: bool = False
+    silence: Any = None  # what hands a user's function its own error state of NumPy, see Note [Quiet numerics]
 
 
 _PASS = _Pass()
@@ -52,9 +53,9 @@ def queue_callback(fn: Callable[[], None]) -> None:
     _PASS.callbacks.append(fn)
 
 
-def collecting() -> bool:
-    """Whether the running pass returns gradients instead of storing them."""
-    return _PASS.collecting
+def users(fn: Callable[..., Any], *args: Any) -> Any:
+    """`fn(*args)`, a function of the user that the pass calls: in the user's error state of NumPy."""
+    return fn(*args) if _PASS.silence is None else loud(_PASS.silence, fn, *args)
 
 
 def run(
@@ -74,17 +75,19 @@ def run(
         create_graph: Record the pass itself, for higher derivatives.
         inputs: Return the gradients of these and store none; `None` stores into `.grad` of the leaves.
     """
-    before = (MODE.grad, _PASS.callbacks, _PASS.collecting)
+    before = (MODE.grad, _PASS.callbacks, _PASS.silence)
     callbacks: list[Callable[[], None]] = [] if _PASS.callbacks is None else _PASS.callbacks
-    MODE.grad, _PASS.callbacks, _PASS.collecting = create_graph, callbacks, inputs is not None
+    token = silence()
+    MODE.grad, _PASS.callbacks, _PASS.silence = create_graph, callbacks, token
     try:
         found = _Walk(create_graph, retain_graph, inputs).from_roots(roots, grads)
         if before[1] is None:
             for fn in callbacks:
-                fn()
+                users(fn)
         return found
     finally:
-        MODE.grad, _PASS.callbacks, _PASS.collecting = before
+        MODE.grad, _PASS.callbacks, _PASS.silence = before
+        restore(token)
 
 
 class _Walk:
@@ -308,7 +311,7 @@ def _call_hooks(hooks: dict[int, Any], g: Tensor) -> Tensor:
     retained = hooks.get(RETAIN)
     for fn in list(hooks.values()):
         if fn is not retained:
-            out = fn(g)
+            out = users(fn, g)
             if out is not None:
                 g = checked_gradient(out, g, fn)
     if retained is not None:
@@ -318,7 +321,7 @@ def _call_hooks(hooks: dict[int, Any], g: Tensor) -> Tensor:
 
 def _call_after(hooks: dict[int, Any], leaf: Tensor) -> None:
     for fn in list(hooks.values()):
-        out = fn(leaf)
+        out = users(fn, leaf)
         if out is not None and out is not leaf:
             if not isinstance(out, Tensor):
                 raise TypeError(f"expected Variable, but hook returned '{type_name(out)}'")

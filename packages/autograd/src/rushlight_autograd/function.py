@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_autograd import engine
 from rushlight_autograd.mode import no_grad
 from rushlight_tensor import cuda, dispatch, dtypes
 from rushlight_tensor.dispatch import MODE, edge
 from rushlight_tensor.gradient import type_name
-from rushlight_tensor.graph import CustomNode, Slot, stale_text, version
+from rushlight_tensor.graph import CustomNode, Slot, refill, stale_text, version
 from rushlight_tensor.inplace import touch
 from rushlight_tensor.ops.cast import cast, detach
 from rushlight_tensor.tensor import ClosedView, Tensor, View, wrap
@@ -66,11 +67,8 @@ class FunctionNode(CustomNode):
     def unpacked(self) -> tuple[Any, ...]:
         """The saved tensors, with the outputs among them back in their place in the graph."""
         if self.saved is None:
-            raise RuntimeError(
-                "Trying to backward through the graph a second time (or directly access saved tensors after they have "
-                "already been freed). Specify retain_graph=True if you need to backward through the "
-                "graph a second time."
-            )
+            refill(self)
+        assert self.saved is not None
         out: list[Any] = []
         for item, v in zip(self.saved, self.versions, strict=True):
             if isinstance(item, _Output):
@@ -98,7 +96,7 @@ class FunctionNode(CustomNode):
             )
         self.ctx._node = lambda: self
         try:
-            out = self.function.backward(self.ctx, *gs)
+            out = engine.users(self.function.backward, self.ctx, *gs)
         finally:
             self.ctx._node = None  # or node and context would hold each other
         grads = out if isinstance(out, tuple) else (out,)

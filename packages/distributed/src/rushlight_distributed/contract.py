@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from rushlight_distributed.board import Board
 from rushlight_distributed.communicator import Communicator, Pending
+from rushlight_tensor.straight import module_of
 
 _ENTERED, _LEFT, _PEER, _TEXT, _SENT, _RING = range(6)  # cells of a row
 _ANYBODY = -(1 << 40)  # in _PEER: a receive from whoever sends; else peer + 1 for a send, its negative for a receive
@@ -256,7 +257,7 @@ def disagreement(number: int, group: str, said: dict[int, str]) -> ContractError
 def call_site() -> Site | None:
     """Where the program called this package; None in a thread of ours."""
     frame = sys._getframe(2)  # this and its caller are ours
-    while frame.f_globals.get("__name__", "").startswith(BETWEEN):
+    while module_of(frame).startswith(BETWEEN):
         if frame.f_back is None:
             return None
         frame = frame.f_back

@@ -31,6 +31,7 @@ from typing import Any
 from rushlight_distributed.board import Board, Mirror
 from rushlight_distributed.communicator import MpiCommunicator
 from rushlight_distributed.contract import BETWEEN, Contract, ContractError, Site, disagreement
+from rushlight_tensor.straight import module_of
 
 TICK_S = 0.25
 SURE_S = 2.0  # a circle of waiting ranks is reported when it has lasted so long
@@ -240,7 +241,7 @@ class Guard:
     def _tell_where(self) -> None:
         frame = sys._current_frames().get(threading.main_thread().ident or 0)
         inside = ""
-        while frame is not None and frame.f_globals.get("__name__", "").startswith(BETWEEN):
+        while frame is not None and module_of(frame).startswith(BETWEEN):
             frame = frame.f_back
         for contract in list(self.contracts):
             if contract.pending() and self._main_thread_waits():
@@ -264,7 +265,7 @@ class Guard:
         for _ in range(8):
             if frame is None:
                 return False
-            if frame.f_globals.get("__name__", "").startswith("rushlight_distributed"):
+            if module_of(frame).startswith("rushlight_distributed"):
                 return True
             frame = frame.f_back
         return False
@@ -310,7 +311,7 @@ def _without_our_end(trace: TracebackType | None) -> TracebackType | None:
     """The traceback up to the line of the program that called this package."""
     at, last = trace, None
     while at is not None:
-        if not at.tb_frame.f_globals.get("__name__", "").startswith(BETWEEN):
+        if not module_of(at.tb_frame).startswith(BETWEEN):
             last = at
         at = at.tb_next
     if last is not None:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, TypeVar, cast
 
+from rushlight_tensor.straight import module_of
+
 OURS = frozenset({"rushlight_tensor", "rushlight_autograd", "rushlight_jit", "rushlight_nn"})
 """Packages whose functions do what their operations do; the others may speak to files, ranks and optimizers."""
 
@@ -122,6 +124,6 @@ def is_library_class(cls: type) -> bool:
 
 def place(frame: FrameType | None) -> str:
     """`file.py:12` of the innermost frame from here on that is the user's."""
-    while frame is not None and (is_ours(frame.f_globals.get("__name__")) or in_stdlib(frame.f_code.co_filename)):
+    while frame is not None and (is_ours(module_of(frame)) or in_stdlib(frame.f_code.co_filename)):
         frame = frame.f_back
     return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -16,6 +16,7 @@ from typing import Any
 
 from rushlight_jit.origin import PURE, in_stdlib, is_library_class, is_ours, place, top
 from rushlight_tensor import dtypes, gradient, random, state
+from rushlight_tensor.straight import module_of
 from rushlight_tensor.stream import Stream
 
 _EFFECTS = frozenset({"print", "input", "open", "breakpoint", "__import__", "id"})  # of the builtins
@@ -69,7 +70,7 @@ class Watch:
                 self._broken(f"{place(frame)}: {why}")
 
     def _python(self, frame: FrameType) -> None:
-        code, module = frame.f_code, frame.f_globals.get("__name__")
+        code, module = frame.f_code, module_of(frame)
         caller = frame.f_back
         if str(module).startswith("namedtuple_"):
             pass  # a constructor that Python has generated
@@ -106,7 +107,7 @@ class Watch:
         """Whether code runs because one of our modules is loaded at this moment."""
         importing = False
         while frame is not None and id(frame.f_code) not in self._users:
-            if is_ours(frame.f_globals.get("__name__")):
+            if is_ours(module_of(frame)):
                 return importing
             importing = importing or frame.f_code.co_filename.startswith("<frozen importlib")
             frame = frame.f_back

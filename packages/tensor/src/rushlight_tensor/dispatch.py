@@ -1,35 +1,26 @@
-"""From a call to a result: promote, execute, wrap, record.  The hot path of the framework.
+"""From a call to a result: promote, execute, wrap, record.  The general path, which every op may take.
 
-    call(op, xs, attrs)  any op       promote → execute → wrap → record
-    fast_path(op)        unary and binary ops without attributes: the same as one straight line
+    call(op, xs, attrs)  promote → execute → wrap → record
 
-Note [The straight line]
-    `x * y` on four numbers costs NumPy 0.25 µs; all that happens here has to fit into a fraction of a microsecond more
-    (`benchmarks/overhead.py`).  So the closures below handle one case, NumPy arrays of one dtype, and hand everything
-    else to `call`: other dtypes, other devices, an interceptor, odd operands.  They test by trying (`x._array`) or by
-    identity (`is`), and read no thread-local unless a gradient is wanted.  NumPy's floating point warnings are silenced
-    by one filter on our modules at import (PyTorch gives none); entering `np.errstate` on each call would cost 0.3 µs.
+Most calls of small ops take a shorter way, see Note [The straight line] in `straight.py`.
 """
 
 from __future__ import annotations
 
 import threading
-import warnings
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
 from rushlight_tensor import cuda
-from rushlight_tensor.graph import INPUT, OUT, RETAIN, Node, Slot, Stale, closed_text, dtype_title, save
+from rushlight_tensor.graph import RETAIN, Node, Slot, Stale, closed_text, dtype_title, save
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain, private
-from rushlight_tensor.promote import category, same
+from rushlight_tensor.promote import category
+from rushlight_tensor.quiet import is_busy, quiet, quietly
 from rushlight_tensor.scalars import wrapped
 from rushlight_tensor.tensor import ClosedView, Tensor, View, wrap
-
-warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"rushlight_")  # See Note [The straight line]
 
 ndarray = np.ndarray
 _NUMBERS = (int, float, complex)  # bool is an int
@@ -86,141 +77,6 @@ def set_intercept(interceptor: Interceptor | None) -> Interceptor | None:
 _new = object.__new__
 
 
-# ---------------------------------------------------------------------------------------------------- the hot path
-
-
-def fast_path(op: Any) -> Callable[..., Tensor] | None:
-    """The straight line for unary and binary ops without attributes; `None` for the others."""
-    if op.defaults or op.view or op.variadic:
-        return None
-    if op.arity == 1 and (op.vjp is not None or op.promote is not None) and not hasattr(op.promote, "refuses"):
-        return _unary(op)
-    if op.arity == 2 and op.promote is not None:
-        return _binary(op)
-    return None
-
-
-def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
-    cpu = op.cpu
-    may_widen = op.promote is not same and op.vjp is not None  # true_divide makes float64 of two ints
-    both = op.saves == ((INPUT, 0), (INPUT, 1))
-    nothing = op.saves == ()
-    refused = op.refuses + getattr(op.promote, "refuses", "")
-    differentiable = op.vjp is not None
-
-    def fast(a: Tensor, b: Any) -> Tensor:  # See Note [The straight line]
-        if type(b) is Tensor or isinstance(b, Tensor):
-            x = a._array
-            y = b._array
-            if x.dtype is not y.dtype or INTERCEPT is not None or type(x) is not ndarray:
-                return call(op, (a, b), {})
-            if refused and x.dtype.kind in refused:
-                return call(op, (a, b), {})
-            grad = differentiable and (a._requires_grad or b._requires_grad) and MODE.grad
-        elif type(b) is float or type(b) is int:
-            x = a._array
-            y = b
-            if x.dtype.kind != "f" or INTERCEPT is not None or type(x) is not ndarray:
-                return call(op, (a, b), {})
-            grad = differentiable and a._requires_grad and MODE.grad
-        else:
-            return call(op, (a, b), {})
-        try:
-            z = cpu(x, y)
-        except (ValueError, TypeError, OverflowError):  # shapes, devices: `call` explains
-            return call(op, (a, b), {})
-        if type(z) is not ndarray:
-            if not isinstance(z, np.generic):
-                return call(op, (a, b), {})
-            z = np.asarray(z)  # NumPy gives a scalar for 0-d operands
-        if may_widen and z.dtype is not x.dtype:
-            return call(op, (a, b), {})
-        t = _new(Tensor)
-        t._array = z
-        t._view = None
-        t._version = 0
-        if not grad:
-            t._node = None
-            t._requires_grad = False
-            return t
-        n = _new(Node)
-        n.op = op
-        n.attrs = _NO_ATTRS
-        n.hooks = None
-        n.shape = z.shape
-        if y is b:
-            n.edges = (a._node or a, None)
-        else:
-            n.edges = (a._node or (a if a._requires_grad else None), b._node or (b if b._requires_grad else None))
-        if both:
-            n.saved = (a, b)
-            n.versions = (
-                a._version if a._view is None else sync(a),
-                None if y is b else b._version if b._view is None else sync(b),
-            )
-        elif nothing:
-            n.saved = n.versions = ()
-        else:
-            n.stale = False
-            save(n, (a, b), (z,))
-        if a._view is not None or (y is not b and b._view is not None):
-            n.edges = (edge(a), edge(b))
-        t._node = n
-        t._requires_grad = True
-        return t
-
-    return fast
-
-
-def _unary(op: Any) -> Callable[[Any], Tensor]:
-    cpu = op.cpu
-    one = op.saves == ((INPUT, 0),)
-    out = op.saves == ((OUT, 0),)
-    differentiable = op.vjp is not None
-
-    def fast(a: Any) -> Tensor:  # See Note [The straight line]
-        if not isinstance(a, Tensor) or INTERCEPT is not None:
-            return call(op, (a,), {})
-        x = a._array
-        if type(x) is not ndarray or x.dtype.kind != "f":
-            return call(op, (a,), {})
-        z = cpu(x)
-        if type(z) is not ndarray:
-            z = np.asarray(z)
-        t = _new(Tensor)
-        t._array = z
-        t._view = None
-        t._version = 0
-        if differentiable and a._requires_grad and MODE.grad:
-            n = _new(Node)
-            n.op = op
-            n.attrs = _NO_ATTRS
-            n.hooks = None
-            n.stale = False
-            n.shape = z.shape
-            version = a._version if a._view is None else sync(a)
-            if one:
-                n.saved = (a,)
-                n.versions = (version,)
-            elif out:
-                n.saved = (z,)
-                n.versions = (None,)
-            else:
-                save(n, (a,), (z,))
-            n.edges = (a._node or (a if a._view is None else edge(a)),)
-            t._node = n
-            t._requires_grad = True
-        else:
-            t._node = None
-            t._requires_grad = False
-        return t
-
-    return fast
-
-
-_NO_ATTRS: dict[str, Any] = {}
-
-
 # ------------------------------------------------------------------------------------------------- the general path
 
 
@@ -242,7 +98,7 @@ def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = Fal
         else:
             arrays.append(x)
     try:
-        result = execute(op, arrays, attrs)
+        result = run(op, arrays, attrs) if INTERCEPT is None else INTERCEPT.execute(op, arrays, attrs)
     except cuda.TwoDevicesError:
         moved = numbers_moved(xs)
         if moved is xs or (op.promote is None and op.expr is None):
@@ -252,7 +108,7 @@ def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = Fal
     if op.aux:
         out = wrap(_array(result[0]))
         if grad:
-            out._node, out._requires_grad = node_for(op, xs, attrs, result), True
+            out._node, out._requires_grad = recorded(node_for(op, xs, attrs, result)), True
         return out
     if type(result) is tuple:
         outs = tuple([wrap(_array(z)) for z in result])
@@ -262,7 +118,7 @@ def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = Fal
         if grad:
             record(op, xs, attrs, outs)
         return outs
-    out = wrap(_array(result))
+    out = wrap(result if type(result) is ndarray else _array(result))
     if op.view:
         out._view = view_of(xs[0], op, attrs)
         out._requires_grad = op.vjp is not None and xs[0]._requires_grad
@@ -286,6 +142,16 @@ def run(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     for a in arrays:
         if type(a) is not ndarray and a is not None and not isinstance(a, _NUMBERS):
             return _run_marked(op, arrays, attrs) if isinstance(a, ndarray) else cuda.run(op, arrays, attrs)
+    try:
+        return quiet(op.cpu, *arrays, **attrs)
+    except Exception as e:
+        if is_busy(e):
+            return quietly(_run_kernel, op, arrays, attrs)
+        explain(op, arrays, attrs, e)
+        raise
+
+
+def _run_kernel(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     try:
         return op.cpu(*arrays, **attrs)
     except Exception as e:
@@ -439,6 +305,11 @@ def node_for(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], arrays: tuple[
     n.shape = arrays[0].shape
     n.edges = tuple([edge(x) for x in xs])
     save(n, xs, arrays)
+    return n
+
+
+def recorded(n: Node) -> Node:
+    """Tell the interceptor of a new node, when its results are there."""
     if INTERCEPT is not None:
         INTERCEPT.recorded(n)
     return n
@@ -448,7 +319,7 @@ def record(
     op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], outs: tuple[Tensor, ...], several: bool = False
 ) -> None:
     """Make `outs` the results of a new node; one result is no tuple to its rule, unless the op has `several`."""
-    n = node_for(op, xs, attrs, tuple([o._array for o in outs]))
+    n = recorded(node_for(op, xs, attrs, tuple([o._array for o in outs])))
     if len(outs) == 1 and not several:
         outs[0]._node, outs[0]._requires_grad = n, True
         return

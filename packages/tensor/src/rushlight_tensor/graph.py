@@ -8,6 +8,7 @@ Note [What a node holds]
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -252,10 +253,10 @@ def pull_bare(op: Any) -> Callable[[Node, Any, Sequence[Any]], Sequence[Any]] | 
 def _pull_two(op: Any, rule_x: Callable[..., Any], rule_y: Callable[..., Any]) -> Callable[..., Sequence[Any]]:
     def two(n: Node, g: Any, edges: Sequence[Any]) -> Sequence[Any]:  # `some`, unrolled for `mul` and its like
         if n.saved is None:
-            raise RuntimeError(_FREED)
+            refill(n)
         if g.dtype.kind in "Vc":
             return [t if t is None else t._array for t in pull(n, wrap(g), edges, False)]
-        a, b = n.saved
+        a, b = n.saved  # type: ignore[misc]  # refill has seen to it
         va, vb = n.versions
         if va is None:
             x = a
@@ -286,11 +287,24 @@ _FREED = (
 )
 
 
+PACKED: weakref.WeakKeyDictionary[Node, Any] = weakref.WeakKeyDictionary()
+"""Nodes whose saved tensors were taken away, and what brings them back: `refill()` of a checkpointed segment."""
+
+
+def refill(n: Node) -> None:
+    """Bring back what the node saved.  Raises RuntimeError where it was freed."""
+    segment = PACKED.get(n)
+    if segment is None:
+        raise RuntimeError(_FREED)
+    segment.refill()
+
+
 def unpack(n: Node, create_graph: bool) -> tuple[Any, ...]:
     """What a node saved, as tensors; results get their place in the graph back, changed data becomes `Stale`."""
     out: list[Any] = []
     if n.saved is None:
-        raise RuntimeError(_FREED)
+        refill(n)
+    assert n.saved is not None
     for (kind, i), item, v in zip(n.op.saves, n.saved, n.versions, strict=True):
         if kind >= OUT:
             t = wrap(item)
@@ -310,7 +324,8 @@ def unpack(n: Node, create_graph: bool) -> tuple[Any, ...]:
 def unpack_arrays(n: Node) -> list[Any]:
     """What a node saved, as arrays.  Raises RuntimeError where it was freed or has changed."""
     if n.saved is None:
-        raise RuntimeError(_FREED)
+        refill(n)
+    assert n.saved is not None
     out = []
     for item, v in zip(n.saved, n.versions, strict=True):
         if v is not None:

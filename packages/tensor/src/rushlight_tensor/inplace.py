@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import cuda, dispatch
-from rushlight_tensor.dispatch import MODE, call, edge, follow, node_for, run, sync
+from rushlight_tensor.dispatch import MODE, call, edge, follow, node_for, recorded, run, sync
 from rushlight_tensor.graph import CustomNode, Node, Slot, closed_text, dtype_title, pull
 from rushlight_tensor.infer import binary_bool, unary_bool
 from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain
 from rushlight_tensor.promote import category
+from rushlight_tensor.quiet import quiet, quietly
 from rushlight_tensor.scalars import wrapped
 from rushlight_tensor.tensor import ClosedView, Tensor, View, wrap
 
@@ -45,6 +46,7 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     touch(x)
     if n is None:
         return x
+    recorded(n)
     changed = x if root is None else root
     first = not changed._requires_grad
     if root is None:
@@ -147,20 +149,23 @@ def write(op: Any, array: Any, ys: list[Any], attrs: dict[str, Any]) -> None:
         array = _unlocked(op, array, ys)
     if type(array) is np.ndarray:
         if op.into is not None:
-            op.into(array, *ys, **attrs)
+            quietly(op.into, array, *ys, **attrs)
             return
         if type(op.cpu) is np.ufunc and array.dtype.kind == "f":
             try:
-                op.cpu(array, *ys, out=array)
+                quiet(op.cpu, array, *ys, out=array)
                 return
             except (ValueError, TypeError):
                 pass  # explained below
+            except RuntimeError:  # nothing has happened yet, see Note [Quiet numerics]
+                quietly(op.cpu, array, *ys, out=array)
+                return
     result = run(op, [array, *ys], attrs)
     if result.shape != array.shape:
         raise RuntimeError(
             f"output with shape {list(array.shape)} doesn't match the broadcast shape {list(result.shape)}"
         )
-    array[...] = result
+    quietly(array.__setitem__, ..., result)
 
 
 def _unlocked(op: Any, array: Any, ys: list[Any]) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import dispatch, graph
+from rushlight_tensor import dispatch, graph, straight
 from rushlight_tensor.cuda import AS_CPU as AS_CPU
 from rushlight_tensor.tensor import Tensor, wrap
 
@@ -175,7 +175,7 @@ class Op:
         if isinstance(vjp, fused):
             vjp.bind(save)
         assert not isinstance(vjp, tuple) or len(vjp) == self.arity, f"op {name!r}: one vjp rule per input"
-        self.fast = dispatch.fast_path(self)
+        self.fast = straight.fast_path(self)
         self.pull_bare = graph.pull_bare(self)
         REGISTRY[name] = self
 

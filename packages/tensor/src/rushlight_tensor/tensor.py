@@ -96,7 +96,8 @@ class Tensor:
         if len(data) == 1 and isinstance(data[0], Tensor):
             array = data[0]._array
         elif len(data) == 1 and not isinstance(data[0], int):
-            array = np.array(data[0], dtype=np.float32)
+            with np.errstate(all="ignore"):
+                array = np.array(data[0], dtype=np.float32)
         else:
             array = np.zeros(data or (0,), dtype=np.float32)
         return wrap_as(cls, array)

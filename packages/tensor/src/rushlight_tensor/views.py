@@ -1,6 +1,6 @@
 """The straight line for view operations: NumPy array in, view out, one record, and nothing else.
 
-As `dispatch.fast_path` for arithmetic, see Note [The straight line]: a view costs NumPy 0.1 µs, and a recurrent network
+As `straight.fast_path` for arithmetic, see Note [The straight line]: a view costs NumPy 0.1 µs, and a recurrent network
 takes thousands of them.  Other devices, interceptors and errors go through `dispatch.call`.
 """
 

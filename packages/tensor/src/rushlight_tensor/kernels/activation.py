@@ -49,6 +49,8 @@ def _unary(name: str, reference: Callable[[np.ndarray], np.ndarray]) -> Callable
 
     function.__name__ = name
     function.__doc__ = f"`{name}` of every element; same shape and dtype."
+    if isinstance(reference, np.ufunc):  # the straight line calls it directly
+        function.__dict__.update(small=reference, limit=LARGE)
     return function
 
 

@@ -14,6 +14,7 @@ from rushlight_tensor.infer import sizes
 from rushlight_tensor.labels import contiguous_format, preserve_format
 from rushlight_tensor.layout import is_contiguous
 from rushlight_tensor.ops.cast import clone, contiguous
+from rushlight_tensor.quiet import hushed, quietly
 from rushlight_tensor.scalars import checked, fits
 from rushlight_tensor.state import read
 from rushlight_tensor.tensor import Tensor, wrap
@@ -30,7 +31,7 @@ def _array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     data = data.item() if isinstance(data, np.generic) and want is not None else data
     if isinstance(data, (np.ndarray, np.generic)):
         dtypes.from_numpy(data.dtype)
-        return np.array(data, dtype=want)
+        return quietly(np.array, data, dtype=want)
     try:
         array = np.array(_plain(data))
     except ValueError as e:
@@ -54,7 +55,7 @@ def _array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
         fits(array, want)
         if array.dtype.kind == "c" and want.kind not in "bc":
             raise TypeError("must be real number, not complex")
-    return array.astype(want, copy=False)
+    return array if want == array.dtype else quietly(array.astype, want)
 
 
 def _plain(data: Any) -> Any:
@@ -167,12 +168,11 @@ def _fresh(array: Any, device: Any) -> Tensor:
 def _filled(shape: tuple[int, ...], value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
     _checked(shape)
-    t = _fresh(
-        np.zeros(shape, d)
-        if value == 0
-        else np.full(shape, value if _is_half(d) and isinstance(value, float) else checked(value, d), d),
-        device,
-    )
+    if value == 0:
+        array = np.zeros(shape, d)
+    else:
+        array = quietly(np.full, shape, value if _is_half(d) and isinstance(value, float) else checked(value, d), d)
+    t = _fresh(array, device)
     return _with_grad(t, requires_grad)
 
 
@@ -326,6 +326,7 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
 # Sequences
 
 
+@hushed
 def arange(
     start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -360,6 +361,7 @@ def arange(
     return _with_grad(_fresh(values.astype(d), device), requires_grad)
 
 
+@hushed
 def linspace(
     start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -367,6 +369,7 @@ def linspace(
     return _with_grad(_fresh(_spaced(start, end, steps, dtype), device), requires_grad)
 
 
+@hushed
 def logspace(
     start: Any,
     end: Any,

@@ -26,6 +26,7 @@ from rushlight_tensor.ops.gather import _flat_index, _index_put, _index_select
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import _permute, _view, expand, reshape
 from rushlight_tensor.ops.slicing import _ALL, _at, _slice
+from rushlight_tensor.quiet import quietly
 from rushlight_tensor.scalars import checked
 from rushlight_tensor.tensor import Tensor, wrap
 
@@ -237,7 +238,7 @@ def _number(x: Tensor, value: Any) -> Tensor:
     if not isinstance(value, (int, float, complex, np.generic)):
         raise TypeError(f"can't assign a {type(value).__name__} to a torch.{dtype_title(x._array.dtype)}Tensor")
     number = checked(value.item() if isinstance(value, np.generic) else value, x._array.dtype)
-    return wrap(cuda.like(x._array, np.asarray(number, dtype=x._array.dtype)))
+    return wrap(cuda.like(x._array, quietly(np.asarray, number, dtype=x._array.dtype)))
 
 
 def _without_leading_ones(value: Tensor, ndim: int) -> Tensor:
