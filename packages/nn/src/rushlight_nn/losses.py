@@ -1,27 +1,10 @@
-"""The loss functions with all of PyTorch's arguments.
-
-Note [size_average and reduce]
-    PyTorch's arguments from before version 0.4; given, they choose the reduction: reduce=False is "none",
-    size_average=False is "sum".
-"""
+"""The loss functions with all of PyTorch's arguments."""
 
 from __future__ import annotations
 
-import warnings
-
 from rushlight_tensor import Tensor
+from rushlight_tensor.keywords import legacy_reduction
 from rushlight_tensor.ops import class_loss, distance, loss
-
-
-def legacy_reduction(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
-    """The reduction that the arguments mean together.  See Note [size_average and reduce]."""
-    if size_average is None and reduce is None:
-        return reduction
-    chosen = "none" if reduce is False else "sum" if size_average is False else "mean"
-    warnings.warn(
-        f"size_average and reduce args will be deprecated, please use reduction='{chosen}' instead.", stacklevel=4
-    )
-    return chosen
 
 
 def cross_entropy(

@@ -12,7 +12,7 @@ from typing import Any as _Any
 
 import rushlight_autograd as _autograd
 import rushlight_tensor as _tensor
-from rushlight import _modules
+from rushlight import _functions, _modules
 from rushlight_jit import compile as compile
 from rushlight_tensor.labels import layout as layout
 
@@ -23,7 +23,8 @@ newaxis = None
 
 _names = _modules.listed()
 for _package in (_autograd, _tensor):
-    globals().update(_modules.shown(_names["torch"], _package))
+    globals().update(_modules.shown(_names["torch"] - {"embedding_bag"}, _package))  # it has other results there
+globals().update(_modules.shown(_names["torch"], _functions))
 globals().update(_modules.install(__name__, _names))
 del annotations
 

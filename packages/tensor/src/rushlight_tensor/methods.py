@@ -26,7 +26,7 @@ from rushlight_tensor.tensor import Tensor
 def _method(fn: Any) -> Callable[..., Any]:
     if not isinstance(fn, Op):
         return fn
-    if fn.fast is not None:
+    if fn.fast is not None and fn.keywords == ("input", "other"):
         return fn.fast
 
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -43,7 +43,9 @@ def _inplace(fn: Any) -> Callable[..., Tensor]:
                 return inplace(fn, self, *args)
             xs, attrs = fn.bind((self, *args), kwargs)
             return inplace(fn, *xs, **attrs)
-        return inplace(dispatch.COPY, self, _fitting(fn(self, *args, **kwargs), self))
+        recorded = self._requires_grad and dispatch.MODE.grad
+        before = dispatch.CLONE(self) if recorded else self  # what is saved of it is about to be overwritten
+        return inplace(dispatch.COPY, self, _fitting(fn(before, *args, **kwargs), self))
 
     method.__name__ = f"{getattr(fn, 'name', None) or fn.__name__}_"
     return method

@@ -21,6 +21,7 @@ import numpy as np
 
 from rushlight_tensor import dispatch, graph, straight
 from rushlight_tensor.cuda import AS_CPU as AS_CPU
+from rushlight_tensor.keywords import NUMPY, from_numpy
 from rushlight_tensor.tensor import Tensor, wrap
 
 REGISTRY: dict[str, Op] = {}
@@ -121,6 +122,7 @@ class Op:
         wirtinger: `vjp` gives the gradient of complex inputs as PyTorch defines it, conjugates and all; without it the
             engine does: Note [Complex gradients] in `graph.py`.
         flat: Its derivative does not change with the input, save in jumps: see Note [Flat derivatives] in `graph.py`.
+        keywords: PyTorch's names of the first inputs, where these are called `x` and `y` here.
         numeric: It takes no bools: PyTorch's name of the kernel that they are missing from, or the error itself.
         real: It takes no complex numbers: PyTorch's name of the kernel that they are missing from, or the error itself.
         random: It draws from a generator: it has to run exactly as often as in the user's program.
@@ -128,9 +130,9 @@ class Op:
     """
 
     __slots__ = (
-        "__weakref__", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "flat", "home", "infer",
-        "input_names", "into", "name", "node_name", "numeric", "promote", "pull_bare", "random", "real", "refuses",
-        "save", "saves", "saves_out", "variadic", "view", "vjp", "wirtinger",
+        "__weakref__", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "flat", "home",
+        "infer", "input_names", "into", "keywords", "name", "node_name", "numeric", "promote", "pull_bare", "random",
+        "real", "refuses", "save", "saves", "saves_out", "variadic", "view", "vjp", "wirtinger",
     )  # fmt: skip
 
     def __init__(
@@ -151,6 +153,7 @@ class Op:
         real: str | Exception | None = None,
         numeric: str | Exception | None = None,
         random: bool = False,
+        keywords: tuple[str, ...] = ("input", "other"),
         aux: bool = False,
         node_name: str | Callable[[graph.Node], str] | None = None,
     ) -> None:
@@ -159,7 +162,7 @@ class Op:
         self.name, self.infer, self.cpu, self.vjp, self.save = name, infer, cpu, vjp, save
         self.expr, self.cuda, self.promote, self.view, self.into = expr, cuda, promote, view, into
         self.aux, self.node_name, self.wirtinger, self.flat, self.real = aux, node_name, wirtinger, flat, real
-        self.numeric = numeric
+        self.numeric, self.keywords = numeric, keywords
         self.refuses = ("" if real is None else "c") + ("" if numeric is None else "b")
         self.random = random
         self.home: str = sys._getframe(1).f_globals["__name__"]  # the file that declares it, which also exports it
@@ -189,11 +192,12 @@ class Op:
         """Sort the arguments of a call into inputs and a complete set of attributes.  Raises TypeError like a call."""
         if self.variadic:
             return args, {**self.defaults, **attrs}
+        if attrs.keys() & NUMPY.keys() - self.defaults.keys() - set(self.input_names):
+            attrs = from_numpy(attrs)
         xs, rest = args[: self.arity], args[self.arity :]
         if len(xs) < self.arity:  # given by keyword, under our names or PyTorch's
-            torch_names = ("input", "other")
             for i, name in enumerate(self.input_names[len(xs) :], len(xs)):
-                key = name if name in attrs else torch_names[i] if i < 2 else name
+                key = name if name in attrs or i >= len(self.keywords) else self.keywords[i]
                 if key not in attrs:
                     raise TypeError(f"{self.name}() missing 1 required positional argument: {key!r}")
                 xs = (*xs, attrs.pop(key))

@@ -56,33 +56,33 @@ def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
     refused = op.refuses + getattr(op.promote, "refuses", "")
     differentiable = op.vjp is not None
 
-    def fast(a: Tensor, b: Any) -> Tensor:  # See Note [The straight line]
-        if type(b) is Tensor or isinstance(b, Tensor):
-            x = a._array
-            y = b._array
+    def fast(input: Tensor, other: Any) -> Tensor:  # See Note [The straight line]
+        if type(other) is Tensor or isinstance(other, Tensor):
+            x = input._array
+            y = other._array
             if x.dtype is not y.dtype or dispatch.INTERCEPT is not None or type(x) is not ndarray:
-                return call(op, (a, b), {})
+                return call(op, (input, other), {})
             if refused and x.dtype.kind in refused:
-                return call(op, (a, b), {})
-            grad = differentiable and (a._requires_grad or b._requires_grad) and MODE.grad
-        elif type(b) is float or type(b) is int:
-            x = a._array
-            y = b
+                return call(op, (input, other), {})
+            grad = differentiable and (input._requires_grad or other._requires_grad) and MODE.grad
+        elif type(other) is float or type(other) is int:
+            x = input._array
+            y = other
             if x.dtype.kind != "f" or dispatch.INTERCEPT is not None or type(x) is not ndarray:
-                return call(op, (a, b), {})
-            grad = differentiable and a._requires_grad and MODE.grad
+                return call(op, (input, other), {})
+            grad = differentiable and input._requires_grad and MODE.grad
         else:
-            return call(op, (a, b), {})
+            return call(op, (input, other), {})
         try:
             z = cpu(x, y) if is_ufunc else quiet(cpu, x, y)
-        except Exception:  # shapes, devices: `call` explains; NumPy's error state: Note [A module without a name]
-            return call(op, (a, b), {})
+        except Exception:  # shapes, devices: `call` explains; NumPy's error state: Note [A module without input name]
+            return call(op, (input, other), {})
         if type(z) is not ndarray:
             if not isinstance(z, np.generic):
-                return call(op, (a, b), {})
+                return call(op, (input, other), {})
             z = np.asarray(z)  # NumPy gives a scalar for 0-d operands
         if may_widen and z.dtype is not x.dtype:
-            return call(op, (a, b), {})
+            return call(op, (input, other), {})
         t = _new(Tensor)
         t._array = z
         t._view = None
@@ -96,23 +96,26 @@ def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
         n.attrs = _NO_ATTRS
         n.hooks = None
         n.shape = z.shape
-        if y is b:
-            n.edges = (a._node or a, None)
+        if y is other:
+            n.edges = (input._node or input, None)
         else:
-            n.edges = (a._node or (a if a._requires_grad else None), b._node or (b if b._requires_grad else None))
+            n.edges = (
+                input._node or (input if input._requires_grad else None),
+                other._node or (other if other._requires_grad else None),
+            )
         if both:
-            n.saved = (a, b)
+            n.saved = (input, other)
             n.versions = (
-                a._version if a._view is None else sync(a),
-                None if y is b else b._version if b._view is None else sync(b),
+                input._version if input._view is None else sync(input),
+                None if y is other else other._version if other._view is None else sync(other),
             )
         elif nothing:
             n.saved = n.versions = ()
         else:
             n.stale = False
-            save(n, (a, b), (z,))
-        if a._view is not None or (y is not b and b._view is not None):
-            n.edges = (edge(a), edge(b))
+            save(n, (input, other), (z,))
+        if input._view is not None or (y is not other and other._view is not None):
+            n.edges = (edge(input), edge(other))
         t._node = n
         t._requires_grad = True
         return t
@@ -129,39 +132,39 @@ def _unary(op: Any) -> Callable[[Any], Tensor]:
     out = op.saves == ((OUT, 0),)
     differentiable = op.vjp is not None
 
-    def fast(a: Any) -> Tensor:  # See Note [The straight line]
-        if not isinstance(a, Tensor) or dispatch.INTERCEPT is not None:
-            return call(op, (a,), {})
-        x = a._array
+    def fast(input: Any) -> Tensor:  # See Note [The straight line]
+        if not isinstance(input, Tensor) or dispatch.INTERCEPT is not None:
+            return call(op, (input,), {})
+        x = input._array
         if type(x) is not ndarray or x.dtype.kind != "f":
-            return call(op, (a,), {})
+            return call(op, (input,), {})
         try:
             z = cpu(x) if is_ufunc else small(x) if small is not None and x.size < limit else quiet(cpu, x)
         except Exception:
-            return call(op, (a,), {})
+            return call(op, (input,), {})
         if type(z) is not ndarray:
             z = np.asarray(z)
         t = _new(Tensor)
         t._array = z
         t._view = None
         t._version = 0
-        if differentiable and a._requires_grad and MODE.grad:
+        if differentiable and input._requires_grad and MODE.grad:
             n = _new(Node)
             n.op = op
             n.attrs = _NO_ATTRS
             n.hooks = None
             n.stale = False
             n.shape = z.shape
-            version = a._version if a._view is None else sync(a)
+            version = input._version if input._view is None else sync(input)
             if one:
-                n.saved = (a,)
+                n.saved = (input,)
                 n.versions = (version,)
             elif out:
                 n.saved = (z,)
                 n.versions = (None,)
             else:
-                save(n, (a,), (z,))
-            n.edges = (a._node or (a if a._view is None else edge(a)),)
+                save(n, (input,), (z,))
+            n.edges = (input._node or (input if input._view is None else edge(input)),)
             t._node = n
             t._requires_grad = True
         else:

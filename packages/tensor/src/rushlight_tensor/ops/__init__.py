@@ -14,6 +14,7 @@ from functools import cache, wraps
 from types import FunctionType
 from typing import Any
 
+from rushlight_tensor.keywords import NUMPY, from_numpy
 from rushlight_tensor.op import Op
 
 
@@ -40,12 +41,16 @@ _SELF_EXPLAINED = (".elementwise", ".arithmetic", ".random", ".create", ".shape"
 
 
 def _explained(fn: FunctionType) -> FunctionType:
-    """`fn`, which looks at the array of its arguments, with PyTorch's error for one that is no tensor."""
+    """`fn` with PyTorch's error for an argument that is no tensor, and with NumPy's names of arguments, too."""
 
     @wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return fn(*args, **kwargs)
+        except TypeError as e:
+            if not kwargs.keys() & NUMPY.keys() or not str(e).startswith(f"{fn.__name__}() got an unexpected keyword"):
+                raise
+            return fn(*args, **from_numpy(kwargs))
         except AttributeError as e:
             if e.name != "_array":
                 raise

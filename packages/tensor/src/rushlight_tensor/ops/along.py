@@ -9,7 +9,8 @@ import numpy as np
 from rushlight_tensor.infer import axis, broadcast_shapes
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.ops.cast import clone
-from rushlight_tensor.ops.gather import _gather, _index_put, _index_select
+from rushlight_tensor.ops.elementwise import remainder
+from rushlight_tensor.ops.gather import _gather, _index_aval, _index_put, _index_select, _long_only
 from rushlight_tensor.ops.index import _fill_value
 from rushlight_tensor.ops.shape import expand, reshape
 
@@ -18,6 +19,7 @@ def index_select(input: Any, dim: int, index: Any) -> Any:
     """The slices of `input` along `dim` at the positions of a 1-d index (a copy)."""
     if index._array.ndim > 1:
         raise IndexError("index_select(): Index is supposed to be a vector")
+    _index_aval(index._array, "index_select")
     index = reshape(index, 1) if index._array.ndim == 0 else index
     if input._array.ndim == 0:
         return reshape(_index_select(reshape(input, 1), index, axis(dim, 0), False), ())
@@ -27,6 +29,7 @@ def index_select(input: Any, dim: int, index: Any) -> Any:
 def take(input: Any, index: Any) -> Any:
     """The elements of the flattened `input` at the positions of `index`, in its shape."""
     n = input._array.size
+    _long_only(index, "take(): Expected a long tensor for index, but got {}")
     if isinstance(index._array, np.ndarray):
         bad = index._array[(index._array < -n) | (index._array >= n)]
         if bad.size:
@@ -36,6 +39,7 @@ def take(input: Any, index: Any) -> Any:
 
 def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
     """`gather` that broadcasts; without `dim` it takes from the flattened `input`."""
+    _long_only(indices, "torch.take_along_dim(): dtype of indices should be Long but got {}")
     if dim is None:
         return _gather(reshape(input, -1), reshape(indices, -1), 0)
     if input._array.ndim != indices._array.ndim:
@@ -49,7 +53,12 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
     common = list(broadcast_shapes(tuple(a), tuple(b)))
     a, b = list(common), list(common)
     a[d], b[d] = input._array.shape[d], indices._array.shape[d]
-    return _gather(expand(input, a), expand(indices, b), d)
+    return _gather(expand(input, a), _counted_from_the_front(expand(indices, b), a[d]), d)
+
+
+def _counted_from_the_front(indices: Any, n: int) -> Any:
+    """Indices modulo `n`, as PyTorch takes them in `take_along_dim`."""
+    return remainder(indices, n) if n else indices
 
 
 def _source(name: str, x: Any, dim: int, index: Any, source: Any, error: type[Exception]) -> tuple[int, Any, Any]:
@@ -90,6 +99,7 @@ def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
 
 def index_copy_(input: Any, dim: int, index: Any, source: Any) -> Any:
     """`index_copy` in place."""
+    _long_only(index, "index_copy_(): Expected a long tensor for index, but got {}")
     x = reshape(input, 1) if input._array.ndim == 0 else input
     d, index, source = _source("index_copy_", x, dim, index, source, IndexError)
     inplace(_index_put, x, index, source, dim=d, accumulate=False)
@@ -103,6 +113,7 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
 
 def index_fill_(input: Any, dim: int, index: Any, value: Any) -> Any:
     """`index_fill` in place."""
+    _long_only(index, "index_fill_(): Expected dtype int64 for index.", IndexError)
     value = _fill_value("index_fill_", input, value)
     x = reshape(input, 1) if input._array.ndim == 0 else input
     index = reshape(index, 1) if index._array.ndim == 0 else index

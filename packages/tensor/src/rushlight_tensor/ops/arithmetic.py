@@ -94,9 +94,9 @@ def round(input: Any, *, decimals: int = 0) -> Any:
     return _div(_round(input * scale), scale) if decimals > 0 else _round(input / scale) * scale
 
 
-def square(x: Any) -> Any:
-    """`x * x`."""
-    return pow(x, 2)
+def square(input: Any) -> Any:
+    """`input * input`."""
+    return pow(input, 2)
 
 
 def clamp(input: Any, min: Any = None, max: Any = None) -> Any:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 
 from rushlight_tensor import cuda, devices, dispatch, dtypes
 from rushlight_tensor.infer import sizes
+from rushlight_tensor.keywords import factory
 from rushlight_tensor.labels import contiguous_format, preserve_format
 from rushlight_tensor.layout import is_contiguous
 from rushlight_tensor.ops.cast import clone, contiguous
@@ -119,6 +118,7 @@ def tensor(
     return _with_grad(_fresh(_array_of(data, dtype), device), requires_grad)
 
 
+@factory()
 def scalar_tensor(s: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A 0-d tensor with the number `s`, of the default dtype unless one is given."""
     return full((), s, dtype=dtype or dtypes.get_default_dtype(), device=device, requires_grad=requires_grad)
@@ -181,31 +181,19 @@ def _is_half(d: np.dtype[Any]) -> bool:
     return d.itemsize == 2 and d.kind in "fV"
 
 
-F = TypeVar("F", bound=Callable[..., Tensor])
-
-
-def _sized(fn: F) -> F:
-    """Accept the sizes as `size=(2, 3)` too."""
-
-    @wraps(fn)
-    def sized(*args: Any, **kwargs: Any) -> Tensor:
-        return fn(*args, kwargs.pop("size"), **kwargs) if "size" in kwargs else fn(*args, **kwargs)
-
-    return cast(F, sized)
-
-
-@_sized
+@factory("size")
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros."""
     return _filled(sizes(size), 0, dtype, device, requires_grad)
 
 
-@_sized
+@factory("size")
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones."""
     return _filled(sizes(size), 1, dtype, device, requires_grad)
 
 
+@factory()
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor filled with `fill_value`, of its kind of dtype unless one is given."""
     if isinstance(fill_value, Tensor):
@@ -217,6 +205,7 @@ def _dtype_of(value: Any) -> Any:
     return dtypes.from_numpy(_array_of(value).dtype)
 
 
+@factory()
 def zeros_like(
     input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
 ) -> Tensor:
@@ -225,6 +214,7 @@ def zeros_like(
     return _with_grad(_laid_out(made, input, memory_format), requires_grad)
 
 
+@factory()
 def ones_like(
     input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
 ) -> Tensor:
@@ -233,7 +223,7 @@ def ones_like(
     return _with_grad(_laid_out(made, input, memory_format), requires_grad)
 
 
-@_sized
+@factory("size")
 def empty(
     *size: Any,
     dtype: Any = None,
@@ -247,6 +237,7 @@ def empty(
     return _with_grad(contiguous(_fresh(np.empty(shape, d), device), memory_format), requires_grad)
 
 
+@factory()
 def empty_like(
     input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, memory_format: Any = None
 ) -> Tensor:
@@ -255,6 +246,7 @@ def empty_like(
     return _with_grad(_laid_out(made, input, memory_format), requires_grad)
 
 
+@factory()
 def full_like(
     input: Tensor,
     fill_value: Any,
@@ -285,21 +277,25 @@ def _as(x: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
     return {"dtype": dtype or x._array.dtype, "device": device or devices.of(x._array)}
 
 
+@factory("size")
 def new_zeros(input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`zeros` of the dtype and on the device of `input`."""
     return zeros(*size, **_as(input, dtype, device), requires_grad=requires_grad)
 
 
+@factory("size")
 def new_ones(input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`ones` of the dtype and on the device of `input`."""
     return ones(*size, **_as(input, dtype, device), requires_grad=requires_grad)
 
 
+@factory("size")
 def new_empty(input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`empty` of the dtype and on the device of `input`."""
     return empty(*size, **_as(input, dtype, device), requires_grad=requires_grad)
 
 
+@factory()
 def new_full(
     input: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -307,6 +303,7 @@ def new_full(
     return full(size, fill_value, **_as(input, dtype, device), requires_grad=requires_grad)
 
 
+@factory()
 def new_tensor(
     input: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
@@ -314,6 +311,7 @@ def new_tensor(
     return tensor(data, **_as(input, dtype, device), requires_grad=requires_grad)
 
 
+@factory()
 def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """The identity matrix (n, m), with ones on the diagonal."""
     for name, value in (("n", n), ("m", n if m is None else m)):
@@ -326,16 +324,25 @@ def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, 
 # Sequences
 
 
+@factory()
 @hushed
 def arange(
-    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    start: Any = None,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """`start`, `start + step`, … up to `end`, which is left out; `arange(end)` starts at 0.
 
     Integers give int64, anything else the default dtype.
     """
+    if start is None or end is None:
+        start, end = 0, start if end is None else end
     if end is None:
-        start, end = 0, start
+        raise TypeError("arange() missing 1 required positional argument: 'end'")
     start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
     if step == 0:
         raise RuntimeError("step must be nonzero")
@@ -361,6 +368,7 @@ def arange(
     return _with_grad(_fresh(values.astype(d), device), requires_grad)
 
 
+@factory()
 @hushed
 def linspace(
     start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
@@ -369,6 +377,7 @@ def linspace(
     return _with_grad(_fresh(_spaced(start, end, steps, dtype), device), requires_grad)
 
 
+@factory()
 @hushed
 def logspace(
     start: Any,

@@ -9,6 +9,7 @@ import numpy as np
 from rushlight_tensor.cuda import like
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.infer import broadcast_shapes
+from rushlight_tensor.keywords import legacy_reduction
 from rushlight_tensor.ops.activation import logsigmoid, relu
 from rushlight_tensor.ops.cast import flat
 from rushlight_tensor.ops.class_loss import _reduced
@@ -49,8 +50,19 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
     return norm(x1 - x2 + eps, p, -1, keepdim)
 
 
-def cdist(x1: Any, x2: Any, p: float = 2.0) -> Any:
+_CDIST_MODES = (
+    "use_mm_for_euclid_dist_if_necessary",
+    "use_mm_for_euclid_dist",
+    "donot_use_mm_for_euclid_dist",
+)  # which PyTorch chooses by; here the differences are always taken
+
+
+def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = _CDIST_MODES[0]) -> Any:
     """The p-norms between each row of `x1` (..., P, M) and each of `x2` (..., R, M): (..., P, R)."""
+    if compute_mode not in _CDIST_MODES:
+        raise ValueError(
+            f"{compute_mode} is not a valid value for compute_mode: it is one of {', '.join(_CDIST_MODES)}"
+        )
     for i, x in enumerate((x1, x2), 1):
         if category(x._array.dtype) != 2:
             raise RuntimeError(f"cdist only supports floating-point dtypes, X{i} got: {dtype_title(x._array.dtype)}")
@@ -100,7 +112,14 @@ def pdist(input: Any, p: float = 2.0) -> Any:
 
 
 def multi_margin_loss(
-    input: Any, target: Any, p: int = 1, margin: float = 1.0, weight: Any = None, *, reduction: str = "mean"
+    input: Any,
+    target: Any,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Any = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
 ) -> Any:
     """What the score of the target class lacks to `margin` above each other, to the power of `p`, over the classes.
 
@@ -109,6 +128,7 @@ def multi_margin_loss(
         target: (N,) or () class indices.
         weight: (C,), the weight of each class.
     """
+    reduction = legacy_reduction(size_average, reduce, reduction)
     if p not in (1, 2):
         raise ValueError("only p == 1 and p == 2 supported")
     at = target.unsqueeze(-1)
@@ -121,9 +141,16 @@ def multi_margin_loss(
     return _reduced(lacking.scatter(-1, at, 0.0).sum(-1) / input._array.shape[-1], reduction)
 
 
-def multilabel_soft_margin_loss(input: Any, target: Any, weight: Any = None, *, reduction: str = "mean") -> Any:
-    """The mean over classes of the cross-entropy of each class being present, `target` 0 or 1; input (..., C) "
-    "logits."""
+def multilabel_soft_margin_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """The mean over classes of the cross-entropy of each being present, `target` 0 or 1; input (..., C) logits."""
+    reduction = legacy_reduction(size_average, reduce, reduction)
     each = -(target * logsigmoid(input) + (1 - target) * logsigmoid(-input))
     if weight is not None:
         each = each * weight

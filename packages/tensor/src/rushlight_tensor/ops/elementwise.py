@@ -120,6 +120,7 @@ def _pow_kernel(x: Any, y: Any) -> Any:
 pow = Op(
     "pow",
     infer=binary_promoted,
+    keywords=("input", "exponent"),
     promote=power,
     cpu=_pow_kernel,
     expr="pow({x}, {y})",

@@ -16,7 +16,7 @@ from rushlight_tensor.infer import Aval, axes, axis, reduced
 from rushlight_tensor.kernels.arrays import accumulate
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.elementwise import maximum, minimum
-from rushlight_tensor.ops.reduce import _dims, _numpy_names, _refuse_empty, _spread, amax, amin, sum
+from rushlight_tensor.ops.reduce import _dims, _refuse_empty, _spread, amax, amin, sum
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.tensor import Tensor, wrap
 
@@ -117,16 +117,14 @@ _min_dim = _picked("min", in_float32(lambda x, dim: np.argmin(x, axis=dim, keepd
 _median_dim = _picked("median", _find_median)
 
 
-@_numpy_names
-def max(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The largest element; along `dim`: (values, indices); with a tensor for `dim`: the larger of each two."""
-    return _overloaded(input, dim, keepdim, maximum, amax, _max_dim, _MaxPair)
+    return _overloaded(input, dim if other is None else other, keepdim, maximum, amax, _max_dim, _MaxPair)
 
 
-@_numpy_names
-def min(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The smallest element; along `dim`: (values, indices); with a tensor for `dim`: the smaller of each two."""
-    return _overloaded(input, dim, keepdim, minimum, amin, _min_dim, _MinPair)
+    return _overloaded(input, dim if other is None else other, keepdim, minimum, amin, _min_dim, _MinPair)
 
 
 def _even_aval(x: Any, value: Any) -> Aval:
@@ -165,7 +163,6 @@ def _overloaded(input: Any, dim: Any, keepdim: bool, two: Op, all_of: Any, along
     return _even(input, all_of(input.detach()))
 
 
-@_numpy_names
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The (lower) median of all elements; along `dim`: (values, indices)."""
     if dim is None:
@@ -210,13 +207,11 @@ def _arg(name: str, find: Any) -> Op:
 _argmax, _argmin = _arg("argmax", np.argmax), _arg("argmin", np.argmin)
 
 
-@_numpy_names
 def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The index of the (first) largest element, of all or along `dim`."""
     return _argmax(input, dim=dim, keepdim=keepdim)
 
 
-@_numpy_names
 def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The index of the (first) smallest element, of all or along `dim`."""
     return _argmin(input, dim=dim, keepdim=keepdim)
@@ -291,13 +286,11 @@ def _truth(name: str, reduce: Any) -> Op:
 _any, _all = _truth("any", np.any), _truth("all", np.all)
 
 
-@_numpy_names
 def any(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Whether some element over `dim` (None: of all) is not zero."""
     return _any(input, dim=_dims(dim), keepdim=keepdim)
 
 
-@_numpy_names
 def all(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Whether every element over `dim` (None: of all) is not zero."""
     return _all(input, dim=_dims(dim), keepdim=keepdim)

@@ -84,7 +84,12 @@ def _count_along(n: int, dim: int, ndim: int) -> Any:
 
 def _index_aval(index: Any, name: str) -> None:
     if index.dtype.kind != "i" or index.dtype.itemsize < 4:
-        raise RuntimeError(f"{name}(): Expected dtype int32 or int64 for index, got {index.dtype}")
+        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index, got {index.dtype}")
+
+
+def _long_only(index: Any, error: str, kind: type[Exception] = RuntimeError) -> None:
+    if index._array.dtype != promote.INT64:
+        raise kind(error.format(dtype_title(index._array.dtype)))
 
 
 def _index_select_aval(x: Any, index: Any, dim: int = 0, wrap: bool = True) -> Aval:
@@ -367,6 +372,7 @@ def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> An
         index: int32 or int64, with the dimensions of `input`, no larger than it except along `dim`.
         sparse_grad: Accepted for PyTorch's signature; gradients are dense.
     """
+    _index_aval(index._array, "gather")
     if input._array.ndim == 0:
         return reshape(_gather(reshape(input, 1), reshape(index, -1), axis(dim, 0)), index._array.shape)
     return call(_gather, (input, index), {"dim": dim})

@@ -19,6 +19,7 @@ from rushlight_tensor import cuda, dispatch
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.inplace import inplace
+from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import is_contiguous
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import cast, clone, copy
@@ -392,14 +393,26 @@ def masked_select(input: Any, mask: Any) -> Any:
 
 
 def masked_scatter(input: Any, mask: Any, source: Any) -> Any:
-    """A copy of `input` with its elements where `mask` holds replaced by those of `source`, in order."""
-    return masked_scatter_(clone(input), mask, source)
+    """A copy of `input`, broadcast with `mask`; where that holds, the elements are those of `source`, in order."""
+    shape = broadcast_shapes(input._array.shape, mask._array.shape)
+    return masked_scatter_(clone(expand(input, shape), memory_format=contiguous_format), mask, source)
 
 
 def masked_scatter_(input: Any, mask: Any, source: Any) -> Any:
     """`masked_scatter` in place."""
     if mask._array.dtype.kind != "b":
         raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask._array.dtype}")
+    if input._array.dtype != source._array.dtype:
+        have, got = (dtype_title(t._array.dtype) for t in (input, source))
+        raise RuntimeError(f"masked_scatter: expected self and source to have same dtypes but got {have} and {got}")
+    if broadcast_shapes(input._array.shape, mask._array.shape) != input._array.shape:
+        raise RuntimeError(
+            f"masked_scatter_: the mask of shape {list(mask._array.shape)} does not broadcast to the tensor of shape "
+            f"{list(input._array.shape)}; use the form without _"
+        )
+    if not input._array.ndim:
+        masked_scatter_(reshape(input, 1), reshape(mask, 1), source)
+        return input
     at = np.nonzero(np.broadcast_to(_look(mask), input._array.shape))
     count = at[0].size
     if source._array.size < count:

@@ -10,6 +10,7 @@ import numpy as np
 from rushlight_tensor import promote
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.infer import Aval, axes, axis, sizes
+from rushlight_tensor.keywords import also_as
 from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.op import AS_CPU, Op, joint
 from rushlight_tensor.ops.along import index_select
@@ -173,6 +174,7 @@ def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Any:
 # Repetition
 
 
+@also_as("repeats")
 def repeat(input: Any, *repeats: Any) -> Any:
     """The whole tensor, so many times along each dimension; more repeats than dimensions add leading ones."""
     times, shape = sizes(repeats), input._array.shape
@@ -186,6 +188,7 @@ def repeat(input: Any, *repeats: Any) -> Any:
     return reshape(clone(out, memory_format=contiguous_format), [r * n for r, n in zip(times, shape, strict=True)])
 
 
+@also_as("dims")
 def tile(input: Any, *dims: Any) -> Any:
     """`repeat`, where fewer numbers than dimensions stand for the last ones."""
     times = sizes(dims)
@@ -255,8 +258,11 @@ def cartesian_prod(*tensors: Any) -> Any:
 # Order
 
 
+@also_as("dims")
 def flip(input: Any, *dims: Any) -> Any:
     """The elements in reverse order along `dims` (a copy)."""
+    if not dims:
+        raise TypeError('flip() missing 1 required positional arguments: "dims"')
     want = sizes(dims)
     turn = axes(want, input._array.ndim) if want else ()
     at = tuple([(None, None, -1) if d in turn else _ALL for d in range(input._array.ndim)])

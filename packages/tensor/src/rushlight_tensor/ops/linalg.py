@@ -353,19 +353,30 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
         dims: The number of last dimensions of `a` and first of `b`, or two lists of dimensions.
     """
     x, y = a._array.shape, b._array.shape
+    if hasattr(dims, "_array"):
+        dims = dims.tolist()
     if isinstance(dims, int):
         if dims < 0:
             raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}")
+        if dims > min(len(x), len(y)):
+            raise RuntimeError(f"tensordot expects dims < ndim_a or ndim_b, but got dims={dims}")
         dims = (range(len(x) - dims, len(x)), range(dims))
     over_a, over_b = ([axis(d, len(shape)) for d in given] for shape, given in zip((x, y), dims, strict=True))
     if len(over_a) != len(over_b):
         raise RuntimeError("both dimension lists should have same length")
+    stretched: tuple[list[int], list[int]] = ([], [])
     for i, j in zip(over_a, over_b, strict=True):
-        if x[i] != y[j]:
+        if x[i] == y[j]:
+            continue
+        if 1 not in (x[i], y[j]):
             raise RuntimeError(
                 f"contracted dimensions need to match, but first has size {x[i]} in dim {i} and second has size "
                 f"{y[j]} in dim {j}"
             )
+        stretched[y[j] == 1].append(j if x[i] == 1 else i)
+    if stretched[0] or stretched[1]:  # the sum over a dimension of one, stretched, is that of the other alone
+        a, b = (sum(t, tuple(s), True) if s else t for t, s in ((a, stretched[1]), (b, stretched[0])))
+        x, y = a._array.shape, b._array.shape
     free_a = [i for i in range(len(x)) if i not in over_a]
     free_b = [j for j in range(len(y)) if j not in over_b]
     inner_size = math.prod(x[i] for i in over_a)

@@ -121,7 +121,7 @@ def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: fl
     return _reduced(where(away < beta, away * away * (0.5 / beta), away - 0.5 * beta), reduction)
 
 
-def huber_loss(input: Any, target: Any, *, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Any:
+def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Any:
     """Half squares up to `delta`, straight lines from there (Huber, 1964)."""
     _warn_of_sizes(input, target)
     real_only("huber_cpu", input, target)
@@ -244,7 +244,7 @@ def poisson_nll_loss(
 
 
 def gaussian_nll_loss(
-    input: Any, target: Any, var: Any, *, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+    input: Any, target: Any, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Any:
     """The negative log-likelihood of `target` under normal distributions of mean `input` and variance `var`.
 

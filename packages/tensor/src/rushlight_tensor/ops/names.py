@@ -105,7 +105,7 @@ def polar(abs: Any, angle: Any) -> Any:
 # Compositions
 
 
-def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Any:
+def nan_to_num(input: Any, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Any:
     """`input` with numbers in place of NaN and the infinities; by default 0 and the largest finite ones."""
     dtype = input._array.dtype
     if promote.category(dtype) < 2:
@@ -113,7 +113,7 @@ def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf
     if dtype.kind == "c":
         return complex(*[nan_to_num(part, nan, posinf, neginf) for part in (real(input), imag(input))])
     limit = float(dtypes.finfo(dtypes.from_numpy(dtype)).max)
-    out = where(input != input, nan, input)
+    out = where(input != input, 0.0 if nan is None else nan, input)
     out = where(out == math.inf, limit if posinf is None else posinf, out)
     return where(out == -math.inf, -limit if neginf is None else neginf, out)
 

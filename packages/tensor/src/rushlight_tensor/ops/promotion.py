@@ -13,9 +13,9 @@ def promote_types(type1: Any, type2: Any) -> dtypes.dtype:
     return dtypes.from_numpy(promote.promote_types(dtypes.to_numpy(type1), dtypes.to_numpy(type2)))
 
 
-def result_type(tensor1: Any, tensor2: Any) -> dtypes.dtype:
+def result_type(tensor: Any, other: Any) -> dtypes.dtype:
     """The dtype of an arithmetic operation on two tensors or numbers."""
-    xs = [x._array if isinstance(x, Tensor) else x for x in (tensor1, tensor2)]
+    xs = [x._array if isinstance(x, Tensor) else x for x in (tensor, other)]
     return dtypes.from_numpy(promote.result_type(xs))
 
 

@@ -16,6 +16,8 @@ from rushlight_tensor import cuda, devices, dtypes
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.infer import Aval, broadcast_shapes, sizes
 from rushlight_tensor.inplace import inplace
+from rushlight_tensor.keywords import also_as, factory
+from rushlight_tensor.labels import preserve_format
 from rushlight_tensor.op import Op
 from rushlight_tensor.ops.cast import detach, to_device
 from rushlight_tensor.ops.create import zeros_like
@@ -154,6 +156,7 @@ def _made(shape: tuple[int, ...], sampler: str, args: tuple[Any, ...], factory: 
     return t
 
 
+@factory("size")
 def rand(
     *size: Any,
     generator: Any = None,
@@ -166,6 +169,7 @@ def rand(
     return _made(sizes(size), "uniform", (), (generator, out, dtype, device, requires_grad))
 
 
+@factory("size")
 def randn(
     *size: Any,
     generator: Any = None,
@@ -178,6 +182,7 @@ def randn(
     return _made(sizes(size), "normal", (), (generator, out, dtype, device, requires_grad))
 
 
+@factory()
 def randint(
     *bounds_and_size: Any,
     low: int = 0,
@@ -206,6 +211,7 @@ def randint(
     return _made(sizes((size,)), "integers", args, (generator, out, dtype or dtypes.int64, device, requires_grad))
 
 
+@factory()
 def randperm(
     n: int,
     *,
@@ -257,9 +263,11 @@ def normal(
 
 
 def _made_like(input: Tensor, sampler: str, args: tuple[Any, ...], factory: tuple[Any, ...]) -> Tensor:
-    generator, dtype, device, requires_grad = factory
+    generator, dtype, device, requires_grad, memory_format = factory
     d = None if dtype is None else dtypes.to_numpy(dtype)
     t: Tensor = random_like(detach(input), dtype=d, sampler=sampler, args=args, generator=generator)
+    if memory_format is not preserve_format:
+        t = t.contiguous(memory_format=memory_format)
     if device is not None:
         t = t.to(device)
     if requires_grad:
@@ -267,20 +275,35 @@ def _made_like(input: Tensor, sampler: str, args: tuple[Any, ...], factory: tupl
     return t
 
 
+@factory()
 def rand_like(
-    input: Tensor, *, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    *,
+    generator: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = preserve_format,
 ) -> Tensor:
     """Uniform numbers in [0, 1), with the shape, dtype, device and memory order of `input`."""
-    return _made_like(input, "uniform", (), (generator, dtype, device, requires_grad))
+    return _made_like(input, "uniform", (), (generator, dtype, device, requires_grad, memory_format))
 
 
+@factory()
 def randn_like(
-    input: Tensor, *, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    input: Tensor,
+    *,
+    generator: Any = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: Any = preserve_format,
 ) -> Tensor:
     """Standard normals, with the shape, dtype, device and memory order of `input`."""
-    return _made_like(input, "normal", (), (generator, dtype, device, requires_grad))
+    return _made_like(input, "normal", (), (generator, dtype, device, requires_grad, memory_format))
 
 
+@factory()
 def randint_like(
     input: Tensor,
     low: int,
@@ -290,17 +313,18 @@ def randint_like(
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
+    memory_format: Any = preserve_format,
 ) -> Tensor:
     """Integers in [low, high), or in [0, low), with the shape, dtype, device and memory order of `input`."""
     args = (0, operator.index(low)) if high is None else (operator.index(low), operator.index(high))
-    return _made_like(input, "integers", args, (generator, dtype, device, requires_grad))
+    return _made_like(input, "integers", args, (generator, dtype, device, requires_grad, memory_format))
 
 
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -> Tensor:
     """Ones and zeros of the dtype of `input`: one with the probability that the element says, or with `p` for all."""
     if p is None:
         return bernoulli_like(input, input, generator=generator)
-    return _made_like(input, "bernoulli", (p,), (generator, None, None, False))
+    return _made_like(input, "bernoulli", (p,), (generator, None, None, False, preserve_format))
 
 
 # -------------------------------------------------------------------------------------------------------- in place
@@ -320,6 +344,7 @@ def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: An
     return _filled(input, "normal", (float(mean), float(std)), generator)
 
 
+@also_as("from", "to")
 def random_(input: Tensor, *bounds: int | None, generator: Any = None) -> Tensor:
     """Fill with integers, in place: `random_(to)`, `random_(from, to)`; `random_()` for all that the dtype holds."""
     if not bounds:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from rushlight_tensor.dispatch import call
 from rushlight_tensor.graph import dtype_title
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axes, axis, real_dtype, reduced, sizes
+from rushlight_tensor.keywords import also_as
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.cast import cast
 from rushlight_tensor.ops.elementwise import exp, sqrt
@@ -23,20 +23,6 @@ from rushlight_tensor.ops.shape import expand, reshape
 from rushlight_tensor.tensor import wrap
 
 _LONG = 1024  # from this many rows on, a sum down the columns goes through partial sums: NumPy adds row by row there
-
-
-def _numpy_names(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Accept NumPy's `axis` and `keepdims`, as PyTorch does."""
-
-    @wraps(fn)
-    def named(*args: Any, **kwargs: Any) -> Any:
-        if "axis" in kwargs:
-            kwargs["dim"] = kwargs.pop("axis")
-        if "keepdims" in kwargs:
-            kwargs["keepdim"] = kwargs.pop("keepdims")
-        return fn(*args, **kwargs)
-
-    return named
 
 
 def _dims(dim: Any) -> Any:
@@ -110,7 +96,6 @@ def _in_dtype(input: Any, dtype: Any) -> Any:
     return cast(input, dtype=dtypes.to_numpy(dtype))
 
 
-@_numpy_names
 def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The sum over `dim` (an int, several, or None for all); integers add up as int64.
 
@@ -120,6 +105,7 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
     return _in_dtype(call(_sum, (_in_dtype(input, dtype),), {"dim": _dims(dim), "keepdim": keepdim}), dtype)
 
 
+@also_as("size")
 def sum_to_size(input: Any, *size: Any) -> Any:
     """`input` summed over the dimensions that broadcasting to its shape would add to `size` or stretch from 1."""
     shape = sizes(size)
@@ -184,7 +170,6 @@ _mean = Op(
 )
 
 
-@_numpy_names
 def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The mean over `dim` (an int, several, or None for all).  Raises RuntimeError for integers."""
     return call(_mean, (_in_dtype(input, dtype),), {"dim": _dims(dim), "keepdim": keepdim})
@@ -255,7 +240,6 @@ _prod = Op(
 )
 
 
-@_numpy_names
 def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The product over `dim`, or of all elements; integers multiply as int64."""
     return _in_dtype(_prod(_in_dtype(input, dtype), dim=dim, keepdim=keepdim), dtype)
@@ -317,20 +301,17 @@ def _sqrt(v: Any) -> Any:
     return where(flat, 0.0, sqrt(where(flat, 1.0, v)))
 
 
-@_numpy_names
 def var(input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
     """The variance over `dim`: the sum of squares about the mean, over n - `correction` (default 1)."""
     dim, correction = _overload(dim, unbiased, correction)
     return _variance(input, dim, correction, keepdim)
 
 
-@_numpy_names
 def std(input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
     """The square root of `var`."""
     return _sqrt(var(input, dim, unbiased, keepdim, correction=correction))
 
 
-@_numpy_names
 def var_mean(
     input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
 ) -> Any:
@@ -339,7 +320,6 @@ def var_mean(
     return _variance(input, dim, correction, keepdim), mean(input, dim, keepdim)
 
 
-@_numpy_names
 def std_mean(
     input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
 ) -> Any:
@@ -389,13 +369,11 @@ def _extreme(name: str, reduce: Any) -> Op:
 _amax, _amin = _extreme("amax", np.max), _extreme("amin", np.min)
 
 
-@_numpy_names
 def amax(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
     """The largest value over `dim`, `()` for all; equal ones share the gradient."""
     return _amax(input, dim=_dims(dim), keepdim=keepdim)
 
 
-@_numpy_names
 def amin(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
     """The smallest value over `dim`, `()` for all; equal ones share the gradient."""
     return _amin(input, dim=_dims(dim), keepdim=keepdim)
@@ -427,7 +405,6 @@ _logsumexp = Op(
 )
 
 
-@_numpy_names
 def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
     """`log(sum(exp(input), dim))` without overflow."""
     if promote.category(input._array.dtype) < 2:
@@ -438,7 +415,6 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
 # NaN aside
 
 
-@_numpy_names
 def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """`sum` with NaN as zero."""
     input = _in_dtype(input, dtype)
@@ -447,7 +423,6 @@ def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = N
     return sum(where(input != input, 0, input), dim, keepdim)
 
 
-@_numpy_names
 def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The mean of the elements that are not NaN."""
     input = _in_dtype(input, dtype)

@@ -16,6 +16,7 @@ from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.gather import (
     _copied,
     _gather,
+    _index_aval,
     _scatter,
     _scatter_add,
     _scatter_aval,
@@ -60,6 +61,7 @@ def _scattered(in_place: bool, x: Any, dim: int, index: Any, src: Any, reduce: s
 
 def _write(op: Op, in_place: bool, x: Any, dim: int, index: Any, src: Any, **attrs: Any) -> Any:
     """Run a scatter op, after what PyTorch allows of shapes: a 0-d target, and a source larger than the index."""
+    _index_aval(index._array, "scatter")
     target = reshape(x, 1) if x._array.ndim == 0 else x
     if index._array.ndim == 0:
         index, src = reshape(index, 1), reshape(src, 1)

@@ -12,6 +12,7 @@ from rushlight_tensor.dispatch import MODE, call, follow
 from rushlight_tensor.infer import Aval, axes, axis, resolve, sizes
 from rushlight_tensor.infer import broadcast_shapes as _broadcast
 from rushlight_tensor.inplace import touch
+from rushlight_tensor.keywords import named
 from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import clone
@@ -57,16 +58,18 @@ _view = Op(
 _viewed = view_path(_view)
 
 
-def view(x: Any, *shape: Any) -> Any:
-    """The elements of `x` under another shape, never a copy.  Raises RuntimeError where the strides do not allow it.
+def view(input: Any, *shape: Any, **given: Any) -> Any:
+    """The elements of `input` in another shape, never a copy.  Raises RuntimeError where the strides do not allow it.
 
-    With a dtype instead of a shape: the bytes of `x` read as that dtype.
+    With a dtype instead of a shape: the bytes of `input` read as that dtype.
     """
+    if given:
+        shape = (*shape, *named("view", given, "size", "dtype"))
     if len(shape) == 1 and isinstance(shape[0], dtypes.dtype):
-        return _view_dtype(x, dtype=shape[0].np)
-    want = resolve(x._array.shape, sizes(shape))
+        return _view_dtype(input, dtype=shape[0].np)
+    want = resolve(input._array.shape, sizes(shape))
     try:
-        return _viewed(x, {"shape": want})
+        return _viewed(input, {"shape": want})
     except (ValueError, RuntimeError):
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
@@ -93,13 +96,15 @@ _view_dtype = Op(
 )
 
 
-def reshape(x: Any, *shape: Any) -> Any:
-    """The elements of `x` under another shape: a view where the strides allow it, else a copy."""
+def reshape(input: Any, *shape: Any, **given: Any) -> Any:
+    """The elements of `input` under another shape: a view where the strides allow it, else a copy."""
+    if given:
+        shape = (*shape, *named("reshape", given, "shape"))
     want = sizes(shape)
     try:
-        return _viewed(x, {"shape": want})
+        return _viewed(input, {"shape": want})
     except (ValueError, RuntimeError):
-        return _view(clone(x, memory_format=contiguous_format), resolve(x._array.shape, want))
+        return _view(clone(input, memory_format=contiguous_format), resolve(input._array.shape, want))
 
 
 def _permute_aval(x: Any, dims: Any = ()) -> Aval:
@@ -124,19 +129,21 @@ _permute = Op(
 _permuted = view_path(_permute)
 
 
-def permute(x: Any, *dims: Any) -> Any:
-    """The dimensions of `x` in another order (a view)."""
-    return _permuted(x, {"dims": sizes(dims)})
+def permute(input: Any, *dims: Any, **given: Any) -> Any:
+    """The dimensions of `input` in another order (a view)."""
+    if given:
+        dims = (*dims, *named("permute", given, "dims"))
+    return _permuted(input, {"dims": sizes(dims)})
 
 
-def transpose(x: Any, dim0: int, dim1: int) -> Any:
-    """`x` with two dimensions exchanged (a view)."""
-    n = x._array.ndim
+def transpose(input: Any, dim0: int, dim1: int) -> Any:
+    """`input` with two dimensions exchanged (a view)."""
+    n = input._array.ndim
     a, b = axis(dim0, n), axis(dim1, n)
     order = list(range(n))
     if n:
         order[a], order[b] = b, a
-    return _permuted(x, {"dims": tuple(order)})
+    return _permuted(input, {"dims": tuple(order)})
 
 
 def _expand_aval(x: Any, shape: Any = ()) -> Aval:
@@ -177,13 +184,19 @@ _expand = Op(
 _expanded = view_path(_expand)
 
 
-def expand(x: Any, *shape: Any) -> Any:
-    """`x` repeated along dimensions of size 1, without a copy; -1 keeps a size."""
+def expand(input: Any, *shape: Any, **given: Any) -> Any:
+    """`input` repeated along dimensions of size 1, without a copy; -1 keeps a size."""
+    if given:
+        shape = (*shape, *named("expand", {k: v for k, v in given.items() if k != "implicit"}, "size"))
     want = sizes(shape)
-    lead = len(want) - x._array.ndim
+    lead = len(want) - input._array.ndim
     if lead < 0 or any(n == -1 for n in want[:lead]):
-        raise RuntimeError(f"expand: cannot expand {list(x._array.shape)} to {list(want)}: too few or unknown sizes")
-    return _expanded(x, {"shape": tuple([x._array.shape[i - lead] if n == -1 else n for i, n in enumerate(want)])})
+        raise RuntimeError(
+            f"expand: cannot expand {list(input._array.shape)} to {list(want)}: too few or unknown sizes"
+        )
+    return _expanded(
+        input, {"shape": tuple([input._array.shape[i - lead] if n == -1 else n for i, n in enumerate(want)])}
+    )
 
 
 # ------------------------------------------------------------------------------------------ dimensions, by name

@@ -230,6 +230,9 @@ def _searchsorted_kernel(sorted_sequence: Any, x: Any, right: bool, int32: bool)
     side: Any = "right" if right else "left"
     if sorted_sequence.ndim == 1:
         out: Any = np.searchsorted(sorted_sequence, x, side)
+    elif not sorted_sequence.size or not x.size:
+        _searchsorted_aval(sorted_sequence, x)
+        out = np.zeros_like(x, dtype=np.int64)
     else:
         _searchsorted_aval(sorted_sequence, x)
         rows = zip(sorted_sequence.reshape(-1, sorted_sequence.shape[-1]), x.reshape(-1, x.shape[-1]), strict=True)
@@ -264,6 +267,10 @@ def searchsorted(
     """
     if side not in (None, "left", "right"):
         raise RuntimeError(f"torch.searchsorted(): side can only be 'left' or 'right' but got {side}")
+    if right and side == "left":
+        raise RuntimeError(
+            "torch.searchsorted(): side and right can't be set to opposites, got side of left while right was True"
+        )
     if sorter is not None:
         sorted_sequence = _gather(sorted_sequence, sorter, -1)
     if not isinstance(input, Tensor):

@@ -96,8 +96,10 @@ def unbind(input: Any, dim: int = 0) -> tuple[Any, ...]:
     return _pieces(input, [(*whole, i) for i in range(input._array.shape[dim])], _unbind, {"dim": dim})
 
 
-def split(input: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
+def split(input: Any, split_size_or_sections: Any = None, dim: int = 0, *, split_size: Any = None) -> tuple[Any, ...]:
     """Views of consecutive pieces along `dim`: of one size (the last may be smaller), or of the sizes given."""
+    if split_size_or_sections is None:
+        split_size_or_sections = split_size
     dim = _dim_of(input, dim, "split")
     n = input._array.shape[dim]
     if not isinstance(split_size_or_sections, (list, tuple)):
@@ -142,9 +144,12 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Any, ...]:
     return split(input, -(-n // chunks), dim)
 
 
-def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Any, ...]:
+def tensor_split(
+    input: Any, indices_or_sections: Any = None, dim: int = 0, *, sections: Any = None, indices: Any = None
+) -> tuple[Any, ...]:
     """Views along `dim`: so many of nearly equal size, or cut at the indices given."""
     dim = _dim_of(input, dim, "tensor_split")
+    indices_or_sections = _one_of("tensor_split", indices_or_sections, sections, indices)
     if isinstance(indices_or_sections, Tensor):
         indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, (list, tuple)):
@@ -173,16 +178,33 @@ def _split_along(input: Any, indices_or_sections: Any, dim: int, name: str, leas
     return tensor_split(input, indices_or_sections, dim)
 
 
-def hsplit(input: Any, indices_or_sections: Any) -> tuple[Any, ...]:
+def _one_of(function: str, *given: Any) -> Any:
+    """PyTorch has three names for one argument."""
+    found = [value for value in given if value is not None]
+    if len(found) != 1:
+        raise TypeError(f"{function}() takes one of indices_or_sections, sections and indices, got {len(found)}")
+    return found[0]
+
+
+def hsplit(
+    input: Any, indices_or_sections: Any = None, *, sections: Any = None, indices: Any = None
+) -> tuple[Any, ...]:
     """`tensor_split` into equal parts, or at indices, along dimension 1 (0 for vectors)."""
-    return _split_along(input, indices_or_sections, min(1, input._array.ndim - 1), "hsplit", 1)
+    parts = _one_of("hsplit", indices_or_sections, sections, indices)
+    return _split_along(input, parts, min(1, input._array.ndim - 1), "hsplit", 1)
 
 
-def vsplit(input: Any, indices_or_sections: Any) -> tuple[Any, ...]:
+def vsplit(
+    input: Any, indices_or_sections: Any = None, *, sections: Any = None, indices: Any = None
+) -> tuple[Any, ...]:
     """`tensor_split` into equal parts, or at indices, along dimension 0."""
-    return _split_along(input, indices_or_sections, 0, "vsplit", 2)
+    parts = _one_of("vsplit", indices_or_sections, sections, indices)
+    return _split_along(input, parts, 0, "vsplit", 2)
 
 
-def dsplit(input: Any, indices_or_sections: Any) -> tuple[Any, ...]:
+def dsplit(
+    input: Any, indices_or_sections: Any = None, *, sections: Any = None, indices: Any = None
+) -> tuple[Any, ...]:
     """`tensor_split` into equal parts, or at indices, along dimension 2."""
-    return _split_along(input, indices_or_sections, 2, "dsplit", 3)
+    parts = _one_of("dsplit", indices_or_sections, sections, indices)
+    return _split_along(input, parts, 2, "dsplit", 3)

@@ -23,7 +23,7 @@ from rushlight_tensor.infer import Aval, axes, real_dtype, reduced
 from rushlight_tensor.op import AS_CPU, Op, joint
 from rushlight_tensor.ops.cast import _zeros, cast
 from rushlight_tensor.ops.elementwise import abs, pow, sgn
-from rushlight_tensor.ops.reduce import _dims, _in_dtype, _numpy_names, _refuse_empty, _spread, _sum_kernel, sum
+from rushlight_tensor.ops.reduce import _dims, _in_dtype, _refuse_empty, _spread, _sum_kernel, sum
 from rushlight_tensor.ops.select import where
 
 
@@ -107,7 +107,6 @@ _norm_p = Op(
 )
 
 
-@_numpy_names
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The p-norm of the elements over `dim`: `p` a number, ±inf, or "fro" (2).  Raises RuntimeError for integers."""
     input = _in_dtype(input, dtype)
