@@ -78,7 +78,7 @@ SAMPLES = {
         sample(R(3, 4), dim=-1, p=0.0, distance=True).but(second=False),
         sample(R(0), p=3.0),
     ],
-    "element_of_all": [sample(R(3, 4), R()).but(grad=False, dtypes=FLOATS)],
+    **{f"{kind}_of_all": [sample(R(3, 4), R()).but(grad=False, dtypes=FLOATS)] for kind in ("max", "min", "median")},
     "logsumexp": [
         sample(R(3, 4), dim=1),
         sample(R(2, 3, 2), dim=(0, 2), keepdim=True),

@@ -136,16 +136,20 @@ def _even_rule(g: Any, x: Any, value: Any) -> Any:
     return where(chosen, g / sum(chosen), 0.0)
 
 
-_even = Op(
-    "element_of_all",
-    infer=_even_aval,
-    cpu=lambda x, value: value.copy(),
-    cuda=AS_CPU,
-    save=("x", "value"),
-    vjp=(_even_rule, None),
-    node_name="MaxBackward1",
-)
-"""The `value` of one element, or of several, of all: the gradient is shared by those that have it, NaN included."""
+def _shared(kind: str) -> Op:
+    """The `value` of one element, or of several, of all: the gradient is shared by those that have it, NaN included."""
+    return Op(
+        f"{kind}_of_all",
+        infer=_even_aval,
+        cpu=lambda x, value: value.copy(),
+        cuda=AS_CPU,
+        save=("x", "value"),
+        vjp=(_even_rule, None),
+        node_name=f"{kind.title()}Backward1" if kind != "median" else "MedianBackward0",
+    )
+
+
+_of_all = {kind: _shared(kind) for kind in ("max", "min", "median")}
 
 
 def _overloaded(input: Any, dim: Any, keepdim: bool, two: Op, all_of: Any, along: Op, kind: Any) -> Any:
@@ -160,7 +164,7 @@ def _overloaded(input: Any, dim: Any, keepdim: bool, two: Op, all_of: Any, along
             f"{kind.__name__}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction "
             "dim with the 'dim' argument."
         )
-    return _even(input, all_of(input.detach()))
+    return _of_all[kind.__name__](input, all_of(input.detach()))
 
 
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -172,7 +176,7 @@ def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
         return _MedianPair(*_median_dim(input, dim=dim, keepdim=keepdim))
     if input._array.size == 0:
         return input.new_full((), float("nan"))
-    return _even(input, _median_dim(input.detach().reshape(-1), dim=0)[0])
+    return _of_all["median"](input, _median_dim(input.detach().reshape(-1), dim=0)[0])
 
 
 # Indices alone
