@@ -9,6 +9,7 @@ import pytest
 
 import rushlight_distributed as dist
 import rushlight_tensor as T
+from rushlight_distributed.group import default_group
 from rushlight_distributed.guard import TICK_S
 from tests.mpi.ranks import RANK, SIZE
 
@@ -52,6 +53,20 @@ def test_long_waits_in_both_directions_are_no_deadlock():
         dist.send(x, 1)
     elif RANK == 1:
         dist.recv(x, 0)
+    dist.barrier()
+
+
+def test_many_transfers_in_turn_are_not_one_long_wait():
+    """The watchdog took them for one: ranks that send to each other all the time were reported as a deadlock."""
+    contract = default_group().contract
+    seen = set()
+    for _ in range(3):
+        contract.wait_for((RANK + 1) % SIZE, ("send",), None, sending=True)
+        seen.add(contract.pending())
+        contract.done_waiting()
+        assert contract.pending() == 0
+    assert len(seen) == 3
+    assert max(seen) < 0
     dist.barrier()
 
 

@@ -22,6 +22,7 @@ Array = np.ndarray[Any, Any]
 REDUCE_CHUNK_BYTES = 1 << 20
 MOVE_CHUNK_BYTES = 1 << 28
 
+_COPIED_BYTES = 1 << 16  # of a message between two ranks
 _PAIRWISE_TAG = 31999  # of all_to_all, so that no receive of the user matches it
 
 
@@ -296,7 +297,9 @@ class MpiCommunicator(Communicator):
         self._comm.Barrier()
 
     def start_send(self, head: Array, array: Array, to: int, tag: int) -> Pending:
-        messages = [_Message(self._mpi, head, piece) for piece in _pieces(_bytes(array), MOVE_CHUNK_BYTES)]
+        messages = [
+            _Message(self._mpi, head, piece, sending=True) for piece in _pieces(_bytes(array), MOVE_CHUNK_BYTES)
+        ]
         return self._kept([self._comm.Isend(m.spec, to, tag) for m in messages], messages, to)
 
     def start_receive(self, head: Array, array: Array, source: int | None, tag: int) -> Pending:
@@ -309,7 +312,7 @@ class MpiCommunicator(Communicator):
         peer = self._mpi.ANY_SOURCE if source is None else source
         # Every piece brings the head again; that of the first is the one that is read.
         heads = [head, *(np.empty_like(head) for _ in pieces[1:])]
-        messages = [_Message(self._mpi, h, piece) for h, piece in zip(heads, pieces, strict=True)]
+        messages = [_Message(self._mpi, h, piece, sending=False) for h, piece in zip(heads, pieces, strict=True)]
         return self._kept([self._comm.Irecv(m.spec, peer, tag) for m in messages], messages, source)
 
     def _kept(self, requests: list[Any], messages: list[_Message], peer: int | None) -> Pending:
@@ -353,17 +356,29 @@ class MpiCommunicator(Communicator):
 
 
 class _Message:
-    """A head and a piece of an array as one message; MPI reads or writes both until the transfer is done."""
+    """A head and a piece of an array as one message; MPI reads or writes its memory until the transfer is done.
 
-    def __init__(self, mpi: Any, head: Array, piece: Array) -> None:
-        self.parts = (head, piece)
-        kind = mpi.Datatype.Create_struct(
-            [head.nbytes, piece.nbytes], [mpi.Get_address(head), mpi.Get_address(piece)], [mpi.BYTE, mpi.BYTE]
-        ).Commit()
-        self.spec = [mpi.BOTTOM, 1, kind]
+    Small ones are copied through one buffer: making a derived type takes longer than that.
+    """
 
-    def free(self) -> None:
-        self.spec[2].Free()
+    def __init__(self, mpi: Any, head: Array, piece: Array, *, sending: bool) -> None:
+        self._parts, self._sending = (head, piece), sending
+        self._kind: Any = None
+        if piece.nbytes <= _COPIED_BYTES:
+            self._buffer = np.concatenate(self._parts) if sending else np.zeros(head.size + piece.size, np.uint8)
+            self.spec = [self._buffer, mpi.BYTE]
+        else:
+            places = [mpi.Get_address(head), mpi.Get_address(piece)]
+            self._kind = mpi.Datatype.Create_struct([head.nbytes, piece.nbytes], places, [mpi.BYTE, mpi.BYTE]).Commit()
+            self.spec = [mpi.BOTTOM, 1, self._kind]
+
+    def done(self) -> None:
+        """The transfer is over: what was received is put in its place."""
+        if self._kind is not None:
+            self._kind.Free()
+        elif not self._sending:
+            head, piece = self._parts
+            head[...], piece[...] = self._buffer[: head.size], self._buffer[head.size :]
 
 
 class _MpiPending(Pending):
@@ -393,7 +408,7 @@ class _MpiPending(Pending):
             self._over = True
         if self._over:
             for message in self._messages:
-                message.free()
+                message.done()
         return self._over
 
 

@@ -18,7 +18,6 @@ import sys
 import zlib
 from collections import deque
 from types import CodeType
-from typing import NamedTuple
 
 from rushlight_distributed.board import Board
 from rushlight_distributed.communicator import Communicator, Pending
@@ -38,15 +37,8 @@ Call = tuple[object, ...]
 """What must agree: the operation's name, the shape, the dtype, and what else it has, such as the root."""
 
 
-class Site(NamedTuple):
-    """A place in the program; the code is held, so that its identity stays its own."""
-
-    code: CodeType
-    instruction: int
-    line: int
-
-    def __str__(self) -> str:
-        return f"{self.code.co_filename}:{self.line}"
+Site = tuple[CodeType, int]
+"""A place in the program: code, which is held so that its identity stays its own, and an instruction of it."""
 
 
 class ContractError(RuntimeError):
@@ -74,7 +66,7 @@ class Contract:
         place = here.index(comm.rank)
         self._left = self.board.row(here[place - 1])
         self._right = self.board.row(here[(place + 1) % len(here)])
-        self._number = 0
+        self._number = self._transfers = 0
         self._known: dict[Call, tuple[int, int, Site | None]] = {}
         self._keys: list[Call] = []  # by number of text; the oldest makes room for a new one
 
@@ -112,6 +104,7 @@ class Contract:
 
     def wait_for(self, peer: int | None, call: Call, site: Site | None, *, sending: bool) -> None:
         """Announce a point-to-point transfer, which is no part of the sequence; `done_waiting` ends it."""
+        self._transfers += 1
         self._cell[self._row + _TEXT] = self._entry(call, site)[1]
         self._cell[self._row + _PEER] = _ANYBODY if peer is None else peer + 1 if sending else -peer - 1
 
@@ -129,7 +122,7 @@ class Contract:
 
     def _entry(self, call: Call, site: Site | None) -> tuple[int, int]:
         """The fingerprint of a call, and the number of the text that says what and where it is."""
-        key = (call,) if site is None else (call, id(site.code), site.instruction)
+        key = (call,) if site is None else (call, id(site[0]), site[1])
         known = self._known.get(key)
         if known is not None:
             return known[:2]
@@ -148,10 +141,10 @@ class Contract:
     # -- for the watchdog: anything here may be read while others write it, so findings are confirmed a moment later --
 
     def pending(self) -> int:
-        """The number of the collective that this rank is inside; -1 in a point-to-point transfer; 0 outside."""
+        """The number of the collective that this rank is inside, or minus that of the transfer; 0 outside."""
         cell, row = self._cell, self._row
         if cell[row + _PEER]:
-            return -1
+            return -self._transfers
         return cell[row] if cell[row] != cell[row + _LEFT] else 0
 
     def missing(self) -> list[int]:
@@ -261,7 +254,16 @@ def call_site() -> Site | None:
         if frame.f_back is None:
             return None
         frame = frame.f_back
-    return Site(frame.f_code, frame.f_lasti, frame.f_lineno)
+    return frame.f_code, frame.f_lasti
+
+
+def line_of(site: Site | None) -> str:
+    """`train.py:7`, as a clickable path."""
+    if site is None:
+        return "a background thread"
+    code, instruction = site
+    lines = (line for begin, end, line in code.co_lines() if begin <= instruction < end)
+    return f"{code.co_filename}:{next(lines, None) or code.co_firstlineno}"
 
 
 def described(call: Call, site: Site | None) -> str:
@@ -270,5 +272,5 @@ def described(call: Call, site: Site | None) -> str:
     words = [str(word) for word in rest]
     if len(rest) >= 2 and isinstance(rest[1], tuple):
         words[:2] = [f"{rest[0]}{list(rest[1])}"]
-    where = "in a background thread" if site is None else f"at {site}"
+    where = f"in {line_of(site)}" if site is None else f"at {line_of(site)}"
     return f"{name}({', '.join(words)}) {where}"

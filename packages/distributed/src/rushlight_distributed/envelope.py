@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ from rushlight_distributed.contract import Call, Site, described
 HEAD_BYTES = 256
 _FIXED = struct.Struct("<4s16sq")  # a mark, the dtype's name, the number of elements; the text fills the rest
 _MARK = b"rlp2"
+_KEPT = 1000
+
+# Heads by (call, place): texts are slow to make, and a program sends from few places. The place is held with its head,
+# so that its identity stays its own.
+_heads: dict[tuple[object, ...], tuple[np.ndarray[Any, Any], Site | None]] = {}
 
 
 @dataclass(frozen=True)
@@ -31,16 +37,28 @@ class Envelope:
     count: int
     text: str
 
-    def fits(self, array: np.ndarray[Any, Any]) -> bool:
-        """Whether the message is what `array` is for: PyTorch, too, does not ask that the shapes are equal."""
-        return (self.dtype, self.count) == (str(array.dtype), array.size)
+
+@lru_cache(_KEPT)
+def _fixed(dtype: np.dtype[Any], count: int) -> bytes:
+    return _FIXED.pack(_MARK, str(dtype).encode(), count)
 
 
 def sealed(array: np.ndarray[Any, Any], call: Call, site: Site | None) -> np.ndarray[Any, Any]:
-    """The head of a message that holds `array`."""
-    fixed = _FIXED.pack(_MARK, str(array.dtype).encode(), array.size)
-    text = described(call, site).encode(errors="replace")[: HEAD_BYTES - _FIXED.size]
-    return np.frombuffer(bytearray((fixed + text).ljust(HEAD_BYTES, b"\0")), np.uint8)
+    """The head of a message that holds `array`; not to be written into."""
+    key = (call, array.size) if site is None else (call, array.size, id(site[0]), site[1])
+    known = _heads.get(key)
+    if known is None:
+        if len(_heads) >= _KEPT:
+            _heads.clear()
+        text = described(call, site).encode(errors="replace")[: HEAD_BYTES - _FIXED.size]
+        whole = (_fixed(array.dtype, array.size) + text).ljust(HEAD_BYTES, b"\0")
+        _heads[key] = known = (np.frombuffer(bytearray(whole), np.uint8), site)
+    return known[0]
+
+
+def fits(head: np.ndarray[Any, Any], array: np.ndarray[Any, Any]) -> bool:
+    """Whether a message is what `array` is for: PyTorch, too, does not ask that the shapes are equal."""
+    return head[: _FIXED.size].tobytes() == _fixed(array.dtype, array.size)
 
 
 def opened(head: np.ndarray[Any, Any]) -> Envelope | None:

@@ -30,7 +30,7 @@ from typing import Any
 
 from rushlight_distributed.board import Board, Mirror
 from rushlight_distributed.communicator import MpiCommunicator
-from rushlight_distributed.contract import BETWEEN, Contract, ContractError, Site, disagreement
+from rushlight_distributed.contract import BETWEEN, Contract, ContractError, Site, disagreement, line_of
 from rushlight_tensor.straight import module_of
 
 TICK_S = 0.25
@@ -279,7 +279,9 @@ def waiting_aloud(who: str, what: str, site: Site | None) -> Iterator[None]:
     def speak() -> None:
         waited_s = WARN_S
         while not over.wait(waited_s - (waited_s / 2 if waited_s > WARN_S else 0)):
-            sys.stderr.write(f"{who} has waited {waited_s:.0f} s in {what} at {site}: not all other ranks call it\n")
+            sys.stderr.write(
+                f"{who} has waited {waited_s:.0f} s in {what} at {line_of(site)}: not all other ranks call it\n"
+            )
             waited_s *= 2
 
     threading.Thread(target=speak, daemon=True, name="rushlight-waiting").start()

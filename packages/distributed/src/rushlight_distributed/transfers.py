@@ -9,7 +9,7 @@ import numpy as np
 from rushlight_distributed.arguments import Group, array_of, is_plain, peer_of, result_of, to_host, write
 from rushlight_distributed.communicator import Array, Pending
 from rushlight_distributed.contract import Call, Site, call_site, described
-from rushlight_distributed.envelope import HEAD_BYTES, opened, sealed
+from rushlight_distributed.envelope import HEAD_BYTES, fits, opened, sealed
 from rushlight_distributed.group import ProcessGroup, resolve, told
 from rushlight_distributed.worker import Work
 from rushlight_tensor import Tensor
@@ -63,8 +63,8 @@ class _Receive(TransferWork):
         self._run = self._finish
 
     def _finish(self) -> None:
-        envelope = opened(self._head)
-        if envelope is None or not envelope.fits(self._host):
+        if not fits(self._head, self._host):
+            envelope = opened(self._head)
             me, sender = self._pg.ranks[self._pg.rank()], self._pg.ranks[self._source]
             contract = self._pg.contract
             if envelope is not None:
