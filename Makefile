@@ -3,7 +3,7 @@
 #   make test ARGS="tests/nn -k linear"                           PYTHON=... decides which Python makes .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-mpi parity sanitize lint format bench test-install constraints clean
+.PHONY: help install train test test-mpi test-machines mutants parity sanitize lint format bench test-install constraints clean
 SETUP := @PYTHON="$(PYTHON)" sh tools/bootstrap.sh
 BIN := .venv/bin
 
@@ -28,6 +28,10 @@ test-mpi: ## the tests that run on ranks, under mpirun (RANKS=4, ARGS: pytest's)
 test-machines: ## kernels, ops and nn on every CPU that this one can stand in for (slow; ARGS=--short: a sample)
 	$(SETUP) run test
 	@$(BIN)/python tools/test_machines.py $(ARGS)
+
+mutants: ## plants faults one at a time and looks whether the tests notice (ARGS: --sample 10, --only engine)
+	$(SETUP) run test
+	@$(BIN)/python tools/mutants.py $(ARGS)
 
 parity: ## the tests that compare with PyTorch (installs it, for comparison only)
 	$(SETUP) run test parity

@@ -1,0 +1,248 @@
+"""Faults that the tests have to notice, one at a time: `make mutants`.
+
+Each is a text that occurs once in its file, what is planted in its place, and the narrow tests that should fail then.
+One that survives needs a test, or a reason why nothing can show it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TENSOR = "packages/tensor/src/rushlight_tensor/"
+AUTOGRAD = "packages/autograd/src/rushlight_autograd/"
+JIT = "packages/jit/src/rushlight_jit/"
+DATA = "packages/data/src/rushlight_data/"
+DISTRIBUTED = "packages/distributed/src/rushlight_distributed/"
+TRAIN = "services/train/src/rushlight_train/"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault to plant.
+
+    Attributes:
+        file: Where, from the root of the repository.
+        text: What stands there; exactly once.
+        planted: What is put in its place.
+        tests: pytest's arguments; in what they name, something should fail.
+        ranks: Run them on so many MPI ranks; 0: in one process.
+        reason: Why the fault may survive.
+    """
+
+    file: str
+    text: str
+    planted: str
+    tests: tuple[str, ...]
+    ranks: int = 0
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file.rsplit('/', 1)[-1]}: {_line(self.text)} -> {_line(self.planted)}"
+
+
+def _line(text: str) -> str:
+    short = " ".join(text.split())
+    return short if len(short) < 60 else short[:57] + "..."
+
+
+def _faults(file: str, tests: str, *pairs: tuple[str, str], ranks: int = 0) -> list[Fault]:
+    """Faults of one file that the same tests should notice."""
+    return [Fault(file, text, planted, tuple(tests.split()), ranks) for text, planted in pairs]
+
+
+ENGINE = "tests/autograd"
+
+PLANTED: list[Fault] = [
+    # ------------------------------------------------------------------------------------------------ dispatch
+    *_faults(
+        TENSOR + "straight.py", f"{ENGINE} tests/ops/test_saved.py tests/ops/test_promotion.py",
+        ("(a._requires_grad or b._requires_grad) and MODE.grad", "a._requires_grad and MODE.grad"),
+        ("grad = differentiable and a._requires_grad and MODE.grad", "grad = differentiable and a._requires_grad"),
+        ('if x.dtype.kind != "f" or dispatch.INTERCEPT is not None', "if dispatch.INTERCEPT is not None"),
+        ("if may_widen and z.dtype is not x.dtype:", "if False:"),
+        ("n.edges = (edge(a), edge(b))", "pass"),
+        ("n.saved = (z,)", "n.saved = (x,)"),
+        ("version = a._version if a._view is None else sync(a)", "version = a._version"),
+        ("if refused and x.dtype.kind in refused:", "if False:"),
+    ),
+    *_faults(
+        TENSOR + "dispatch.py", f"{ENGINE} tests/ops/test_private_order.py tests/ops/test_saved.py tests/ops/test_promotion.py",
+        ("grad = grad and op.vjp is not None and MODE.grad", "grad = grad and op.vjp is not None"),
+        ("if op.view and not hidden:\n        settle(xs[0])", "pass"),
+        ("if grad and category(out._array.dtype) >= 2:", "if grad:"),
+        ("        raise why from None", "        pass"),
+        ("out.append(x if x._array.dtype == common else CAST(x, dtype=common))", "out.append(x)"),
+        ("if x._view.dead and x._node is None:", "if False:"),
+        ("node.hooks[RETAIN] = old.hooks.pop(RETAIN)", "pass"),
+        ("            before, MODE.grad = MODE.grad, True", "            before = MODE.grad"),
+        ("        view.version = now\n    return now", "    return now"),
+    ),
+    # --------------------------------------------------------------------------------------------------- graph
+    *_faults(
+        TENSOR + "graph.py", f"{ENGINE} tests/ops/test_complex.py tests/ops/test_second.py tests/ops/test_saved.py",
+        ("elif v is not None and version(item) != v:", "elif False:"),
+        ("elif (a._version if a._view is None else a._view.base._version) == va:", "elif True:"),
+        ("elif (b._version if b._view is None else b._view.base._version) == vb:", "elif True:"),
+        ("if (item._version if item._view is None else item._view.base._version) != v:", "if False:"),
+        ("if n.stale and n.op.saves_out:", "if False:"),
+        ("None if to_y is None else rule_y(g, x, y),", "None if to_y is None else rule_x(g, x, y),"),
+        ("if op.flat and create_graph and found[0] is not None:", "if False:"),
+        ("if _is_complex(g) and not op.wirtinger:", "if False:"),
+        ("return x._version if x._view is None else x._view.base._version", "return x._version"),
+        ("t._node, t._requires_grad = (n if kind == OUT else Slot(n, i, item.shape)), True", "pass"),
+    ),
+    # -------------------------------------------------------------------------------------------------- engine
+    *_faults(
+        AUTOGRAD + "engine.py", ENGINE,
+        ("                pending[e] += 1", "                pass"),
+        ("                        have += ge", "                        have = ge"),
+        ("ge is g or ge.base is not None or op is None", "ge.base is not None or op is None"),
+        ("ge is g or ge.base is not None or op is None", "ge is g or op is None"),
+        ("if not self.retain_graph and n.saved:", "if False:"),
+        ("            g = cast(g, dtype=leaf._array.dtype)", "            pass"),
+        ("            g = _call_hooks(hooks.before, g)", "            _call_hooks(hooks.before, g)"),
+        ("                have._array += g._array", "                have._array[...] = g._array"),
+        ("parts[slot.index] + g if slot.index in parts else g", "g"),
+        ("        if before[1] is None:", "        if True:"),
+        ("n == 1 and g.shape[lead + i] != 1])", "False])"),
+        ("self.arrived[e] = self.arrived[e] + g", "self.arrived[e] = g"),
+        ("        if fn is not retained:", "        if True:"),
+        ("                    counts[e] += 1", "                    counts[e] = 1"),
+        ("            self.found[leaf] = g\n            return", "            self.found[leaf] = g"),
+    ),
+    # ------------------------------------------------------------------------------------------------ in place
+    *_faults(
+        TENSOR + "inplace.py", f"{ENGINE} tests/ops/test_writes.py",
+        ("        before = dispatch.CLONE(x)\n", "        before = x\n"),
+        ("    touch(x)\n    if n is None:", "    if n is None:"),
+        ("    if x._requires_grad and x._node is None:", "    if False:"),
+        ("        if view.root._requires_grad and view.root._node is None:", "        if False:"),
+        ("    if first:\n        _tell_views(changed, x)", "    pass"),
+        ("    if category(common) > category(x._array.dtype):", "    if False:"),
+        ("    if repeated and not", "    if False and not"),
+        ("    view.base._version += 1", "    pass"),
+        ("        _went_stale(x._node)\n        return", "        return"),
+        ("return (wrap(cuda.like(g._array, np.zeros(self.shape, g._array.dtype))),)", "return (g,)"),
+        ("remains = None if self.inner.op is dispatch.COPY else True", "remains = True"),
+        ("        inplace(dispatch.COPY, part, before)", "        pass"),
+        ("self.path = tuple(reversed(path))", "self.path = tuple(path)"),
+    ),
+    # ----------------------------------------------------------------------------------------------------- jit
+    *_faults(
+        JIT + "passes.py", "tests/jit",
+        ("return instr.op.random", "return False"),
+        ("if i.writes or is_random(i) or any(", "if is_random(i) or any("),
+        ("stable = not any(", "stable = True or any("),
+        ("_literal(tuple(sorted(i.attrs.items())))", "None"),
+        ("and not any(o in results for o in i.outputs):", "and True:"),
+        ("(float, complex)):\n        return type(x), repr(x)", "(float, complex)):\n        return x"),
+        ("seen or (root[first] if i.op.view and", "seen or (root[first] if False and"),
+    ),
+    *_faults(
+        JIT + "fuse.py", "tests/jit",
+        ('return "[row]"', 'return "[column]"'),
+        ('return "[column]"', 'return "[row]"'),
+        ('"erf": "verf"', '"erf": "vtanh"'),
+        ('"exp": "vexp"', '"exp": "vexp_bounded"'),
+        ("return not i.writes and not any(v in made for v in i.values())", "return not any(v in made for v in i.values())"),
+        ("return not i.writes and not any(v in made for v in i.values())", "return not i.writes"),
+        ("if group and (group[0].outputs[0].shape != i.outputs[0].shape):", "if False:"),
+        ("if i.outputs[0] in results or any(", "if any("),
+        ("return names[x] if isinstance(x, Value) else f\"({float(x)!r})\"", "return names[x] if isinstance(x, Value) else f\"{float(x)!r}\""),
+    ),
+    *_faults(
+        JIT + "plan.py", "tests/jit",
+        ("arrays = [np.ascontiguousarray(env[s]) for s in ins]", "arrays = [env[s] for s in ins]"),
+        ("keep = {*self.graph.outputs, *self.graph.captured}", "keep = {*self.graph.captured}"),
+        ("keep = {*self.graph.outputs, *self.graph.captured}", "keep = {*self.graph.outputs}"),
+    ),
+    # -------------------------------------------------------------------------------------------- expr of records
+    *_faults(
+        TENSOR + "ops/activation.py", "tests/jit",
+        ('expr="1 / (1 + exp(-{x}))"', 'expr="1 / (1 + exp({x}))"'),
+        ("{x} * {beta} > {threshold} ? {x} : log1p", "{x} * {beta} > {threshold} ? 0 : log1p"),
+        ("{x} >= 3 ? 6 : {x} + 3) / 6", "{x} >= 2 ? 6 : {x} + 3) / 6"),
+        ('expr="{x} > 0 ? {x} : {x} * {negative_slope}"', 'expr="{x} > -1 ? {x} : {x} * {negative_slope}"'),
+        ('expr="{x} <= {threshold} ? {value} : {x}"', 'expr="{x} < {threshold} ? {value} : {x}"'),
+        ('expr="{x} >= -{lambd} && {x} <= {lambd} ? 0 : {x}"', 'expr="{x} > -{lambd} && {x} < {lambd} ? 0 : {x}"'),
+        ('expr="{x} > 0 ? {x} : {alpha} * expm1({x} / {alpha})"', 'expr="{x} > 0 ? {x} : expm1({x} / {alpha})"'),
+    ),
+    # ------------------------------------------------------------------------------------- kernels: NumPy and C text
+    *_faults(
+        TENSOR + "kernels/c/blas.c", "tests/kernels/test_blas.py",
+        ("long part_start(long length, long parts, long i) {", "long part_start(long length, long parts, long i) { parts += 0 * rl_threads(); if (rl_threads() > 1 && i && i < parts) return (length * i / parts + 8) / 16 * 16 - 16;"),
+        ("pc[r * ldc + j] += bias[left + j];", "pc[r * ldc + j] += bias[j];"),
+        ("+ (tb ? left * ldb : left);", "+ left;"),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/norm.c", "tests/kernels/test_rows.py",
+        ("out[j] = scale * (out[j] - s1 - (xr[j] - mu) * scale * s2)", "out[j] = scale * (out[j] - (xr[j] - mu) * scale * s2)"),
+        ("r < rows && r < (block + 1) * per_block; r++) {\n            const float *gr = g + r * n, *xr = x + r * n;\n            float mu", "r + 1 < rows && r < (block + 1) * per_block; r++) {\n            const float *gr = g + r * n, *xr = x + r * n;\n            float mu"),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/softmax.c", "tests/kernels/test_rows.py",
+        ("float m = -INFINITY;", "float m = 0;"),
+        ("if (t == ignore) { loss[r] = 0; continue; }", ""),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/attention.c", "tests/kernels/test_attention_and_optim.py",
+        ("if (causal || !queries) {", "if (!queries) {"),
+        ("float beta = causal || first ? 1.f : 0.f;", "float beta = causal ? 1.f : 0.f;"),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/optim.c", "tests/kernels/test_attention_and_optim.py",
+        ("float l2 = decoupled ? 0.f : (float)weight_decay;", "float l2 = (float)weight_decay;"),
+        ("float step = (float)step_sizes[array];", "float step = (float)step_sizes[0];"),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/vmath.h", "tests/kernels/test_rows.py tests/kernels/test_attention_and_optim.py tests/ops/test_closeness.py",
+        ("x = x > 89.f ? 89.f : x;", "x = x > 80.f ? 80.f : x;"),
+        ("return a < 0.625f ? copysignf(small, x) : large;", "return large;"),
+    ),
+    *_faults(
+        TENSOR + "kernels/cache.py", "tests/kernels/test_cache.py",
+        ("if status.st_uid != user or mode & 0o077:", "if status.st_uid != user:"),
+        ("if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:", "if not stat.S_ISREG(status.st_mode):"),
+        ('return digest is not None and name == f"{key}-{digest}.so"', "return digest is not None"),
+    ),
+    # -------------------------------------------------------------------------------------------------- loader
+    *_faults(
+        DATA + "dataloader.py", "tests/data/test_dataloader.py tests/data/test_resume.py",
+        ("        progress.given += 1", "        progress.given += 0"),
+        ("            progress.finished = True", "            pass"),
+        ("rest = itertools.islice(indices, int(state[\"batches\"]), None)", "rest = itertools.islice(indices, 0, None)"),
+        ("            stream.set_state(now)", "            pass"),
+        ("raise RuntimeError(\"the dataset or collate_fn raised StopIteration\") from error", "raise"),
+    ),
+    *_faults(
+        DATA + "sampler.py", "tests/data/test_samplers.py",
+        ("yield from permutation(n, generator)[: self.num_samples % n]", "pass"),
+    ),
+    *_faults(
+        DATA + "distributed.py", "tests/data/test_samplers.py",
+        ("generator.manual_seed(self.seed + self.epoch)", "generator.manual_seed(self.seed)"),
+        ("order[self.rank : self.total_size : self.num_replicas]", "order[self.rank * self.num_samples : (self.rank + 1) * self.num_samples]"),
+    ),
+    # --------------------------------------------------------------------------------------------- checkpoints
+    *_faults(
+        TRAIN + "checkpoint.py", "tests/train/test_checkpoint.py",
+        ("            if _sha256(path / name) != digest:", "            if False:"),
+        ("    for old in list(every(folder))[:-keep]:", "    for old in list(every(folder))[:-keep - 1]:"),
+        ("        if job.get(\"model\") == model and job.get(\"data\") == data:", "        if job.get(\"model\") == model:"),
+        ("    found = sorted(outputs.glob(\"**/checkpoints/step_*/job.json\"), key=lambda p: p.stat().st_mtime)", "    found = sorted(outputs.glob(\"**/checkpoints/step_*/job.json\"))"),
+        ("    return {k: _put_tensors(v, tensors) for k, v in value}", "    return {str(k): _put_tensors(v, tensors) for k, v in value}"),
+        ("    finally:\n        shutil.rmtree(workplace, ignore_errors=True)\n    for old", "    finally:\n        pass\n    for old"),
+    ),
+    # ------------------------------------------------------------------------------------------------- reducer
+    *_faults(
+        DISTRIBUTED + "reducer.py", "tests/mpi/on_ranks/test_ddp.py",
+        ("scale = view.dtype.type(1 / self._group.size())", "scale = view.dtype.type(1)"),
+        ("return np.dtype(np.float32) if dtype.itemsize == 2 else dtype", "return dtype"),
+        ("        kept = {i: self._params[i].grad for i, anywhere in enumerate(used) if not anywhere}", "        kept = {}"),
+        ("        if unused and not self._find_unused:", "        if False:"),
+        ("            if not self.enabled:\n                return", "            pass"),
+        ("np.zeros(self._params[i].shape, self._params[i]._array.dtype) if have is None else have._array", "np.ones(self._params[i].shape, self._params[i]._array.dtype) if have is None else have._array"),
+        ("            touch(grad)", "            pass"),
+        ranks=2,
+    ),
+]  # fmt: skip
