@@ -97,11 +97,14 @@ class Stale:
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(self._why)
 
-    def __mul__(self, other: Any) -> Any:  # arithmetic does not ask __getattr__
+    def __mul__(self, other: Any = None) -> Any:  # arithmetic and comparisons do not ask __getattr__
         raise RuntimeError(self._why)
 
-    __add__ = __radd__ = __sub__ = __rsub__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __neg__ = __mul__
-    __gt__ = __ge__ = __lt__ = __le__ = __mul__
+    __add__ = __radd__ = __sub__ = __rsub__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __mul__
+    __neg__ = __abs__ = __invert__ = __matmul__ = __rmatmul__ = __and__ = __or__ = __xor__ = __mul__
+    __gt__ = __ge__ = __lt__ = __le__ = __eq__ = __ne__ = __mul__
+    __getitem__ = __bool__ = __float__ = __len__ = __iter__ = __mul__
+    __hash__ = None  # type: ignore[assignment]
     __array_ufunc__ = None
 
 
