@@ -68,7 +68,11 @@ def _rows(x: Any) -> Any:
     """(N, C, d1, …) as rows of classes (N * d1 * …, C)."""
     if x.ndim == 2:
         return x
-    return x.reshape(1, -1) if x.ndim == 1 else np.moveaxis(x, 1, -1).reshape(x.size // max(x.shape[1], 1), x.shape[1])
+    return (
+        x.reshape(1, -1)
+        if x.ndim == 1
+        else np.moveaxis(x, 1, -1).reshape(math.prod(x.shape[2:], start=x.shape[0]), x.shape[1])
+    )
 
 
 def _from_rows(rows: Any, shape: tuple[int, ...]) -> Any:
