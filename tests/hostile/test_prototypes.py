@@ -5,10 +5,11 @@ import contextlib
 import pytest
 from hypothesis import strategies as st
 
+from rushlight_tensor.kernels import binding
 from rushlight_tensor.kernels.blas import load_private_blas
-from rushlight_tensor.kernels.compile import c_library, find_compiler
+from rushlight_tensor.kernels.compile import SOURCES, c_library, compile_c, find_compiler
 from tests.hostile.cases import about_to_run, hostile
-from tests.hostile.prototypes import draw_call, prototypes
+from tests.hostile.prototypes import SANITIZED, Guarded, draw_call, prototypes
 
 pytestmark = pytest.mark.skipif(find_compiler() is None or not load_private_blas(), reason="no C compiler, or no BLAS")
 PROTOTYPES = prototypes()
@@ -27,3 +28,19 @@ def test_kernels_stay_within_their_declarations(data):
     with contextlib.suppress(MemoryError):
         getattr(c_library(file), name)(*given)
     guarded.check()
+
+
+@pytest.mark.skipif(SANITIZED, reason="the sanitizer would end the process")
+@pytest.mark.parametrize("place", [-1, 5])
+def test_a_write_outside_is_seen(place):
+    wrong = compile_c(f"EXPORT void wrong(LENGTH(n) float *x, long n) {{ x[{place}] = 1; }}\n").wrong
+    guarded = Guarded(0)
+    wrong(guarded.array("f4", 5, [0]), 5)
+    with pytest.raises(AssertionError, match="wrote outside"):
+        guarded.check()
+
+
+def test_every_kernel_is_drawn():
+    exported = {found[2] for path in SOURCES.glob("*.c") for found in binding._PROTOTYPE.finditer(path.read_text())}
+    assert exported == set(PROTOTYPES)
+    assert len(exported) >= 40
