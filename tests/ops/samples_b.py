@@ -143,6 +143,10 @@ SAMPLES = {
         sample(R(3, 4, low=0.1, high=9.0)).but(second=False),
         sample(R(5, low=-2.9, high=-2.1)).but(second=False),
     ],
+    "polygamma": [
+        sample(R(3, 4, low=0.5, high=9.0), n=2).but(ulps=64.0),
+        sample(R(5, low=0.5, high=3.0), n=4).but(ulps=64.0),
+    ],
     "trigamma": [sample(R(3, 4, low=0.1, high=9.0)), sample(R(5, low=-2.9, high=-2.1)).but(ulps=64.0)],
     "erfinv": [sample(R(3, 4, low=-0.9, high=0.9)), sample(R(0))],
     "gelu": elementwise(far(), sample(R(100))),

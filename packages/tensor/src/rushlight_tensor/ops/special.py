@@ -14,7 +14,7 @@ from rushlight_tensor.ops.elementwise import exp
 from rushlight_tensor.promote import to_float
 
 _ERF, _LGAMMA = np.frompyfunc(math.erf, 1, 1), np.frompyfunc(lambda x: _log_gamma(x), 1, 1)
-_STEPS = 8  # from x + 8 on, the asymptotic series below have float64's precision
+_STEPS = 16  # from x + 16 on, the asymptotic series below have float64's precision
 
 
 def _log_gamma(x: float) -> float:
@@ -71,13 +71,53 @@ def _trigamma_kernel(x: Any) -> Any:
         total += 1 / (z * z)
         z = z + 1
     w = 1 / (z * z)
-    total += 1 / z + w / 2 + w / z * (1 / 6 - w * (1 / 30 - w * (1 / 42 - w * (1 / 30))))
+    total += 1 / z + w / 2 + w / z * (1 / 6 - w * (1 / 30 - w * (1 / 42 - w * (1 / 30 - w * (5 / 66)))))
     sine = np.sin(math.pi * y)
     return np.where(reflected, (math.pi / sine) ** 2 - total, total).astype(x.dtype)
 
 
+def _polygamma_aval(x: Any, n: int = 2) -> Any:
+    return unary_float(x)
+
+
+_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
+
+
+@in_float32
+def _polygamma_kernel(x: Any, n: int) -> Any:
+    """`n! (-1) ** (n + 1)` times Hurwitz's zeta of n + 1: a sum up to 16, then the series of Euler and Maclaurin."""
+    y, s = np.asarray(x, np.float64), n + 1
+    total = np.zeros_like(y)
+    for _ in range(max(0, math.ceil(_STEPS - float(np.nanmin(y, initial=_STEPS, where=np.isfinite(y)))))):
+        total += np.where(y < _STEPS, y**-s, 0.0)
+        y = np.where(y < _STEPS, y + 1, y)
+    total += y ** (1 - s) / n + 0.5 * y**-s
+    term = s * y ** (-s - 1)
+    for k, b in enumerate(_BERNOULLI, 1):
+        total += b / math.factorial(2 * k) * term
+        term = term * (s + 2 * k - 1) * (s + 2 * k) / (y * y)
+    return ((-1) ** s * math.factorial(n) * total).astype(x.dtype)
+
+
+_polygamma = Op(
+    "polygamma",
+    infer=_polygamma_aval,
+    promote=to_float,
+    real="polygamma",
+    cpu=_polygamma_kernel,
+    cuda=AS_CPU,
+    save=("x",),
+    vjp=(lambda g, x, n: g * _polygamma(x, n=n + 1),),
+)
 _trigamma = Op(
-    "trigamma", infer=unary_float, promote=to_float, real="polygamma", cpu=_trigamma_kernel, cuda=AS_CPU, vjp=None
+    "trigamma",
+    infer=unary_float,
+    promote=to_float,
+    real="polygamma",
+    cpu=_trigamma_kernel,
+    cuda=AS_CPU,
+    save=("x",),
+    vjp=(lambda g, x: g * _polygamma(x, n=2),),
 )
 digamma = Op(
     "digamma",
@@ -112,7 +152,7 @@ erfinv = Op(
 
 
 def polygamma(n: int, input: Any) -> Any:
-    """The n-th derivative of `digamma`; n is 0 or 1.  Raises NotImplementedError for others."""
-    if n not in (0, 1):
-        raise NotImplementedError(f"polygamma: only n=0 and n=1 are supported, got {n}")
-    return _trigamma(input) if n else digamma(input)
+    """The n-th derivative of `digamma`."""
+    if n < 0:
+        raise RuntimeError("polygamma(n, x) does not support negative n.")
+    return digamma(input) if n == 0 else _trigamma(input) if n == 1 else _polygamma(input, n=n)
