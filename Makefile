@@ -3,7 +3,8 @@
 #   make test ARGS="tests/nn -k linear"                           PYTHON=... decides which Python makes .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-mpi test-machines mutants parity sanitize lint format bench test-install constraints clean
+.PHONY: help install train test test-mpi test-machines test-device mutants parity sanitize lint format bench test-install
+.PHONY: constraints clean
 SETUP := @PYTHON="$(PYTHON)" sh tools/bootstrap.sh
 BIN := .venv/bin
 
@@ -32,6 +33,10 @@ test-machines: ## kernels, ops and nn on every CPU that this one can stand in fo
 mutants: ## plants faults one at a time and looks whether the tests notice (ARGS: --sample 10, --only engine)
 	$(SETUP) run test
 	@$(BIN)/python tools/mutants.py $(ARGS)
+
+test-device: ## every op in every dtype on device arrays: a strict stand-in for CuPy, and a GPU where there is one
+	$(SETUP) run test
+	@RUSHLIGHT_DEVICE=whole $(BIN)/python -m pytest tests/device tests/cuda tests/cuda_on_cpu $(ARGS)
 
 parity: ## the tests that compare with PyTorch (installs it, for comparison only)
 	$(SETUP) run test parity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ MACHINES = {
     "cpu-shuffled": Machine(SHUFFLED),
     "gpu": Machine(None),
 }
+WHOLE = os.environ.get("RUSHLIGHT_DEVICE") == "whole"
+"""Whether every sample is tried in every dtype (`make test-device`), or the first of each op in its first dtype."""
+
 ONE_OF_EACH = ("cpu-reverse", "gpu")
 """For tests that are not about the order of lanes."""
 

@@ -6,15 +6,23 @@ On the strict stand-in for CuPy, with the CUDA text on the CPU; and on a GPU, wh
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 
 import pytest
 
 from rushlight_tensor import REGISTRY
-from tests.cuda.machines import ONE_OF_EACH, using
+from tests.cuda.machines import ONE_OF_EACH, WHOLE, using
 from tests.device.walk import CLAIMING, check, compile_kernels, dtypes_of, samples_of
 from tests.ops.harness import backward_ops
 
-ALL = [(op, s, d) for op in CLAIMING for s in samples_of(op) for d in dtypes_of(s)]
+
+def chosen(op):
+    """Number, sample and dtype: all of an op, or the first (see `WHOLE`)."""
+    every = [(i, s, d) for i, s in enumerate(samples_of(op)) for d in dtypes_of(s)]
+    return every if WHOLE else every[:1]
+
+
+ALL = [(op, s, d) for op in CLAIMING for _, s, d in chosen(op)]
 NOT_ON_A_GPU = {"random_draw": "numbers are drawn on the host and sent: `device=` of the factories does it"}
 
 
@@ -26,16 +34,28 @@ def machine(request):
         yield machine
 
 
+def failures(checks):
+    """All failures are shown, not the first: time on a GPU is short."""
+    seen = defaultdict(list)
+    for where, check_one in checks:
+        try:
+            check_one()
+        except Exception as e:
+            seen[f"{type(e).__name__}: {' '.join(str(e).split())[:400]}"].append(where)
+    return "\n".join(f"samples {', '.join(where)}: {what}" for what, where in seen.items())
+
+
 @pytest.mark.parametrize("op", CLAIMING, ids=lambda op: op.name)
 def test_record_does_on_a_device_what_it_does_on_the_host(machine, op):
-    failures = defaultdict(list)
-    for i, sample in enumerate(samples_of(op)):
-        for dtype in dtypes_of(sample):
-            try:
-                check(op, sample, dtype)
-            except Exception as e:  # all failures are shown, not the first: time on a GPU is short
-                failures[f"{type(e).__name__}: {' '.join(str(e).split())[:400]}"].append(f"{i} in {dtype}")
-    assert not failures, "\n".join(f"samples {', '.join(where)}: {what}" for what, where in failures.items())
+    found = failures((f"{i} in {d}", partial(check, op, s, d)) for i, s, d in chosen(op))
+    assert not found, found
+
+
+@pytest.mark.parametrize("op", [op for op in CLAIMING if not op.view], ids=lambda op: op.name)
+def test_layout_in_memory_does_not_matter(machine, op):
+    one = [(i, s, d) for i, s, d in chosen(op) if d == "float32" and not s.mutates]
+    found = failures((f"{i}", partial(check, op, s, d, gaps=True)) for i, s, d in one)
+    assert not found, found
 
 
 def test_every_record_claims_to_run_on_a_gpu():

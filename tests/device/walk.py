@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
+import time
 import warnings
+from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 from unittest import mock
 
@@ -18,7 +22,8 @@ from rushlight_tensor.kernels import elementwise_cuda
 from rushlight_tensor.op import Op
 from rushlight_tensor.tensor import Tensor
 from tests.cuda_on_cpu.runner import build_together
-from tests.ops.harness import Sample, call, numpy_dtype, tensors
+from tests.device.standin import standing_in
+from tests.ops.harness import Sample, call, tensors
 from tests.ops.samples import SAMPLES
 
 CLAIMING = [op for op in REGISTRY.values() if op.expr is not None or op.cuda is not None]
@@ -29,14 +34,18 @@ _ULPS_OF_HALF = 4  # in one order of summation or another, with or without round
 
 
 def samples_of(op: Op) -> list[Sample]:
-    """The samples of a record."""
+    """The samples of a record; of one that is the gradient of another, none: those of the other call it."""
     return SAMPLES.get(op.name, [])
 
 
-def check(op: Op, sample: Sample, dtype: str) -> None:
-    """Run a sample on the host and on the device and compare.  Raises AssertionError, or what the op raises."""
+def check(op: Op, sample: Sample, dtype: str, gaps: bool = False) -> None:
+    """Run a sample on the host and on the device and compare.  Raises AssertionError, or what the op raises.
+
+    With `gaps`, the inputs on the device are every other element of larger ones.
+    """
     varied = sample.varied() if sample.grad and op.vjp is not None and not sample.mutates else None
-    here, there = tensors(sample.arrays(dtype), varied), [_on_device(x) for x in tensors(sample.arrays(dtype), varied)]
+    here = tensors(sample.arrays(dtype), varied)
+    there = [_on_device(x, gaps) for x in tensors(sample.arrays(dtype), varied)]
     if sample.mutates:
         op.cpu(*_arrays(here), **{**op.defaults, **sample.attrs})
         cuda.run(op, _arrays(there), {**op.defaults, **sample.attrs})
@@ -73,8 +82,13 @@ def compile_kernels(of: Iterable[tuple[Op, Sample, str]]) -> None:
     build_together(texts)
 
 
-def _on_device(x: Any) -> Any:
-    return x.detach().to("cuda").requires_grad_(x.requires_grad) if isinstance(x, Tensor) else x
+def _on_device(x: Any, gaps: bool) -> Any:
+    if not isinstance(x, Tensor):
+        return x
+    if not gaps or not x.ndim:
+        return x.detach().to("cuda").requires_grad_(x.requires_grad)
+    wide = tensor(np.repeat(x._array, 2, -1)).to("cuda")
+    return wide[..., ::2].detach().requires_grad_(x.requires_grad)
 
 
 def _arrays(xs: list[Any]) -> list[Any]:
@@ -111,4 +125,42 @@ def dtypes_of(sample: Sample) -> list[str]:
     return [*first, *[d for d in sample.dtypes if d not in first]]
 
 
-__all__ = ["CLAIMING", "check", "dtypes_of", "numpy_dtype", "samples_of"]
+def main() -> int:
+    """The walk, the most used samples first, until a limit; prints every failure and returns 1 if there are any."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--limit", type=float, default=120, help="seconds")
+    parser.add_argument("--stand-in", action="store_true", help="on the strict stand-in for CuPy, not on a GPU")
+    options = parser.parse_args()
+    every = [
+        (number, i, op, s, d)
+        for op in CLAIMING
+        for i, s in enumerate(samples_of(op))
+        for number, d in enumerate(dtypes_of(s))
+    ]
+    every.sort(key=lambda c: (c[0] > 1, c[1], c[0]))
+    failures, done, failing, reached = Counter[str](), 0, set(), set()
+    with standing_in() if options.stand_in else nullcontext():
+        if options.stand_in:
+            compile_kernels((op, s, d) for _, _, op, s, d in every)
+        started = time.monotonic()
+        for _, i, op, s, d in every:
+            if time.monotonic() - started > options.limit:
+                break
+            done += 1
+            reached.add(op.name)
+            try:
+                check(op, s, d)
+            except Exception as e:
+                failures[f"{op.name} in {d}, sample {i}: {type(e).__name__}: {' '.join(str(e).split())[:200]}"] += 1
+                failing.add(op.name)
+    for text in failures:
+        print(text)
+    print(
+        f"{len(reached - failing)} of {len(CLAIMING)} records passed; {done - len(failures)} of {done} checks, "
+        f"{len(every) - done} not reached in {options.limit:.0f} s"
+    )
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
