@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import functools
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rushlight_jit.guards import Walk, closure, difference, walk
@@ -221,7 +222,7 @@ class _Attempt:
         alive = _arrays_alive()
         values = [tracer.input(f"x{i}", t._array) for i, t in enumerate(call.tensors)]
         state = self._state()
-        with tracing(tracer), Watch(self._before.codes, self.breaks.append):
+        with self._watching():
             result = self._fn(*call.args, **call.kwargs)
         outs: list[Tensor] = []
         structure = flatten(result, outs)
@@ -231,8 +232,7 @@ class _Attempt:
         if self.breaks:
             return result
         held = self._before.tensors
-        with tracing(tracer), Watch(self._before.codes, self.breaks.append):
-            joint = Joint(tracer, call.tensors, values, outs, structure, held)
+        joint = Joint(tracer, call.tensors, values, outs, structure, held, self._watching)
         self.breaks += tracer.breaks
         if joint.aliases:
             self.breaks.append(
@@ -244,6 +244,11 @@ class _Attempt:
         made, joint.made = joint.made, []
         self.joint = joint
         return joint.results(call.tensors, made)  # tracing has run the function: once is enough for what it writes
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        with tracing(self._tracer), Watch(self._before.codes, self.breaks.append):
+            yield
 
     def _state(self) -> Any:
         """What a run may change about tensors, beside their elements."""

@@ -17,6 +17,7 @@ import numpy as np
 from rushlight_jit.ir import Graph, Instr, Value
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels.compile import compile_c
+from rushlight_tensor.kernels.cuda_text import attributes_of
 
 FLOAT32 = np.dtype(np.float32)
 BOOL = np.dtype(np.bool_)
@@ -108,7 +109,8 @@ def _fusible(i: Instr) -> bool:
                 return False
         elif x is None:
             return False
-    return all(isinstance(v, (int, float)) for v in i.attrs.values()) and (
+    used = attributes_of(i.op.expr, i.op.input_names)
+    return all(isinstance(i.attrs[name], (int, float)) for name in used) and (
         any(isinstance(x, Value) and x.dtype == FLOAT32 for x in i.inputs)
     )
 

@@ -10,8 +10,8 @@ Note [Joint trace]
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,12 @@ class Joint:
         outs: The tensors among the results.
         structure: How the results are made of them.
         held: Tensors that the function refers to, by the identity of their arrays.
+        watching: The context in which operations are traced.
     """
 
     def __init__(
         self, tracer: Tracer, inputs: list[Tensor], values: list[Value], outs: list[Tensor], structure: Any,
-        held: dict[int, Tensor],
+        held: dict[int, Tensor], watching: Callable[[], AbstractContextManager[Any]],
     ) -> None:  # fmt: skip
         self.structure = structure
         outputs = [tracer.value(t._array) for t in outs]
@@ -52,7 +53,8 @@ class Joint:
         self.leaves = list(leaves.values()) if dispatch.MODE.grad else []
         self.roots = [i for i, t in enumerate(outs) if t._requires_grad]
         self.wanted = [i for i, t in enumerate(inputs) if t._requires_grad] if dispatch.MODE.grad else []
-        gradients, seeds = self._trace_backward(tracer, outs, [inputs[i] for i in self.wanted])
+        with watching():
+            gradients, seeds = self._trace_backward(tracer, outs, [inputs[i] for i in self.wanted])
         self.shapes = [v.shape for v in outputs]
         self._split(tracer.graph, length, values, outputs, seeds, gradients)
         self._watch_memory(tracer, values, held)
@@ -63,6 +65,7 @@ class Joint:
     ) -> tuple[list[Value | None], list[Value]]:
         """Trace the backward pass; returns the gradients of inputs and leaves, and those that it begins with."""
         roots = [outs[i] for i in self.roots]
+        self.roots_of: list[set[int]] = []
         if not roots:
             return [], []
         targets = [*inputs, *self.leaves]
@@ -73,6 +76,7 @@ class Joint:
             t._grad = None
         try:
             with _cut_off(targets):
+                self.roots_of = _roots_of(roots, targets)
                 gradient.BACKWARD(roots, seeds, True, False, targets)
             return [None if t._grad is None else tracer.value(t._grad._array) for t in targets], values
         finally:
@@ -102,7 +106,6 @@ class Joint:
         self.count, self.kept = len(outputs), kept
         places = iter(range(len(second.outputs)))
         self.gradient_places = [None if g is None else next(places) for g in gradients]
-        self.seeds_of = _seeds_of(second, seeds, gradients)
 
     def _watch_memory(self, tracer: Tracer, inputs: list[Value], held: dict[int, Tensor]) -> None:
         """Which tensors the forward pass writes to, and which must not change until the backward pass has run."""
@@ -177,7 +180,7 @@ class CompiledNode(CustomNode):
         return tuple(
             [
                 wrap(made[p]) if p is not None and need and not arrived.isdisjoint(of) else None
-                for p, need, of in zip(joint.gradient_places, needs, joint.seeds_of, strict=True)
+                for p, need, of in zip(joint.gradient_places, needs, joint.roots_of, strict=True)
             ]
         )
 
@@ -208,16 +211,21 @@ def _cut_off(tensors: list[Tensor]) -> Iterator[None]:
             t._hooks = h
 
 
-def _seeds_of(graph: Graph, seeds: list[Value], gradients: list[Value | None]) -> list[set[int]]:
-    """For each gradient, the roots that it depends on: without a gradient of any of them it is None, not 0."""
-    root = memory_of(graph)
-    of: dict[Value, set[int]] = {root[s]: {i} for i, s in enumerate(seeds)}
-    for i in graph.instrs:
-        inputs: set[int] = set().union(*[of.get(root[v], set()) for v in i.values()])
-        into = [*i.outputs, *(i.values() if i.writes == "all" else i.values()[:1] if i.writes else [])]
-        for v in into:
-            of.setdefault(root[v], set()).update(inputs)
-    return [set() if g is None else of.get(root[g], set()) for g in gradients]
+def _roots_of(roots: list[Tensor], targets: list[Tensor]) -> list[set[int]]:
+    """For each target, the results that its gradient may come from: where none of them has one it is None, not 0."""
+    out: list[set[int]] = [set() for _ in targets]
+    for i, root in enumerate(roots):
+        seen = {dispatch.edge(root)}
+        stack = list(seen)
+        while stack:
+            n = stack.pop()
+            new = [] if isinstance(n, Tensor) else [e for e in n.edges if e is not None and e not in seen]
+            seen.update(new)
+            stack += new
+        for of, t in zip(out, targets, strict=True):
+            if dispatch.edge(t) in seen:
+                of.add(i)
+    return out
 
 
 def _outside_alias(outputs: list[Value], root: dict[Value, Value], outside: set[Value]) -> bool:

@@ -41,6 +41,7 @@ PURE = frozenset(
         "functools",
         "genericpath",
         "heapq",
+        "importlib",
         "itertools",
         "json",
         "keyword",

@@ -62,7 +62,7 @@ exp = _unary("exp", np.exp)
 tanh = _unary("tanh", np.tanh)
 sigmoid = _unary("sigmoid", _sigmoid_numpy)
 silu = _unary("silu", lambda x: x * _sigmoid_numpy(x))
-relu = _unary("relu", lambda x: np.maximum(x, 0))
+relu = _unary("relu", lambda x: np.maximum(0, x))  # in this order -0.0 stays, as in C and in PyTorch
 
 
 def relu_backward(g: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -36,7 +36,6 @@ _RANK = ("long long", "float", "double")
 
 _NAME = re.compile(r"\{(\w+)\}")
 _LITERAL = re.compile(r"(?<![\w.])(\d+\.\d*(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+)(?![\w.])")
-_FLOOR_OF_QUOTIENT = re.compile(r"floor\((\{\w+\}) / (\{\w+\})\)")  # C's integer division rounds towards zero
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$', re.MULTILINE)
 
 
@@ -122,7 +121,6 @@ def _kernel(kernel: Elementwise) -> str:
 
 
 def _expression(kernel: Elementwise) -> str:
-    text = _FLOOR_OF_QUOTIENT.sub(r"floor_divide(\1, \2)", kernel.expr)
     literal = kernel.computing if kernel.computing in ("float", "double") else "double"
-    text = _LITERAL.sub(lambda match: f"{literal}({match.group(1)})", text)
+    text = _LITERAL.sub(lambda match: f"{literal}({match.group(1)})", kernel.expr)
     return _NAME.sub(r"\1", text)

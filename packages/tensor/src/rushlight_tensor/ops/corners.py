@@ -69,7 +69,8 @@ logaddexp2 = Op(
     promote=floating("logaddexp2_cpu"),
     real="logaddexp2_cpu",
     cpu=np.logaddexp2,
-    expr="{x} == {y} ? {x} + 1 : ({x} > {y} ? {x} : {y}) + log2(1 + exp2({x} > {y} ? {y} - {x} : {x} - {y}))",
+    expr="{x} == {y} ? {x} + 1 : ({x} > {y} ? {x} : {y}) + "
+    f"log1p(exp2({{x}} > {{y}} ? {{y}} - {{x}} : {{x}} - {{y}})) * {1 / math.log(2)!r}",
     save=("x", "y"),
     vjp=(lambda g, x, y: g / (1 + exp2(y - x)), lambda g, x, y: g / (1 + exp2(x - y))),
 )

@@ -59,7 +59,7 @@ floor_divide = Op(
     real="div_floor_cpu",
     numeric="div_floor_cpu",
     cpu=integers.dividing(np.floor_divide),
-    expr="floor({x} / {y})",
+    expr="floor_divide({x}, {y})",
     vjp=None,
 )
 
@@ -70,7 +70,7 @@ remainder = Op(
     real="remainder_cpu",
     numeric="remainder_cpu",
     cpu=integers.dividing(np.remainder),
-    expr="fmod({x}, {y}) + (fmod({x}, {y}) != 0 && ({y} < 0) != (fmod({x}, {y}) < 0) ? {y} : 0)",
+    expr="floor_remainder({x}, {y})",
     save=("x", "y"),
     vjp=(lambda g, x, y: g, lambda g, x, y: -g * floor_divide(x, y)),
 )
@@ -199,7 +199,7 @@ abs = Op(
     promote=same,
     numeric="abs_cpu",
     cpu=np.absolute,
-    expr="{x} < 0 ? -{x} : {x}",
+    expr="{x} <= 0 ? 0 - {x} : {x}",
     save=("x",),
     vjp=(_abs_rule,),
     wirtinger=True,

@@ -31,8 +31,9 @@ EXPORT void gelu_erf(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y
 #define INV_SQRT_2PI 0.39894228040143268f
 
 EXPORT void gelu_erf_backward(LENGTH(n) const float *g, LENGTH(n) const float *x, LENGTH(n) float *dx, long n)
-MAP(float v = x[i]; float exponent = -.5f * v * v; exponent = exponent < -87.f ? -87.f : exponent;
-    dx[i] = g[i] * (vnormal_cdf(v) + v * (INV_SQRT_2PI * vexp_bounded(exponent))))
+MAP(float v = x[i]; float exponent = -.5f * v * v;
+    float density = INV_SQRT_2PI * vexp_bounded(exponent < -87.f ? -87.f : exponent);
+    dx[i] = g[i] * (vnormal_cdf(v) + v * (exponent < -87.f ? 0.f : density)))
 
 /* 0.5 x (1 + tanh(u)) with u = sqrt(2 / pi) (x + 0.044715 x^3) */
 #define GELU_SCALE 0.79788456080286536f

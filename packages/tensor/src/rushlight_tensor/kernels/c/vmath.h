@@ -42,6 +42,22 @@ INLINE float vexp_bounded(float x) {
     return exp_of_remainder(x, n) * power_of_two((int32_t)n);
 }
 
+/* What NumPy's floor_divide and remainder say of signs, zeros and infinities; the remainder has the sign of y. */
+INLINE float floor_dividef(float x, float y) {
+    if (y == 0.f) return x / y;
+    float rest = fmodf(x, y), quotient = (x - rest) / y;
+    if (rest != 0.f && (y < 0.f) != (rest < 0.f)) quotient -= 1.f;
+    if (quotient == 0.f) return copysignf(0.f, x / y);
+    float whole = floorf(quotient);
+    return quotient - whole > .5f ? whole + 1.f : whole;
+}
+
+INLINE float floor_remainderf(float x, float y) {
+    float rest = fmodf(x, y);
+    if (rest == 0.f) return copysignf(0.f, y);
+    return (y < 0.f) != (rest < 0.f) ? rest + y : rest;
+}
+
 INLINE float vsigmoid(float x) { return 1.f / (1.f + vexp(-x)); }
 
 INLINE float vtanh(float x) {
