@@ -266,7 +266,12 @@ def test_every_operation_on_every_dtype_in_all_three_collectives(dtype, op):
     for name, call in calls.items():
         x = wrap(mine.copy())
         call(x)
-        check(x, mine if name == "reduce" and RANK else expected.astype(mine.dtype))
+        if op is ReduceOp.AVG and not (name == "reduce" and RANK):  # a division, whose last bit may differ
+            assert x._array.dtype == mine.dtype
+            tolerance = 1e-2 if dtype == "bfloat16" else 1e-6
+            np.testing.assert_allclose(x._array.astype(wide.dtype), expected, rtol=tolerance)
+        else:
+            check(x, mine if name == "reduce" and RANK else expected.astype(mine.dtype))
 
 
 def test_started_collectives_keep_their_order_among_waiting_ones():
