@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,3 +104,46 @@ def test_a_diverging_job_fails_with_advice(tmp_path):
     done = train(tmp_path, "model=mlp", "optim=sgd", "optim.lr=1e30", "data.epochs=1")
     assert done.returncode != 0
     assert "a smaller optim.lr" in done.stderr.splitlines()[-1]
+
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in CONFIGS.glob("*/*.yaml"))
+
+
+def test_every_configuration_composes():
+    """In one process: starting Hydra takes longer than composing."""
+    code = (
+        "import sys; from hydra import compose, initialize_config_module; from rushlight_train import schema\n"
+        "schema.register()\n"
+        "with initialize_config_module('rushlight_train.configs', version_base='1.3'):\n"
+        "    for choice in sys.argv[1:]:\n"
+        "        cfg = compose('config', overrides=[choice])\n"
+        "        print(choice, cfg.model.name, cfg.data.epochs)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *CHOICES], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    printed = done.stdout.splitlines()
+    assert [line.split()[0] for line in printed] == CHOICES
+    assert "experiment=quick MLP 3" in printed
+
+
+def test_resuming_with_another_value_is_refused_by_name(whole):
+    _, job = whole
+    folder = job.parents[2]
+    before = job_folders(folder)
+    done = train(folder, *QUICK, "resume=true", "optim.lr=0.5", "data.batch_size=7")
+    assert done.returncode == 2
+    said = done.stdout + done.stderr
+    assert re.search(r"optim\.lr was [\d.e-]+ and is 0\.5", said)
+    assert re.search(r"data\.batch_size was \d+ and is 7", said)
+    assert "Leave these out" in said
+    assert not any((job / "summary.json").exists() for job in set(job_folders(folder)) - set(before))
+
+
+def test_resuming_goes_on_with_the_values_of_the_job(tmp_path):
+    """What the command does not name is not set back to the defaults."""
+    first = train(tmp_path, *QUICK[:1], "data.epochs=1", "launch.ranks=1", "optim.lr=0.0123")
+    assert first.returncode == 0, first.stderr
+    done = train(tmp_path, *QUICK[:1], "data.epochs=2", "launch.ranks=1", "resume=true")
+    assert done.returncode == 0, done.stderr
+    assert "lr: 0.0123" in (job_folders(tmp_path)[-1] / "resolved.yaml").read_text()

@@ -138,6 +138,11 @@ def test_package_states_its_contract_and_is_typed(folder):
 def test_wheel_ships_every_file_of_the_package(folder, tmp_path):
     build = f"from flit_core import buildapi; print(buildapi.build_wheel({str(tmp_path)!r}))"
     done = subprocess.run([sys.executable, "-c", build], cwd=folder, capture_output=True, text=True, check=True)
-    shipped = set(zipfile.ZipFile(tmp_path / done.stdout.strip()).namelist())
+    wheel = zipfile.ZipFile(tmp_path / done.stdout.strip())
+    shipped = set(wheel.namelist())
     sources = (path for path in (folder / "src").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     assert {path.relative_to(folder / "src").as_posix() for path in sources} - shipped == set()
+    (metadata,) = [wheel.read(name).decode() for name in shipped if name.endswith(".dist-info/METADATA")]
+    assert f"# {project(folder)['name']}" in metadata.partition("\n\n")[2], "the wheel has no description"
+    (licence,) = [name for name in shipped if name.endswith(".dist-info/licenses/LICENSE")]
+    assert wheel.read(licence) == (ROOT / "LICENSE").read_bytes()

@@ -1,6 +1,9 @@
 """The pages of the documentation name files, notes and make targets that exist."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +41,50 @@ def test_make_targets_exist(page):
     named = set(re.findall(r"^\s*make ([a-z-]+)", page.read_text(), flags=re.MULTILINE))
     named |= set(re.findall(r"`make ([a-z-]+)[^`]*`", page.read_text()))
     assert named - targets == set()
+
+
+# Every fenced block of the pages is run, or stands here with why it is not.
+FRAGMENTS = {
+    "docs/distributed.md": "model and data are the reader's",
+    "CONTRIBUTING.md": "a record, as it stands in the package",
+}
+PACKAGE_PAGES = sorted(
+    [*ROOT.glob("packages/*/README.md"), ROOT / "launch/README.md", ROOT / "services/train/README.md"]
+)
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in [*PAGES, *PACKAGE_PAGES] if blocks(p, "python")], ids=lambda p: p.relative_to(ROOT).as_posix()
+)
+def test_python_of_the_pages_runs(page, tmp_path):
+    name = page.relative_to(ROOT).as_posix()
+    for block in blocks(page, "python"):
+        if name in FRAGMENTS:
+            continue
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def commands(page):
+    lines = [line.partition("#")[0].strip() for block in blocks(page, "") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("rushlight train")]
+
+
+def test_training_commands_of_the_readme_compose(tmp_path):
+    """As written; what they would do is only shown (`--cfg job`), since a test has no hours."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    found = [c for c in commands(ROOT / "README.md") if "resume" not in c and "--multirun" not in c]
+    assert len(found) >= 2
+    for command in found:
+        done = subprocess.run(
+            f"{command} --cfg job",
+            shell=True, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "optim:" in done.stdout

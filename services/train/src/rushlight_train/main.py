@@ -49,7 +49,7 @@ def _job(cfg: DictConfig) -> float:
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         schema.check(cfg)
-        _resolve_resume(cfg)
+        _resolve_resume(cfg, [word.lstrip("+~").partition("=")[0] for word in HydraConfig.get().overrides.task])
         OmegaConf.save(cfg, folder / "resolved.yaml", resolve=True)
         if sweep:
             print(f"job {HydraConfig.get().job.num}: {overrides or 'as configured'}", file=sys.stderr, flush=True)
@@ -75,12 +75,41 @@ def _job(cfg: DictConfig) -> float:
     return float("nan")
 
 
-def _resolve_resume(cfg: DictConfig) -> None:
-    """Make `resume` a folder that is there."""
+def _resolve_resume(cfg: DictConfig, asked: list[str]) -> None:
+    """Make `resume` a folder that is there, and the configuration that of its job where it has to be.
+
+    Model, optimizer, schedule and batch size are parts of a checkpoint: they are the old job's, whatever the defaults.
+    Raises CheckpointError where the command asks for another value of one of them, which would be ignored.
+    """
     if cfg.resume_from:
         cfg.resume_from = str(checkpoint.inside(Path(cfg.resume_from)).absolute())
     elif cfg.resume:
         cfg.resume_from = str(checkpoint.newest(Path("outputs"), cfg.model.name, cfg.data.name).absolute())
+    else:
+        return
+    written = Path(cfg.resume_from).parent.parent / "resolved.yaml"
+    if not written.exists():  # a checkpoint that was moved: there is nothing to compare with
+        return
+    old = OmegaConf.load(written)
+    changed = []
+    for key in _held_by_a_checkpoint(cfg, old):
+        was, now = OmegaConf.select(old, key), OmegaConf.select(cfg, key)
+        if was == now:
+            continue
+        if key in asked or key.partition(".")[0] in asked:
+            changed.append(f"{key} was {was} and is {now}")
+        else:
+            OmegaConf.update(cfg, key, was, force_add=True)
+    if changed:
+        raise checkpoint.CheckpointError(
+            f"resume: {'; '.join(changed)}. A resumed job goes on with the model, optimizer, schedule and batch size "
+            f"of {cfg.resume_from}. Leave these out, or train anew without resume"
+        )
+
+
+def _held_by_a_checkpoint(cfg: Any, old: Any) -> list[str]:
+    sections = ("model", "optim", "scheduler")
+    return ["data.batch_size", *sorted({f"{s}.{key}" for s in sections for c in (cfg, old) for key in c[s]})]
 
 
 def _terminal() -> dict[str, str]:
