@@ -10,7 +10,8 @@ from functools import partial
 
 import pytest
 
-from rushlight_tensor import REGISTRY
+from rushlight_tensor import REGISTRY, cuda
+from rushlight_tensor.op import fused
 from tests.cuda.machines import ONE_OF_EACH, WHOLE, using
 from tests.device.walk import CLAIMING, check, compile_kernels, dtypes_of, samples_of
 from tests.ops.harness import backward_ops
@@ -56,6 +57,19 @@ def test_layout_in_memory_does_not_matter(machine, op):
     one = [(i, s, d) for i, s, d in chosen(op) if d == "float32" and not s.mutates]
     found = failures((f"{i}", partial(check, op, s, d, gaps=True)) for i, s, d in one)
     assert not found, found
+
+
+WITH_A_GRADIENT = [op for op in CLAIMING if isinstance(op.vjp, fused)]
+
+
+@pytest.mark.parametrize("op", WITH_A_GRADIENT, ids=lambda op: op.name)
+def test_records_of_gradients_run_on_the_device_too(machine, op, monkeypatch):
+    seen, run = set(), cuda.run
+    monkeypatch.setattr(cuda, "run", lambda op, *rest: (seen.add(op.name), run(op, *rest))[1])
+    for sample in samples_of(op):
+        if "float32" in sample.dtypes and op.vjp.backward.name not in seen:
+            check(op, sample, "float32")
+    assert op.vjp.backward.name in seen
 
 
 def test_every_record_claims_to_run_on_a_gpu():
