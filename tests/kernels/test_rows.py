@@ -11,6 +11,9 @@ from rushlight_tensor.kernels.norm import layer_norm, layer_norm_backward, rms_n
 from rushlight_tensor.kernels.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
 from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
 
+# Kernels do not quieten NumPy themselves: whoever calls them has done so (quiet.py).
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
 rng = np.random.default_rng(1)
 SHAPES = [(1, 1), (3, 7), (5, 1000), (2, 3, 65), (300, 128), (0, 4)]
 
