@@ -54,7 +54,8 @@ PACKAGE_PAGES = sorted(
 
 
 def blocks(page, language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [text for of, text in fenced if of == language]
 
 
 @pytest.mark.parametrize(
