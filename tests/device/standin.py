@@ -46,6 +46,10 @@ class Cupy(_Room):
             is_available=lambda: True, runtime=runtime, Device=lambda index=0: nullcontext(SimpleNamespace(id=index))
         )
 
+    def get_default_memory_pool(self) -> SimpleNamespace:
+        """A pool that keeps nothing."""
+        return SimpleNamespace(free_all_blocks=lambda: None)
+
     def RawModule(self, *, code: str, options: tuple[str, ...] = ()) -> RawModule:
         """CUDA text, compiled for the CPU."""
         return RawModule(code=code, options=options, order=self.order)

@@ -248,6 +248,16 @@ def test_hooks_functions_and_checkpoints():
     assert len(seen) == 3
 
 
+def test_gradcheck_and_the_device_itself():
+    x = torch.ones(2, 3, dtype=torch.float64, device="cuda", requires_grad=True)
+    assert torch.autograd.gradcheck(lambda a: (a * a).sin(), (x,))
+    assert torch.autograd.gradgradcheck(lambda a: (a * a).sin(), (x,))
+    assert (torch.cuda.is_available(), torch.cuda.current_device()) == (True, 0)
+    torch.cuda.synchronize()
+    torch.cuda.synchronize(torch.device("cuda:0"))
+    torch.cuda.empty_cache()
+
+
 def test_loader_with_pinned_memory():
     data = torch.utils.data.TensorDataset(torch.arange(8.0))
     batches = [x.to("cuda", non_blocking=True) for (x,) in torch.utils.data.DataLoader(data, 4, pin_memory=True)]

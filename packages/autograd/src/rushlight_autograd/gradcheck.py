@@ -14,6 +14,7 @@ import numpy as np
 
 from rushlight_autograd.api import grad
 from rushlight_autograd.mode import enable_grad, no_grad
+from rushlight_tensor import cuda
 from rushlight_tensor.tensor import Tensor, wrap
 
 
@@ -68,7 +69,7 @@ def gradgradcheck(
     outs = [o for o in _outputs(func, args) if o._requires_grad]
     rng = np.random.default_rng(0)
     if grad_outputs is None:
-        given = [wrap(_random(rng, o._array)) for o in outs]
+        given = [wrap(cuda.like(o._array, _random(rng, o._array))) for o in outs]
     else:
         given = [grad_outputs] if isinstance(grad_outputs, Tensor) else list(grad_outputs)
     for g in given:
@@ -93,9 +94,10 @@ def _random(rng: np.random.Generator, like: Any) -> Any:
 
 def _parts(array: Any) -> np.ndarray[Any, Any]:
     """The real numbers in an array, as a vector: real and imaginary parts in turn."""
-    if array.dtype.kind == "c":
-        return np.array(array, np.complex128).reshape(-1).view(np.float64)
-    return np.array(array, np.float64).reshape(-1)
+    host = cuda.to_host(array)
+    if host.dtype.kind == "c":
+        return np.array(host, np.complex128).reshape(-1).view(np.float64)
+    return np.array(host, np.float64).reshape(-1)
 
 
 def _directions(array: Any) -> tuple[complex, ...]:
@@ -118,7 +120,7 @@ def _check(func: Any, args: tuple[Any, ...], wanted: list[Tensor], eps: float, a
             for column, (j, by) in enumerate(seeds):
                 seed = np.zeros(out._array.shape, out._array.dtype)
                 seed.reshape(-1)[j] = by
-                found = grad(out, wanted, wrap(seed), retain_graph=True, allow_unused=True)
+                found = grad(out, wanted, wrap(cuda.like(out._array, seed)), retain_graph=True, allow_unused=True)
                 for i, g in enumerate(found):
                     if g is not None:
                         analytic[i][:, column] = _parts(g._array)

@@ -43,6 +43,23 @@ def device_count() -> int:
     return int(cupy().cuda.runtime.getDeviceCount()) if is_available() else 0
 
 
+def current_device() -> int:
+    """The number of the CUDA device that kernels run on.  Raises RuntimeError where there is none."""
+    return int(cupy().cuda.runtime.getDevice())
+
+
+def synchronize(device: Any = None) -> None:
+    """Wait until a CUDA device (by number; the current one) has done all that was asked of it."""
+    with cupy().cuda.Device(current_device() if device is None else getattr(device, "index", device) or 0):
+        cupy().cuda.runtime.deviceSynchronize()
+
+
+def empty_cache() -> None:
+    """Give the memory that freed arrays left behind back to the device; nothing where there is none."""
+    if is_available():
+        cupy().get_default_memory_pool().free_all_blocks()
+
+
 def is_cuda(array: Any) -> bool:
     """Whether an array lives on a CUDA device."""
     return not isinstance(array, np.ndarray)
