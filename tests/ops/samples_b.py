@@ -143,6 +143,12 @@ SAMPLES = {
         sample(R(3, 4, low=0.1, high=9.0)).but(second=False),
         sample(R(5, low=-2.9, high=-2.1)).but(second=False),
     ],
+    "logcumsumexp": [
+        sample(R(3, 4), dim=1),
+        sample(R(3, 4), dim=0, reverse=True),
+        sample(R(), dim=0),
+        sample(R(0, 2), dim=0),
+    ],
     "polygamma": [
         sample(R(3, 4, low=0.5, high=9.0), n=2).but(ulps=64.0),
         sample(R(5, low=0.5, high=3.0), n=4).but(ulps=64.0),

@@ -38,6 +38,11 @@ CASES = {  # what is summed up, the leaf, its gradient
         [1.0, 0.0],
         [0, 0],
     ),
+    "adaptive max pool picks the first": (
+        lambda x: F.adaptive_max_pool1d(x.reshape(1, 1, 5), 2),
+        [1.0, 1.0, 1.0, 0.0, 0.0],
+        [1, 0, 1, 0, 0],
+    ),
     "elu beside NaN": (lambda x: F.elu(x), [NAN, 0.0, 1.0], [1, 1, 1]),
 }
 for p in (0.5, 1.0, 1.5, 2.0, 3.0, INF, -INF, -1.0):

@@ -46,3 +46,11 @@ def test_variance_and_its_gradient_of_complex_numbers():
     z.var().backward()
     assert z.var().item() == 20
     assert z.grad.tolist() == [2 + 6j, -2 - 6j]
+
+
+def test_running_log_of_sums_spans_more_than_float_does():
+    x = torch.tensor([-1000.0, 0.0, 1000.0], requires_grad=True)
+    out = torch.logcumsumexp(x, 0)
+    out.sum().backward()
+    assert out.tolist() == [-1000, 0, 1000]
+    assert x.grad.tolist() == [1, 1, 1]

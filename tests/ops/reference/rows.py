@@ -208,6 +208,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "_cummin": running_extreme(lambda a, b: a <= b),
     "cumsum": running(lambda a, b: a + b),
     "cumprod": running(lambda a, b: a * b),
+    "logcumsumexp": running(lambda a, b: log_of_sum([a, b])),
     "argsort": lambda x, dim=-1, descending=False: along(order)(x, dim, descending=descending),
     "topk": lambda x, k=1, dim=-1, largest=True: along(lambda row: order(row, largest)[:k])(x, dim),
     "matmul": product,

@@ -9,10 +9,10 @@ import numpy as np
 
 from rushlight_tensor import promote
 from rushlight_tensor.cuda import like
-from rushlight_tensor.dispatch import floats_only
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis
-from rushlight_tensor.op import AS_CPU, Op
+from rushlight_tensor.op import AS_CPU, Op, fused
+from rushlight_tensor.ops.complex import real
 from rushlight_tensor.ops.elementwise import exp, log
 from rushlight_tensor.ops.reduce import _in_dtype, _sum, amax
 from rushlight_tensor.ops.select import where
@@ -76,8 +76,63 @@ def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Any:
     return _in_dtype(_cumprod(_in_dtype(input, dtype), dim=dim), dtype)
 
 
+def _log_running(x: Any, dim: int, reverse: bool) -> Any:
+    if not x.ndim:
+        return x.copy()
+    if reverse:
+        return np.flip(np.logaddexp.accumulate(np.flip(x, dim), axis=dim), dim)
+    return np.logaddexp.accumulate(x, axis=dim)
+
+
+def _log_running_backward_aval(
+    g: Any, x: Any, out: Any, dim: int = 0, reverse: bool = False, needs: Any = (True,)
+) -> Aval:
+    return Aval(x.shape, x.dtype)
+
+
+@in_float32
+def _log_running_backward(g: Any, x: Any, out: Any, dim: int, reverse: bool, needs: Any) -> Any:
+    """`exp(x) * cumsum(g / exp(out))` from the other end, in logarithms, so that nothing overflows."""
+    zero = g.dtype.type(0)
+    parts = [np.exp(_log_running(np.log(np.maximum(part, zero)) - out, dim, not reverse) + x) for part in (g, -g)]
+    return parts[0] - parts[1]
+
+
+def _logcumsumexp_rule(g: Any, needs: Any, x: Any, out: Any, dim: int, reverse: bool) -> Any:
+    """The same as a table of `exp(x) / exp(out)` for each pair along `dim`."""
+    shape = x._array.shape
+    if not shape:
+        return (g,)
+    at = axis(dim, len(shape))
+    n, outer, inner = shape[at], shape[:at], shape[at + 1 :]
+    seen = np.triu(np.ones((n, n), bool)).reshape(n, n, *[1] * len(inner))
+    mask = wrap(like(x._array, np.swapaxes(seen, 0, 1) if reverse else seen))
+    apart = reshape(x, *outer, n, 1, *inner) - reshape(out, *outer, 1, n, *inner)
+    share = where(mask, exp(where(mask, apart, 0.0)), 0.0)
+    return (_sum(share * reshape(g, *outer, 1, n, *inner), dim=at + 1),)
+
+
+_logcumsumexp_backward = Op(
+    "logcumsumexp_backward",
+    infer=_log_running_backward_aval,
+    cpu=_log_running_backward,
+    cuda=AS_CPU,
+    vjp=None,
+)
+_logcumsumexp = Op(
+    "logcumsumexp",
+    infer=_cumulative_aval,
+    cpu=in_float32(_log_running),
+    cuda=AS_CPU,
+    real="logcumsumexp",
+    save=("x", "out"),
+    vjp=fused(_logcumsumexp_backward, _logcumsumexp_rule),
+)
+
+
 def logcumsumexp(input: Any, dim: int) -> Any:
-    """`log(cumsum(exp(input), dim))`, shifted by the largest element."""
-    floats_only("logcumsumexp_out_cpu", input)
-    top = amax(input.detach(), dim, True)
-    return log(cumsum(exp(input - top), dim)) + top
+    """`log(cumsum(exp(input), dim))` without overflow."""
+    if input._array.dtype.kind == "c":
+        top = amax(real(input.detach()), dim, True)
+        return log(cumsum(exp(input - top), dim)) + top
+    return _logcumsumexp(input, dim=dim)

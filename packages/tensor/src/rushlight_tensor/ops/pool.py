@@ -16,7 +16,6 @@ from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.cast import flat
 from rushlight_tensor.ops.join import stack
 from rushlight_tensor.ops.linalg import matmul
-from rushlight_tensor.ops.reduce import amax
 from rushlight_tensor.ops.select import where
 from rushlight_tensor.ops.shape import drop, lift, reshape, squeeze, transpose, unsqueeze
 from rushlight_tensor.promote import INT64
@@ -458,7 +457,7 @@ def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = Fal
         raise NotImplementedError(f"adaptive_max_pool2d: indices need {want} to divide {have}; pad or crop the input")
     input = flat(input)
     cells = [
-        amax(input[..., top:bottom, left:right], (-2, -1))
+        input[..., top:bottom, left:right].flatten(-2).max(-1)[0]  # of equal ones the first takes the gradient
         for top, bottom in _edges(have[0], want[0])
         for left, right in _edges(have[1], want[1])
     ]
