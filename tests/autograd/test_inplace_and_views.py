@@ -125,3 +125,20 @@ def test_gradient_of_a_chain_of_inplace_writes_agrees_with_the_functional_form()
     h.view(4).sub_(x)
     (h * h).sum().backward()
     np.testing.assert_allclose(x.grad.numpy(), 2 * (-0.5) * (-0.5) * x.detach().numpy())
+
+
+def test_write_through_a_view_of_a_view_reaches_the_one_on_the_way():
+    w = leaf(5.0, 7.0)
+    view = T.zeros(4, dtype=T.float64).view(2, 2)
+    view.view(4)[:2].copy_(w)
+    assert view.requires_grad
+    (view * 3).sum().backward()
+    np.testing.assert_array_equal(w.grad.numpy(), [3.0, 3.0])
+
+
+def test_square_in_place_has_its_gradient():
+    w = leaf(5.0, 7.0)
+    y = w * 1
+    y.square_()
+    y.sum().backward()
+    np.testing.assert_array_equal(w.grad.numpy(), [10.0, 14.0])

@@ -30,9 +30,7 @@ class Parameter(Tensor):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         if id(self) not in memo:
-            copy = type(self)(self.detach().clone(), self.requires_grad)
-            copy.__dict__.update(self.__dict__)
-            memo[id(self)] = copy
+            memo[id(self)] = type(self)(self.detach().clone(), self.requires_grad)  # without attributes, as PyTorch
         found: Parameter = memo[id(self)]
         return found
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rushlight_tensor import copying, gradient, methods, ops, printing, state
 from rushlight_tensor import cuda as cuda
 from rushlight_tensor import dtypes as dtypes
-from rushlight_tensor import gradient, methods, ops, printing, state
 from rushlight_tensor import random as random
 from rushlight_tensor.devices import device as device
 from rushlight_tensor.dtypes import dtype as dtype
@@ -40,6 +40,7 @@ from rushlight_tensor.tensor import Tensor as Tensor
 
 state.bind()
 gradient.bind()
+copying.bind()
 methods.bind()
 printing.bind()
 globals().update(ops.public())

@@ -61,6 +61,21 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     return x
 
 
+def composed(fn: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """`x = fn(x, …)` in the memory of `x`, for a function that is made of ops.
+
+    Raises RuntimeError where the result does not fit into the dtype or shape of `x`.
+    """
+    was = x
+    if MODE.grad and any(isinstance(t, Tensor) and t._requires_grad for t in (x, *args, *kwargs.values())):
+        was = dispatch.CLONE(x)  # what is saved of it must not be overwritten
+    result = fn(was, *args, **kwargs)
+    if category(result._array.dtype) > category(x._array.dtype):
+        got, into = (dtype_title(t._array.dtype) for t in (result, x))
+        raise RuntimeError(f"result type {got} can't be cast to the desired output type {into}")
+    return inplace(dispatch.COPY, x, result)
+
+
 def writable(x: Tensor) -> None:
     """Raise RuntimeError, as PyTorch, where a write to `x` could not be recorded: leaves, their views, closed views."""
     view = x._view
@@ -93,6 +108,7 @@ def _tell_views(root: Tensor, written: Tensor) -> None:
     at = written
     while at is not root and at._view is not None:
         known += 1
+        sync(at)  # those on the way are known
         at = at._view.parent
     if _users(root) <= known:
         return

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rushlight_tensor import dispatch, ops
-from rushlight_tensor.dtypes import dtype_title
-from rushlight_tensor.inplace import inplace
+from rushlight_tensor.inplace import composed, inplace
 from rushlight_tensor.op import Op
 from rushlight_tensor.ops import complex, create, index, linalg, shape
 from rushlight_tensor.ops import elementwise as e
@@ -39,23 +38,14 @@ def _method(fn: Any) -> Callable[..., Any]:
 def _inplace(fn: Any) -> Callable[..., Tensor]:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if isinstance(fn, Op):
-            if not kwargs and not fn.defaults:
+            if not kwargs and not fn.defaults and len(args) == fn.arity - 1:
                 return inplace(fn, self, *args)
             xs, attrs = fn.bind((self, *args), kwargs)
             return inplace(fn, *xs, **attrs)
-        recorded = self._requires_grad and dispatch.MODE.grad
-        before = dispatch.CLONE(self) if recorded else self  # what is saved of it is about to be overwritten
-        return inplace(dispatch.COPY, self, _fitting(fn(before, *args, **kwargs), self))
+        return composed(fn, self, *args, **kwargs)
 
     method.__name__ = f"{getattr(fn, 'name', None) or fn.__name__}_"
     return method
-
-
-def _fitting(result: Tensor, into: Tensor) -> Tensor:
-    if category(result._array.dtype) > category(into._array.dtype):
-        got, want = (dtype_title(x._array.dtype) for x in (result, into))
-        raise RuntimeError(f"result type {got} can't be cast to the desired output type {want}")
-    return result
 
 
 def _reflected(op: Op) -> Callable[[Tensor, Any], Any]:

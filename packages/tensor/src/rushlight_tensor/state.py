@@ -11,7 +11,7 @@ from rushlight_tensor.inplace import inplace
 from rushlight_tensor.labels import TorchType, contiguous_format, preserve_format
 from rushlight_tensor.ops.cast import cast, clone, contiguous, copy, to_device
 from rushlight_tensor.scalars import checked
-from rushlight_tensor.tensor import Tensor, wrap_as
+from rushlight_tensor.tensor import Tensor
 
 
 class Size(tuple, metaclass=TorchType):  # type: ignore[type-arg]
@@ -238,30 +238,6 @@ def data_ptr(self: Tensor) -> int:
     return cuda.address(a)
 
 
-def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
-    if self._node is not None:
-        raise RuntimeError(
-            "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment"
-        )
-    read(self)  # a trace would bake the copy in
-    out = wrap_as(type(self), self._array.copy())
-    out._requires_grad = self._requires_grad
-    if self.grad is not None:
-        out.grad = _deepcopy(self.grad, memo)
-    memo[id(self)] = out
-    return out
-
-
-def _reduce(self: Tensor) -> Any:
-    return _rebuild, (type(self), read(self), str(devices.of(self._array)), self._requires_grad)
-
-
-def _rebuild(cls: type[Tensor], array: Any, device: str, requires_grad: bool) -> Tensor:
-    out = wrap_as(cls, devices.place(array, device))
-    out._requires_grad = requires_grad
-    return out
-
-
 def bind() -> None:
     """Install all of this on Tensor."""
     properties = {
@@ -280,7 +256,7 @@ def bind() -> None:
         "__index__": _index,
         "__complex__": lambda t: complex(item(t)), "__iter__": _iter, "__contains__": _contains,
         "__array__": _array_protocol,
-        "__deepcopy__": _deepcopy, "__reduce__": _reduce, "cuda": to_cuda,
+        "cuda": to_cuda,
         "dim": lambda t: t._array.ndim, "numel": lambda t: t._array.size, "nelement": lambda t: t._array.size,
         "element_size": lambda t: t._array.itemsize, "is_floating_point": lambda t: t.dtype.is_floating_point,
         "is_complex": lambda t: t.dtype.is_complex, "type_as": lambda t, other: to(t, other),

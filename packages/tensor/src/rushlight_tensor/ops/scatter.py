@@ -10,7 +10,7 @@ import numpy as np
 from rushlight_tensor import cuda, promote
 from rushlight_tensor.dispatch import refuse
 from rushlight_tensor.infer import Aval
-from rushlight_tensor.inplace import inplace
+from rushlight_tensor.inplace import composed, inplace
 from rushlight_tensor.kernels.arrays import combine_at
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.gather import (
@@ -52,8 +52,8 @@ def _scattered(in_place: bool, x: Any, dim: int, index: Any, src: Any, reduce: s
             index._array.shape,
         )
     if reduce == "multiply":
-        from_reduce = scatter_reduce(x, dim, index, src, "prod")
-        return x.copy_(from_reduce) if in_place else from_reduce
+        args = (x, dim, index, src, "prod")
+        return composed(scatter_reduce, *args) if in_place else scatter_reduce(*args)
     if reduce not in (None, "add"):
         raise RuntimeError(f"reduce argument must be either add or multiply, got {reduce}")
     return _write(_scatter if reduce is None else _scatter_add, in_place, x, dim, index, src)
@@ -180,4 +180,4 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
 
 def scatter_reduce_(input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True) -> Any:
     """`scatter_reduce` in place."""
-    return input.copy_(scatter_reduce(input, dim, index, src, reduce, include_self=include_self))
+    return composed(scatter_reduce, input, dim, index, src, reduce, include_self=include_self)

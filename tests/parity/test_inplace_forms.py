@@ -1,0 +1,113 @@
+"""Every in-place method that both have: value, gradients and errors are PyTorch's."""
+
+from __future__ import annotations
+
+import pytest
+
+import rushlight as rl
+from tests.parity.outcome import outcome
+
+torch = pytest.importorskip("torch")
+
+ARGUMENTS = {
+    "addcmul_": lambda t, o: (o, o),
+    "addcdiv_": lambda t, o: (o, o + 3),
+    "addmm_": lambda t, o: (o[:, :2], o[:2]),
+    "clamp_": lambda t, o: (-0.5, 0.5),
+    "clip_": lambda t, o: (-0.5, 0.5),
+    "clamp_min_": lambda t, o: (0.1,),
+    "clamp_max_": lambda t, o: (0.1,),
+    "lerp_": lambda t, o: (o, 0.3),
+    "cumsum_": lambda t, o: (0,),
+    "cumprod_": lambda t, o: (1,),
+    "renorm_": lambda t, o: (2.0, 0, 0.5),
+    "scatter_": lambda t, o: (0, t.tensor([[0, 1, 2, 0]]), o[:1]),
+    "scatter_add_": lambda t, o: (0, t.tensor([[0, 1, 2, 0]]), o[:1]),
+    "index_fill_": lambda t, o: (0, t.tensor([0, 2]), 0.5),
+    "index_copy_": lambda t, o: (0, t.tensor([0, 2]), o[:2]),
+    "index_add_": lambda t, o: (0, t.tensor([0, 0]), o[:2]),
+    "index_put_": lambda t, o: ((t.tensor([0, 2]),), o[0]),
+    "masked_fill_": lambda t, o: (o > 0, 0.5),
+    "masked_scatter_": lambda t, o: (o > 0, o * 2),
+    "put_": lambda t, o: (t.tensor([0, 3]), o[0, :2]),
+    "fill_diagonal_": lambda t, o: (0.5,),
+    "tril_": lambda t, o: (),
+    "triu_": lambda t, o: (),
+    "logit_": lambda t, o: (0.1,),
+    "pow_": lambda t, o: (2,),
+    "float_power_": lambda t, o: (2.0,),
+    "fill_": lambda t, o: (0.3,),
+    "copy_": lambda t, o: (o,),
+    **{
+        f"scatter_reduce_ {how}": lambda t, o, how=how: (0, t.tensor([[0, 1, 2, 0]]), o[:1], how)
+        for how in ("sum", "prod", "mean", "amax", "amin")
+    },
+    **{
+        name: lambda t, o: (o,)
+        for name in (
+            "add_", "sub_", "mul_", "div_", "subtract_", "multiply_", "divide_", "true_divide_", "remainder_", "fmod_",
+            "atan2_", "arctan2_", "hypot_", "copysign_", "xlogy_", "logaddexp_",
+        )
+    },
+}  # fmt: skip
+PLAIN = (
+    "abs_", "absolute_", "acos_", "arccos_", "asin_", "arcsin_", "atan_", "arctan_", "ceil_", "cos_", "cosh_",
+    "deg2rad_", "digamma_", "erf_", "erfc_", "erfinv_", "exp_", "exp2_", "expm1_", "fix_", "floor_", "frac_",
+    "lgamma_", "log_",
+    "log10_", "log1p_", "log2_", "nan_to_num_", "neg_", "negative_", "rad2deg_", "reciprocal_", "relu_", "round_",
+    "rsqrt_", "sigmoid_", "sign_", "sin_", "sinc_", "sinh_", "sqrt_", "square_", "tan_", "tanh_", "trunc_", "zero_",
+)  # fmt: skip
+NAMES = [n for n in (*PLAIN, *ARGUMENTS) if hasattr(torch.Tensor, n.split()[0]) and hasattr(rl.Tensor, n.split()[0])]
+
+
+def run(t, name, needs, target, dtype="float64"):
+    """The value and the gradients of one in-place call; `needs`: whether target and other operand require grad."""
+    d = getattr(t, dtype)
+    g = t.arange(12.0, dtype=t.float64).reshape(3, 4) * 0.07 + 0.08
+    x = (g * t.tensor([1.0, -1.0, 1.0, 1.0], dtype=t.float64) if name.split()[0] not in POSITIVE else g).to(d)
+    o = (g.flip(0) * 0.9 + 0.05).to(d)
+    x.requires_grad_(needs[0])
+    o.requires_grad_(needs[1])
+    base = x if target == "leaf" else x * 1
+    y = {"view": lambda: base[:, :], "column": lambda: base.t().t(), "several": lambda: base.split(3)[0]}.get(
+        target, lambda: base
+    )()
+    args = ARGUMENTS[name](t, o * 1) if name in ARGUMENTS else ()
+    out = getattr(y, name.split()[0])(*args)
+    weights = t.arange(12.0, dtype=t.float64).reshape(3, 4) + 0.3
+    if y.requires_grad:
+        ((y * weights).sum() + base.sum()).backward()
+    return out is y, y, base, x.grad, o.grad
+
+
+POSITIVE = ("log_", "log2_", "log10_", "log1p_", "sqrt_", "rsqrt_", "logit_", "pow_", "float_power_", "digamma_",
+            "lgamma_", "xlogy_", "hypot_")  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["result", "view", "column", "leaf", "several"])
+@pytest.mark.parametrize("needs", [(True, False), (True, True), (False, True)], ids=["target", "both", "other"])
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients(name, needs, target):
+    if target in ("several", "leaf") and not needs[0]:
+        pytest.skip("nothing to refuse: the target does not require grad")
+    want, got = (outcome(lambda t: run(t, name, needs, target), t) for t in (torch, rl))
+    if name in ("put_", "masked_scatter_", "fill_diagonal_") and target in ("leaf", "several"):
+        assert want[0] == got[0] == "RuntimeError"  # these write through a view, and name it
+        return
+    assert got == want, f"PyTorch {want!r}, here {got!r}"
+
+
+FITTING = [n for n in NAMES if n in PLAIN or n in ("copysign_", "hypot_", "xlogy_", "square_")]
+
+
+@pytest.mark.parametrize("name", FITTING)
+@pytest.mark.parametrize("dtype", ["int64", "bool", "float32", "float16"])
+def test_results_that_do_not_fit(name, dtype):
+    def program(t):
+        return str(run(t, name, (False, False), "result", dtype)[1].dtype)
+
+    want, got = outcome(program, torch), outcome(program, rl)
+    if want[0] in ("RuntimeError", "NotImplementedError"):
+        assert got[0] == want[0], f"PyTorch {want!r}, here {got!r}"
+    else:
+        assert got == want, f"PyTorch {want!r}, here {got!r}"
