@@ -859,6 +859,15 @@ def kinds_of_arguments(wrap):
 
 
 @footgun
+def layout_of_arguments(wrap):
+    """Arguments of one shape that lie otherwise in memory."""
+    f = wrap(lambda x: (x * 2 + 1) * (1 if x.is_contiguous() else 10) + x.stride(0))
+    x = torch.arange(9.0).reshape(3, 3)
+    for view in (x, x.t(), torch.arange(36.0).reshape(6, 6)[::2, ::2], x.clone(), x.flip(0), x.t()):
+        yield f(view)
+
+
+@footgun
 def numpy_arguments(wrap):
     """NumPy numbers and arrays, as arguments and outside."""
     table, k = np.array([1.0, 2.0, 3.0], np.float32), np.float32(2.0)

@@ -44,14 +44,18 @@ def tensors(*shapes, requires_grad=False, seed=0):
     ],
 )
 def test_chain_agrees_with_eager_for_every_kind_of_broadcast(shapes):
+    fast = compile(chain, fullgraph=True)
+    fast(*tensors(*shapes, seed=1))
     x, y = tensors(*shapes)
-    np.testing.assert_allclose(compile(chain)(x, y).numpy(), chain(x, y).numpy(), rtol=2e-6, atol=1e-6)
+    np.testing.assert_allclose(fast(x, y).numpy(), chain(x, y).numpy(), rtol=2e-6, atol=1e-6)
+    assert fast.traces == 1
 
 
 @WITH_COMPILER
 def test_chain_becomes_one_kernel_without_intermediate_arrays():
     x, y = tensors((64, 32), (64, 32))
     fast = compile(chain)
+    fast(x, y)
     fast(x, y)
     assert fast.source().count("EXPORT") == 1
     assert "q1" not in fast.source()
@@ -62,7 +66,10 @@ def test_gradients_agree_with_eager():
     chain(x, y).sum().backward()
     want = x.grad.numpy().copy(), y.grad.numpy().copy()
     x.grad = y.grad = None
-    compile(chain)(x, y).sum().backward()
+    fast = compile(chain, fullgraph=True)
+    fast(*tensors((6, 5), (5,), requires_grad=True, seed=1)).sum().backward()
+    fast(x, y).sum().backward()
+    assert fast.traces == 1
     np.testing.assert_allclose(x.grad.numpy(), want[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(y.grad.numpy(), want[1], rtol=1e-5, atol=1e-6)
 
@@ -90,10 +97,10 @@ def test_backward_can_run_inside():
     with no_grad():
         want = w - 0.1 * (2 * w * x.sum(0))
 
-    def run():
-        return compile(step)(x, w)
-
-    np.testing.assert_allclose(run().detach().numpy(), want.numpy(), rtol=1e-5)
+    fast = compile(step, fullgraph=True)
+    for _ in range(3):
+        np.testing.assert_allclose(fast(x, w).detach().numpy(), want.numpy(), rtol=1e-5)
+    assert fast.traces == 1
 
 
 def test_new_shapes_dtypes_numbers_and_modes_are_traced_anew():

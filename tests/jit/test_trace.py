@@ -1,5 +1,6 @@
 """`jit.trace`: the model's numbers without the model's code, in a file that runs nothing."""
 
+import copy
 import io
 import subprocess
 import sys
@@ -115,3 +116,43 @@ def test_damaged_file_is_refused(tmp_path, damage):
         data = b"nothing"
     with pytest.raises(FileError):
         jit.load(io.BytesIO(data))
+
+
+def test_numbers_and_shared_memory_among_the_inputs_are_refused():
+    x = torch.randn(3)
+    with pytest.raises(RuntimeError, match="Type 'float' cannot be traced"):
+        jit.trace(lambda x, k: x * k, (x, 2.0))
+    with pytest.raises(RuntimeError, match="two example inputs share memory"):
+        jit.trace(lambda x, y: x.add_(1) + y, (x, x))
+    traced = jit.trace(lambda x, y: (x * 2, y.add_(1), x * 2), (x, torch.zeros(3)))
+    y = torch.zeros(3)
+    assert traced(x, y)[1].tolist() == [1.0, 1.0, 1.0]
+    with pytest.raises(RuntimeError, match="shares memory"):
+        traced(y, y)
+
+
+def test_a_refusal_that_the_function_catches_is_still_one():
+    def swallow(x):
+        try:
+            return x * x.sum().item()
+        except RuntimeError:
+            return x
+
+    with pytest.raises(TraceError, match=r"test_trace\.py:\d+: the value of a tensor is read"):
+        jit.trace(swallow, torch.ones(2))
+
+
+@pytest.mark.parametrize("take", [copy.copy, copy.deepcopy, lambda x: torch.tensor([x[0], x[1]]), np.asarray])
+def test_copies_out_of_a_trace_are_refused(take):
+    with pytest.raises(TraceError, match="the value of a tensor is read"):
+        jit.trace(lambda x: torch.as_tensor(take(x)) * 2, torch.ones(2))
+
+
+def test_tensor_of_a_tensor_is_an_operation():
+    traced = jit.trace(lambda x: torch.tensor(x) * 2, torch.ones(2))
+    assert traced(torch.tensor([3.0, 4.0])).tolist() == [6.0, 8.0]
+
+
+def test_objects_are_not_results_of_a_trace():
+    with pytest.raises(TraceError, match="returns a set"):
+        jit.trace(lambda x: {x}, torch.ones(2))

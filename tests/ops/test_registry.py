@@ -194,7 +194,7 @@ def test_compiled_gives_the_same(op, sample):
         given = iter(xs)
         return call(op, [held[i] if i in held else next(given) for i in range(len(arrays))], sample.attrs)
 
-    compiled = jit.compile(function)
+    compiled = jit.compile(function)  # inside fused kernels: tests/jit/test_fused_walk.py
     want = call(op, tensors(arrays), sample.attrs)
     for _ in range(2):  # traced, then replayed
         xs = [x for x in tensors(sample.arrays(name)) if hasattr(x, "_array")]

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from rushlight_jit.ir import Graph, Instr, Value
+from rushlight_jit.memory import classes
 from rushlight_jit.passes import is_random, optimize
 from rushlight_jit.plan import Plan
-from rushlight_jit.structure import flatten, unflatten
-from rushlight_jit.tracer import Tracer, tracing
+from rushlight_jit.structure import flatten, is_plain, leaves_of, unflatten
+from rushlight_jit.tracer import TraceError, Tracer, tracing
 from rushlight_tensor import dispatch, dtypes, files, labels
 from rushlight_tensor.files.atomic import atomic_write
 from rushlight_tensor.op import REGISTRY
@@ -40,8 +41,7 @@ class TracedModule:
         self._held, self._structure = held, structure
 
     def __call__(self, *args: Any) -> Any:
-        tensors: list[Tensor] = []
-        flatten(args, tensors)
+        tensors = _tensors_of("traced module", args)
         self._check(tensors)
         held = list(self._held.values())
         if dispatch.INTERCEPT is not None or (dispatch.MODE.grad and any(t._requires_grad for t in (*tensors, *held))):
@@ -52,6 +52,13 @@ class TracedModule:
 
     def _check(self, tensors: list[Tensor]) -> None:
         want = self._plan.graph.inputs
+        if self._plan.graph.writes():
+            arrays = [t._array for t in (*tensors, *self._held.values())]
+            if _overlap(arrays, len(tensors)):
+                raise RuntimeError(
+                    "traced module: an argument shares memory with another one or with a held tensor, and the graph "
+                    "writes to memory; pass a clone() of it"
+                )
         if len(tensors) != len(want):
             raise RuntimeError(f"traced module: expected {len(want)} tensors, got {len(tensors)}")
         for i, (t, v) in enumerate(zip(tensors, want, strict=True)):
@@ -92,17 +99,22 @@ class TracedModule:
 def trace(func: Any, example_inputs: Any, *, check_trace: bool = True) -> TracedModule:
     """Record what `func` does with these inputs.
 
+    As in PyTorch the trace holds operations on tensors and nothing of Python: numbers, branches and loops that Python
+    decides, training mode, clocks and random numbers of Python are those of this one run (`compile` follows them).
+    Gradients do not flow through operations under `no_grad` either way.
+
     Args:
         func: Module or function of tensors.
         example_inputs: A tensor or a tuple of them; calls must have the same shapes and dtypes.
         check_trace: Run the trace once and compare.
     Raises:
-        TraceError: The function reads the value of a tensor.
-        RuntimeError: The trace does not give what the function gave.
+        TraceError: The function reads the value of a tensor, or returns what is neither a tensor nor a plain value.
+        RuntimeError: The trace does not give what the function gave; an example is no tensor, or shares its memory.
     """
     args = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
-    tensors: list[Tensor] = []
-    flatten(args, tensors)
+    tensors = _tensors_of("trace", args)
+    if _overlap([t._array for t in tensors], len(tensors)):
+        raise RuntimeError("trace: two example inputs share memory, which later ones need not; pass a clone() of one")
     tracer = Tracer()
     before, dispatch.MODE.grad = dispatch.MODE.grad, False
     try:
@@ -111,12 +123,18 @@ def trace(func: Any, example_inputs: Any, *, check_trace: bool = True) -> Traced
         owners: dict[int, Tensor] = {}
         if hasattr(func, "named_parameters"):
             for name, t in (*func.named_parameters(), *func.named_buffers()):
-                tracer.name(name, t._array)
+                tracer.name(name, dispatch.settle(t))
                 owners[id(t._array)] = t
         with tracing(tracer):
             outs: list[Tensor] = []
             structure = flatten(func(*args), outs)
             tracer.graph.outputs = [tracer.value(t._array) for t in outs]
+        if tracer.breaks:  # raised before, but the function has caught it
+            raise TraceError(tracer.breaks[0])
+        for leaf in leaves_of(structure):
+            if not is_plain(leaf):
+                kind = type(leaf).__name__
+                raise TraceError(f"trace: the function returns a {kind}; return tensors in tuples, lists or dicts")
     finally:
         dispatch.MODE.grad = before
     graph = optimize(tracer.graph)
@@ -125,6 +143,25 @@ def trace(func: Any, example_inputs: Any, *, check_trace: bool = True) -> Traced
     if check_trace and not graph.writes() and not any(is_random(i) for i in graph.instrs):
         _compare(module, tensors, outs)
     return module
+
+
+def _tensors_of(who: str, args: tuple[Any, ...]) -> list[Tensor]:
+    """The tensors of arguments that hold nothing else, each on memory that may be written to."""
+    tensors: list[Tensor] = []
+    for leaf in leaves_of(flatten(args, tensors)):
+        raise RuntimeError(
+            f"{who}: Type '{type(leaf).__name__}' cannot be traced. Only Tensors and (possibly nested) Lists, Dicts, "
+            "and Tuples of Tensors can be traced"
+        )
+    for t in tensors:
+        dispatch.settle(t)
+    return tensors
+
+
+def _overlap(arrays: list[Any], first: int) -> bool:
+    """Whether one of the first arrays shares memory with any other."""
+    of = classes(arrays)
+    return any(of.count(c) > 1 for c in of[:first])
 
 
 def _compare(module: TracedModule, tensors: list[Tensor], outs: list[Tensor]) -> None:
