@@ -86,9 +86,10 @@ _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
 @in_float32
 def _polygamma_kernel(x: Any, n: int) -> Any:
     """`n! (-1) ** (n + 1)` times Hurwitz's zeta of n + 1: a sum up to 16, then the series of Euler and Maclaurin."""
-    y, s = np.asarray(x, np.float64), n + 1
+    y, s = x.astype(np.float64), n + 1
     total = np.zeros_like(y)
-    for _ in range(max(0, math.ceil(_STEPS - float(np.nanmin(y, initial=_STEPS, where=np.isfinite(y)))))):
+    lowest = float(np.where(np.isfinite(y), y, _STEPS).min()) if y.size else _STEPS
+    for _ in range(max(0, math.ceil(_STEPS - lowest))):
         total += np.where(y < _STEPS, y**-s, 0.0)
         y = np.where(y < _STEPS, y + 1, y)
     total += y ** (1 - s) / n + 0.5 * y**-s
