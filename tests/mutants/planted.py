@@ -161,7 +161,7 @@ PLANTED: list[Fault] = [
         TENSOR + "ops/activation.py", "tests/jit",
         ('expr="1 / (1 + exp(-{x}))"', 'expr="1 / (1 + exp({x}))"'),
         ("{x} * {beta} > {threshold} ? {x} : log1p", "{x} * {beta} > {threshold} ? 0 : log1p"),
-        ("{x} >= 3 ? 6 : {x} + 3) / 6", "{x} >= 2 ? 6 : {x} + 3) / 6"),
+        ("{x} + 3 > 6 ? 6 : {x} + 3) / 6", "{x} + 3 > 5 ? 6 : {x} + 3) / 6"),
         ('expr="{x} > 0 ? {x} : {x} * {negative_slope}"', 'expr="{x} > -1 ? {x} : {x} * {negative_slope}"'),
         ('expr="{x} <= {threshold} ? {value} : {x}"', 'expr="{x} < {threshold} ? {value} : {x}"'),
         ('expr="{x} >= -{lambd} && {x} <= {lambd} ? 0 : {x}"', 'expr="{x} > -{lambd} && {x} < {lambd} ? 0 : {x}"'),
