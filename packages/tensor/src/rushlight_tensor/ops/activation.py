@@ -133,7 +133,7 @@ hardtanh = Op(
     expr="{x} < {min_val} ? {min_val} : {x} > {max_val} ? {max_val} : {x}",
     save=("x",),
     flat=True,
-    vjp=(lambda g, x, min_val, max_val: where((x > min_val) & (x < max_val), g, 0.0),),
+    vjp=(lambda g, x, min_val, max_val: where((x <= min_val) | (x >= max_val), 0.0, g),),
 )
 
 relu6 = Op(
@@ -146,7 +146,7 @@ relu6 = Op(
     expr="{x} < 0 ? 0 : {x} > 6 ? 6 : {x}",
     save=("x",),
     flat=True,
-    vjp=(lambda g, x: where((x > 0) & (x < 6), g, 0.0),),
+    vjp=(lambda g, x: where((x <= 0) | (x >= 6), 0.0, g),),
     node_name="HardtanhBackward0",
 )
 
