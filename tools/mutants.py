@@ -35,7 +35,8 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True)
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
         for name in filter(None, listed.stdout.decode().split("\0")):
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +52,11 @@ class Copy:
         done = subprocess.run([sys.executable, "-c", code], cwd=self.folder, env=self.environment, capture_output=True)
         if not done.stdout.decode().startswith(str(self.folder)):
             sys.exit(f"the copy is not what is imported: {done.stdout.decode()}{done.stderr.decode()}")
+
+    def has(self, fault: Fault) -> bool:
+        """Whether the text of a fault occurs exactly once."""
+        path = self.folder / fault.file
+        return path.exists() and path.read_text().count(fault.text) == 1
 
     def write(self, name: str, text: str) -> None:
         """Write a file, with a time that no earlier bytecode of it has."""
@@ -73,10 +79,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rushlight-mutants-") as folder:
         copy = Copy(Path(folder).resolve())
         copy.check_imports()
-        wrong = _texts_that_do_not_occur(copy)
+        chosen = _choose(options, PLANTED)
+        wrong = [fault for fault in chosen if not copy.has(fault)]
         for fault in wrong:
             print(f"{BROKEN}    {fault}: its text does not occur exactly once")
-        chosen = _choose(options, [fault for fault in PLANTED if fault not in wrong])
+        chosen = [fault for fault in chosen if fault not in wrong]
         failing = _failing_without_fault(copy, chosen)
         if failing:
             print(f"the tests fail without a fault:\n{failing}")
@@ -94,10 +101,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="which sample")
     parser.add_argument("--only", metavar="WORD", help="only faults whose file or text contains it")
     return parser.parse_args()
-
-
-def _texts_that_do_not_occur(copy: Copy) -> list[Fault]:
-    return [fault for fault in PLANTED if (copy.folder / fault.file).read_text().count(fault.text) != 1]
 
 
 def _choose(options: argparse.Namespace, faults: list[Fault]) -> list[Fault]:

@@ -56,13 +56,13 @@ PLANTED: list[Fault] = [
     # ------------------------------------------------------------------------------------------------ dispatch
     *_faults(
         TENSOR + "straight.py", f"{ENGINE} tests/ops/test_saved.py tests/ops/test_promotion.py",
-        ("(a._requires_grad or b._requires_grad) and MODE.grad", "a._requires_grad and MODE.grad"),
-        ("grad = differentiable and a._requires_grad and MODE.grad", "grad = differentiable and a._requires_grad"),
+        ("(input._requires_grad or other._requires_grad) and MODE.grad", "input._requires_grad and MODE.grad"),
+        ("grad = differentiable and input._requires_grad and MODE.grad", "grad = differentiable and input._requires_grad"),
         ('if x.dtype.kind != "f" or dispatch.INTERCEPT is not None', "if dispatch.INTERCEPT is not None"),
         ("if may_widen and z.dtype is not x.dtype:", "if False:"),
-        ("n.edges = (edge(a), edge(b))", "pass"),
+        ("n.edges = (edge(input), edge(other))", "pass"),
         ("n.saved = (z,)", "n.saved = (x,)"),
-        ("version = a._version if a._view is None else sync(a)", "version = a._version"),
+        ("version = input._version if input._view is None else sync(input)", "version = input._version"),
         ("if refused and x.dtype.kind in refused:", "if False:"),
     ),
     *_faults(

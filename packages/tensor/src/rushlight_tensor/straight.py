@@ -75,7 +75,7 @@ def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
             return call(op, (input, other), {})
         try:
             z = cpu(x, y) if is_ufunc else quiet(cpu, x, y)
-        except Exception:  # shapes, devices: `call` explains; NumPy's error state: Note [A module without input name]
+        except Exception:  # shapes, devices: `call` explains; NumPy's error state: Note [A module without a name]
             return call(op, (input, other), {})
         if type(z) is not ndarray:
             if not isinstance(z, np.generic):
