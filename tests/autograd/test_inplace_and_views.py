@@ -142,3 +142,47 @@ def test_square_in_place_has_its_gradient():
     y.square_()
     y.sum().backward()
     np.testing.assert_array_equal(w.grad.numpy(), [10.0, 14.0])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [T.sin, T.exp, lambda v: v * v, lambda v: v * 2, lambda v: 2 / v, lambda v: v.sum(0), lambda v: T.cat([v, v])],
+)  # fmt: skip
+def test_view_made_before_a_write_to_its_base_can_be_used_by_every_path(function):
+    x, y = leaf(0.5, 1.0), leaf(0.5, 1.0)
+    base = x * 1
+    view = base.view(2, 1)
+    base.mul_(3)
+    function(view).sum().backward()
+    function((y * 3).view(2, 1)).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-12)
+
+
+def test_view_made_under_no_grad_gets_no_gradient_of_its_own():
+    x = leaf(1.0, 2.0)
+    with no_grad():
+        view = x.view(2, 1)
+    (view * x.view(2, 1)).sum().backward()
+    assert view.grad is None
+    np.testing.assert_array_equal(x.grad.numpy(), [1.0, 2.0])
+
+
+def test_retained_gradient_is_that_of_the_latest_value():
+    x = leaf(1.0, 2.0)
+    h = x * 1
+    h.retain_grad()
+    h.mul_(3)
+    (h * 5).sum().backward()
+    np.testing.assert_array_equal(h.grad.numpy(), [5.0, 5.0])
+    np.testing.assert_array_equal(x.grad.numpy(), [15.0, 15.0])
+
+
+def test_view_that_is_looked_at_under_no_grad_keeps_its_place_in_the_graph():
+    x = leaf(1.0, 2.0)
+    base = x * 1
+    view = base.view(2, 1)
+    base.mul_(5)
+    with no_grad():
+        assert view.grad_fn is not None
+    (view * 2).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [10.0, 10.0])
