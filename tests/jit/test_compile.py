@@ -220,6 +220,20 @@ def test_common_subexpressions_and_dead_code_are_gone():
     assert "test_compile.py:" in str(fast.graph)
 
 
+def test_what_only_looks_the_same_is_computed_twice():
+    def close(x):
+        draws = T.rand_like(x) - T.rand_like(x)
+        return 1 / (x * 0.0) - 1 / (x * -0.0), x.sum(0, True) - x.sum(0, False), draws
+
+    fast = compile(close)
+    x = T.full((3,), 2.0)
+    for _ in range(2):
+        quotients, sums, draws = fast(x)
+        np.testing.assert_array_equal(quotients.numpy(), np.full(3, np.inf))
+        assert sums.shape == (1,)
+        assert draws.abs().min() > 0
+
+
 def test_second_derivative_through_a_compiled_function_is_refused():
     (x,) = tensors((3,), requires_grad=True)
     with pytest.raises(RuntimeError, match="second derivative"):

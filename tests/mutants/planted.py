@@ -131,14 +131,13 @@ PLANTED: list[Fault] = [
     ),
     # ----------------------------------------------------------------------------------------------------- jit
     *_faults(
-        JIT + "passes.py", "tests/jit/test_compile.py tests/jit/test_trace.py",
+        JIT + "passes.py", "tests/jit/test_compile.py",
         ("return instr.op.random", "return False"),
         ("if i.writes or is_random(i) or any(", "if is_random(i) or any("),
         ("stable = not any(", "stable = True or any("),
         ("_literal(tuple(sorted(i.attrs.items())))", "None"),
         ("and not any(o in results for o in i.outputs):", "and True:"),
         ("(float, complex)):\n        return type(x), repr(x)", "(float, complex)):\n        return x"),
-        ("seen or (root[first] if i.op.view and", "seen or (root[first] if False and"),
     ),
     *_faults(
         JIT + "fuse.py", "tests/jit/test_compile.py",
@@ -156,14 +155,13 @@ PLANTED: list[Fault] = [
         JIT + "plan.py", "tests/jit/test_compile.py",
         ("arrays = [np.ascontiguousarray(env[s]) for s in ins]", "arrays = [env[s] for s in ins]", READ),
         ("keep = {*self.graph.outputs, *self.graph.captured}", "keep = {*self.graph.captured}"),
-        ("keep = {*self.graph.outputs, *self.graph.captured}", "keep = {*self.graph.outputs}"),
     ),
     # -------------------------------------------------------------------------------------------- expr of records
     *_faults(
         TENSOR + "ops/activation.py", "",
         ('expr="1 / (1 + exp(-{x}))"', 'expr="1 / (1 + exp({x}))"', f"{WALK}[sigmoid-0]"),
         ("{x} * {beta} > {threshold} ? {x} : log1p", "{x} * {beta} > {threshold} ? 0 : log1p", f"{WALK}[softplus-0] {WALK}[softplus-1]"),
-        ("{x} + 3 > 6 ? 6 : {x} + 3) / 6", "{x} + 3 > 5 ? 6 : {x} + 3) / 6", f"{WALK}[hardswish-0]"),
+        ("{x} * ({x} + 3 < 0 ? 0 : {x} + 3 > 6", "{x} * ({x} + 3 < 0 ? 0 : {x} + 3 > 5", f"{WALK}[hardswish-0]"),
         ('expr="{x} > 0 ? {x} : {x} * {negative_slope}"', 'expr="{x} > -1 ? {x} : {x} * {negative_slope}"', f"{WALK}[leaky_relu-0]"),
         ('expr="{x} <= {threshold} ? {value} : {x}"', 'expr="{x} < {threshold} ? {value} : {x}"', f"{WALK}[threshold-0] {WALK}[threshold-1]"),
         ('expr="{x} >= -{lambd} && {x} <= {lambd} ? 0 : {x}"', 'expr="{x} > -{lambd} && {x} < {lambd} ? 0 : {x}"', f"{WALK}[hardshrink-0] {WALK}[hardshrink-1]"),

@@ -39,7 +39,7 @@ def test_functions_of_integers_give_floats(dtype):
 
 def test_only_floating_results_require_grad():
     x = T.tensor([3.0, 1.0, 2.0], requires_grad=True)
-    for result in (x.argmax(), x > 1, x.isnan(), x.argsort()):
+    for result in (x.argmax(), x > 1, x.isnan(), x.argsort(), x.long(), x.to(I32), x.bool()):
         assert not result.requires_grad
     assert not any(y.requires_grad for y in x.sort()[1:])
     with no_grad():
