@@ -137,7 +137,7 @@ def test_bits_of_a_dot_product_do_not_depend_on_the_threads_of_numpys_blas():
     assert len(outputs) == 1
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 5), (200, 70, 90), (0, 4, 5), (1, 300, 200)])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (200, 70, 90), (0, 4, 5), (1, 300, 200), (40, 800, 300), (400, 90, 300)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_linear_and_its_gradients(shape, dtype):
     m, n, k = shape
