@@ -1,6 +1,7 @@
 """Checkpoints are whole or absent, and damage is noticed."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,12 +10,12 @@ import rushlight as torch
 from rushlight_train import checkpoint
 
 
-def write(folder, step=1, keep=2):
+def write(folder, step=1, keep=2, data="digits"):
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.Adam(model.parameters())
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    job = {"model": "MLP", "data": "digits", "rows": [{"step": step}]}
+    job = {"model": "MLP", "data": data, "rows": [{"step": step}]}
     path = checkpoint.write(folder, step, model.state_dict(), optimizer.state_dict(), job, keep)
     return path, model, optimizer
 
@@ -79,3 +80,20 @@ def test_newest_is_found_by_model_and_data(tmp_path):
     assert checkpoint.newest(tmp_path, "MLP", "digits") == path
     assert checkpoint.inside(tmp_path / "b") == path == checkpoint.inside(path)
     assert json.loads((path / "job.json").read_text())["step"] == 2
+
+
+def test_newest_is_the_one_written_last_whatever_its_name_and_of_these_data(tmp_path):
+    first, _, _ = write(tmp_path / "z" / "checkpoints", 9)
+    path, _, _ = write(tmp_path / "a" / "checkpoints", 1)
+    other, _, _ = write(tmp_path / "m" / "checkpoints", 5, data="text")
+    for written, when in ((first, 1_000), (path, 2_000), (other, 3_000)):
+        os.utime(written / "job.json", (when, when))
+    assert checkpoint.newest(tmp_path, "MLP", "digits") == path
+    assert checkpoint.newest(tmp_path, "MLP", "text") == other
+
+
+def test_keys_of_the_optimizers_state_stay_what_they_were(tmp_path):
+    path, _, optimizer = write(tmp_path / "checkpoints")
+    _, state, _ = checkpoint.read(path)
+    assert list(state["state"]) == list(optimizer.state_dict()["state"]) == [0, 1]
+    assert state["param_groups"][0]["params"] == [0, 1]

@@ -122,6 +122,15 @@ def test_accumulation_without_exchange_equals_the_big_batch(steps):
     assert_close(gradients(net), reference(x))
 
 
+def test_gradients_stay_on_their_rank_without_exchange():
+    x, net, alone = whole_batch(), Net(), Net()
+    ddp = DistributedDataParallel(net)
+    with ddp.no_sync():
+        loss_of(ddp(shard(x))).backward()
+    loss_of(alone(shard(x))).backward()
+    assert_close(gradients(net), gradients(alone))
+
+
 def test_half_precision_is_averaged_in_float32():
     net = Net(dtype="bfloat16")
     ddp = DistributedDataParallel(net)
