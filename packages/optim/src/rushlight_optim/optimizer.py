@@ -140,9 +140,12 @@ class Optimizer:
             for p in group["params"]:
                 if set_to_none:
                     p.grad = None
-                elif p.grad is not None:
-                    p.grad = p.grad.detach()
-                    p.grad.zero_()
+                elif (g := p.grad) is not None:
+                    if g.grad_fn is None:
+                        g.requires_grad_(False)
+                    else:
+                        g = p.grad = g.detach()
+                    g.zero_()
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient.
@@ -261,8 +264,7 @@ class Optimizer:
 
         State that does not exist is made by `_init_state`.
         """
-        params = [p for p in group["params"] if p.grad is not None]
-        grads = [p.grad for p in params]
+        params, grads = with_gradient(group["params"])
         states = [self.state[p] for p in params]
         for p, own in zip(params, states, strict=True):
             if not own:
@@ -272,6 +274,17 @@ class Optimizer:
     def _init_state(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
         """Fill the state of a parameter that is about to make its first step."""
         raise NotImplementedError(f"{type(self).__name__} keeps state but defines no _init_state")
+
+
+def with_gradient(params: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The parameters that have a gradient, and these gradients."""
+    have, grads = [], []
+    for p in params:
+        g = p.grad
+        if g is not None:
+            have.append(p)
+            grads.append(g)
+    return have, grads
 
 
 def zeros_of(p: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rushlight_optim.optimizer import Optimizer, check_modes, check_rates, zeros_of
+from rushlight_optim.optimizer import Optimizer, check_modes, check_rates, with_gradient, zeros_of
 from rushlight_optim.steps import run, sgd_step
 from rushlight_tensor import Tensor
 
@@ -46,8 +46,7 @@ class SGD(Optimizer):
             "weight_decay": group["weight_decay"], "nesterov": group["nesterov"], "maximize": group["maximize"],
         }  # fmt: skip
         if not momentum:
-            params = [p for p in group["params"] if p.grad is not None]
-            grads = [p.grad for p in params]
+            params, grads = with_gradient(group["params"])
             run(sgd_step, (params,), grads, **options)
             return
         old: tuple[list[Tensor], ...] = ([], [], [])

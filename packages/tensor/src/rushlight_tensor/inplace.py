@@ -19,14 +19,17 @@ from rushlight_tensor.infer import binary_bool, unary_bool
 from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain
 from rushlight_tensor.promote import category
-from rushlight_tensor.quiet import quiet, quietly
+from rushlight_tensor.quiet import hush
 from rushlight_tensor.scalars import wrapped
 from rushlight_tensor.tensor import ClosedView, Tensor, View, wrap
 
 
 def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     """`x = op(x, *others)` in the memory of `x`.  Raises RuntimeError for leaves that require grad, as PyTorch."""
-    wants = MODE.grad and (x._requires_grad or any(isinstance(t, Tensor) and t._requires_grad for t in others))
+    wants = x._requires_grad
+    for t in others:
+        wants = wants or (isinstance(t, Tensor) and t._requires_grad)
+    wants = wants and MODE.grad
     if wants:
         writable(x)
     root = None if x._view is None else x._view.root
@@ -165,23 +168,20 @@ def write(op: Any, array: Any, ys: list[Any], attrs: dict[str, Any]) -> None:
         array = _unlocked(op, array, ys)
     if type(array) is np.ndarray:
         if op.into is not None:
-            quietly(op.into, array, *ys, **attrs)
+            hush(op.into, array, *ys, **attrs)
             return
         if type(op.cpu) is np.ufunc and array.dtype.kind == "f":
             try:
-                quiet(op.cpu, array, *ys, out=array)
+                hush(op.cpu, array, *ys, out=array)
                 return
             except (ValueError, TypeError):
                 pass  # explained below
-            except RuntimeError:  # nothing has happened yet, see Note [Quiet numerics]
-                quietly(op.cpu, array, *ys, out=array)
-                return
     result = run(op, [array, *ys], attrs)
     if result.shape != array.shape:
         raise RuntimeError(
             f"output with shape {list(array.shape)} doesn't match the broadcast shape {list(result.shape)}"
         )
-    quietly(array.__setitem__, ..., result)
+    hush(array.__setitem__, ..., result)
 
 
 def _unlocked(op: Any, array: Any, ys: list[Any]) -> Any:

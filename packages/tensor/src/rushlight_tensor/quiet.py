@@ -8,7 +8,8 @@ Note [Quiet numerics]
                             inside another `quiet`, or beside another thread, it raises RuntimeError before `fn` is
                             called (`is_busy` tells); the caller then takes
         quietly(fn, *args)  which sets the variable and always works: 130 ns, `np.errstate` 300
-        hushed(fn)          the same as a decorator
+        hush(fn, *args)     the first where it can be, else the second
+        hushed(fn)          the second as a decorator
         silence()           from here to `restore`: a backward pass, whose rules are hundreds of calls
         loud(token, fn)     in the midst of that, a user's function in the user's own state
 """
@@ -44,6 +45,16 @@ def quietly(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         return fn(*args, **kwargs)
     finally:
         _STATE.reset(token)
+
+
+def hush(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """`quiet` where that can be, else `quietly`."""
+    try:
+        return quiet(fn, *args, **kwargs)
+    except RuntimeError as e:
+        if not is_busy(e):
+            raise
+    return quietly(fn, *args, **kwargs)
 
 
 def hushed(fn: F) -> F:
