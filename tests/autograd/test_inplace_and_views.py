@@ -186,3 +186,11 @@ def test_view_that_is_looked_at_under_no_grad_keeps_its_place_in_the_graph():
         assert view.grad_fn is not None
     (view * 2).sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), [10.0, 10.0])
+
+
+def test_result_without_gradient_in_place_cuts_the_influence_of_what_was_there():
+    x = leaf(1.0, 2.0)
+    h = x * 3
+    h.gt_(4)
+    (h * 5).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [0.0, 0.0])

@@ -197,3 +197,13 @@ def test_strided_input_is_taken_as_it_is():
     agree([softmax(x)], [softmax(x.astype(float))])
     agree([activation.gelu(x)], [activation.gelu(x.astype(float))], 1e-6)
     agree(layer_norm(x, None, None), layer_norm(x.astype(float), None, None), 1e-4)
+
+
+@pytest.mark.parametrize("offset", [-1e4, -200.0, 0.0, 200.0, 1e4])
+def test_softmax_of_rows_far_from_zero(offset):
+    x = rng.standard_normal((5, 33)).astype(np.float32)
+    shifted = x + np.float32(offset)
+    exact = (shifted - shifted.max(-1, keepdims=True)).astype(float)
+    sums = np.exp(exact).sum(-1, keepdims=True)
+    np.testing.assert_allclose(softmax(shifted), np.exp(exact) / sums, rtol=1e-5)
+    np.testing.assert_allclose(log_softmax(shifted), exact - np.log(sums), rtol=1e-4, atol=1e-4)
