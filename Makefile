@@ -3,7 +3,7 @@
 #   make test ARGS="tests/nn -k linear"                           PYTHON=... decides which Python makes .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-mpi test-machines test-device mutants parity sanitize lint format bench test-install
+.PHONY: help install train full test test-mpi test-machines test-device mutants parity sanitize lint format bench test-install
 .PHONY: constraints clean
 SETUP := @PYTHON="$(PYTHON)" sh tools/bootstrap.sh
 BIN := .venv/bin
@@ -37,6 +37,12 @@ mutants: ## plants faults one at a time and looks whether the tests notice (ARGS
 test-device: ## every op in every dtype on device arrays: a strict stand-in for CuPy, and a GPU where there is one
 	$(SETUP) run test
 	@RUSHLIGHT_DEVICE=whole $(BIN)/python -m pytest tests/device tests/cuda tests/cuda_on_cpu $(ARGS)
+
+full: ## whole what CI runs a sample of, and what it leaves out: machines, sanitizer, mutants, installs (hours)
+	@$(MAKE) --no-print-directory test-machines
+	@$(MAKE) --no-print-directory sanitize
+	@$(MAKE) --no-print-directory mutants
+	@$(MAKE) --no-print-directory test-install
 
 parity: ## the tests that compare with PyTorch (installs it, for comparison only)
 	$(SETUP) run test parity
