@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 import rushlight_tensor as T
-from rushlight_autograd import backward, enable_grad, grad, inference_mode, no_grad, queue_callback, set_grad_enabled
+from rushlight_autograd import (
+    Function,
+    backward,
+    enable_grad,
+    grad,
+    inference_mode,
+    no_grad,
+    queue_callback,
+    set_grad_enabled,
+)
 
 
 def leaf(*values, dtype=T.float64):
@@ -251,3 +260,60 @@ def test_mode_is_put_back_after_an_error():
     with pytest.raises(ZeroDivisionError), no_grad():
         1 / 0  # noqa: B018
     assert (leaf(1.0) * 1).requires_grad
+
+
+def test_leaves_share_no_gradient_that_a_rule_passed_on_or_only_viewed():
+    for through in (lambda t: t, T.t):
+        x, y = (T.ones(2, 3, dtype=T.float64, requires_grad=True) for _ in range(2))
+        ((through(x) + through(y)) * 2).sum().backward()
+        x.grad.zero_()
+        np.testing.assert_array_equal(y.grad.numpy(), np.full((2, 3), 2.0))
+
+
+def test_root_given_twice_counts_twice():
+    x = T.ones(3, dtype=T.float64, requires_grad=True)
+    y = x * 2
+    backward([y, y], [T.ones(3, dtype=T.float64), T.full((3,), 10.0, dtype=T.float64)])
+    np.testing.assert_array_equal(x.grad.numpy(), np.full(3, 22.0))
+
+
+def test_one_of_several_results_as_a_root_and_inside_the_graph():
+    x = T.ones(4, dtype=T.float64, requires_grad=True)
+    first, second = x.split(2)
+    ones = T.ones(2, dtype=T.float64)
+    backward([first, first * 2, second * 5], [ones, ones, ones])
+    np.testing.assert_array_equal(x.grad.numpy(), [3.0, 3.0, 5.0, 5.0])
+
+
+def test_callback_waits_for_the_outermost_pass():
+    order = []
+
+    def inside(g):
+        queue_callback(lambda: order.append("callback"))
+        z = T.ones(2, requires_grad=True)
+        with enable_grad():
+            (z * 3).sum().backward()
+        order.append("inner pass")
+
+    x = T.ones(2, requires_grad=True)
+    h = x * 2
+    h.register_hook(inside)
+    x.register_hook(lambda g: order.append("leaf"))
+    h.sum().backward()
+    assert order == ["inner pass", "leaf", "callback"]
+
+
+def test_gradient_of_another_dtype_from_a_function_becomes_that_of_the_leaf():
+    class Wide(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g.to(T.float64) * 2
+
+    x = T.ones(2, requires_grad=True)
+    Wide.apply(x).sum().backward()
+    assert x.grad.dtype is T.float32
+    np.testing.assert_array_equal(x.grad.numpy(), [2.0, 2.0])

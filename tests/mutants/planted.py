@@ -101,7 +101,6 @@ PLANTED: list[Fault] = [
         ("ge is g or ge.base is not None or op is None", "ge.base is not None or op is None"),
         ("ge is g or ge.base is not None or op is None", "ge is g or op is None"),
         ("if not self.retain_graph and n.saved:", "if False:"),
-        ("            g = cast(g, dtype=leaf._array.dtype)", "            pass"),
         ("            g = _call_hooks(hooks.before, g)", "            _call_hooks(hooks.before, g)"),
         ("                have._array += g._array", "                have._array[...] = g._array"),
         ("parts[slot.index] + g if slot.index in parts else g", "g"),
@@ -111,6 +110,10 @@ PLANTED: list[Fault] = [
         ("        if fn is not retained:", "        if True:"),
         ("                    counts[e] += 1", "                    counts[e] = 1"),
         ("            self.found[leaf] = g\n            return", "            self.found[leaf] = g"),
+    ),
+    Fault(
+        AUTOGRAD + "engine.py", "            g = cast(g, dtype=leaf._array.dtype)", "            pass", (ENGINE,), 0,
+        "rules and Function give the dtype of their input already; this is the net for a rule that does not",
     ),
     # ------------------------------------------------------------------------------------------------ in place
     *_faults(
