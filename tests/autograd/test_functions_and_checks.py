@@ -1,5 +1,6 @@
 """User functions, gradient checks, checkpointing, anomaly mode, functional derivatives."""
 
+import threading
 import weakref
 
 import numpy as np
@@ -17,6 +18,7 @@ from rushlight_autograd import (
     gradgradcheck,
     set_detect_anomaly,
 )
+from rushlight_tensor import dispatch
 
 
 def leaf(*values):
@@ -148,6 +150,43 @@ def test_checkpoint_lets_grad_ask_for_parameters_inside():
     w = leaf(2.0)
     (g,) = grad(checkpoint(lambda x: (x * w).exp(), leaf(0.5)).sum(), w)
     np.testing.assert_allclose(g.item(), 0.5 * np.exp(1.0))
+
+
+def test_checkpoints_of_several_threads_leave_in_any_order():
+    """The one that begins first ends first, in both passes: the other goes on, and nobody stays behind."""
+    w, found = leaf(2.0), {}
+    first_is_in, second_is_in, first_is_out = ([threading.Event() for _ in range(2)] for _ in range(3))
+
+    def work(name, before, within, says, done):
+        runs = iter(range(2))
+
+        def segment(x):
+            i = next(runs)
+            y = w * x
+            says[i].set()
+            assert within[i].wait(20)
+            return y.exp() * w
+
+        x = leaf(0.5)
+        assert before is None or before[0].wait(20)
+        out = checkpoint(segment, x)
+        done[0].set()
+        assert before is None or before[1].wait(20)
+        out.sum().backward()
+        done[1].set()
+        found[name] = x.grad.item()
+
+    nobody = [threading.Event() for _ in range(2)]
+    threads = [
+        threading.Thread(target=work, args=("first", None, second_is_in, first_is_in, first_is_out)),
+        threading.Thread(target=work, args=("second", first_is_in, first_is_out, second_is_in, nobody)),
+    ]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(60)
+    assert dispatch.INTERCEPT is None
+    np.testing.assert_allclose([found["first"], found["second"]], [4 * np.exp(1.0)] * 2)
 
 
 def test_checkpoint_repeats_random_numbers():

@@ -14,6 +14,7 @@ Note [One graph]
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -36,6 +37,10 @@ class _Enough(BaseException):
     """Ends the second run; no `except Exception` of the user holds it up."""
 
 
+_CHAIN = threading.Lock()  # collectors of several threads stand one behind the other, and leave in any order
+os.register_at_fork(after_in_child=_CHAIN._at_fork_reinit)  # type: ignore[attr-defined]  # or held there for ever
+
+
 class _Collector:
     """An interceptor that executes as usual and reports the nodes of this thread that save arrays."""
 
@@ -44,10 +49,18 @@ class _Collector:
         self._thread = threading.get_ident()
 
     def __enter__(self) -> None:
-        self._outer = dispatch.set_intercept(self)
+        with _CHAIN:
+            self._outer = dispatch.set_intercept(self)
 
     def __exit__(self, *exc: object) -> None:
-        dispatch.set_intercept(self._outer)
+        with _CHAIN:
+            inner = dispatch.INTERCEPT
+            if inner is self:
+                dispatch.set_intercept(self._outer)
+            while isinstance(inner, _Collector) and inner is not self:  # another thread's has come in front
+                if inner._outer is self:
+                    inner._outer = self._outer
+                inner = inner._outer
 
     def execute(self, op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
         outer = self._outer
