@@ -1,6 +1,7 @@
 """`compile(fn)`: the same results and gradients as the function, never silently wrong, and readable."""
 
 import copy
+import gc
 
 import numpy as np
 import pytest
@@ -286,3 +287,31 @@ def test_models_compile_with_their_gradients_statistics_and_dropout(name, traini
         for p, q in zip(model.buffers(), twin.buffers(), strict=True):
             np.testing.assert_allclose(q.numpy(), p.numpy(), rtol=1e-5, atol=1e-6)
     assert fast.traces == 1
+
+
+def test_what_the_garbage_collector_calls_is_no_part_of_the_function():
+    seen = []
+
+    def told(phase, info):
+        seen.append(phase)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(told)
+    gc.set_threshold(1)  # else it comes now and then
+    try:
+        fast = compile(lambda x: sum((x * i for i in range(50)), x))
+        for _ in range(2):
+            assert fast(T.ones(2)).tolist() == [1226.0, 1226.0]
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(told)
+    assert seen
+    assert (fast.traces, fast.breaks) == (1, [])
+
+
+def test_numpy_dtypes_are_values():
+    wanted = np.dtype("int64")
+    fast = compile(lambda x, d: x * (3 if d == wanted else 2), fullgraph=True)
+    for d, factor in ((np.dtype("int64"), 3.0), (np.dtype("float32"), 2.0), (np.dtype("int64"), 3.0)):
+        assert fast(T.ones(2), d).tolist() == [factor, factor]
+    assert fast.traces == 2

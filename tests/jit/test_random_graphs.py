@@ -86,9 +86,9 @@ def state():
     return [w.requires_grad_(), buffer]
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(STEP, min_size=2, max_size=14))
-def test_compiled_program_gives_what_the_program_gives(steps):
+def agree(steps):
+    """Compare a program with itself compiled, three times; whether it was replayed."""
+    steps = [tuple(step) for step in steps]  # hypothesis' own list is one that compile cannot look into
     mine, theirs = state(), state()
     eager, fast = program(steps, theirs), compile(program(steps, mine))
     for seed in range(3):
@@ -96,7 +96,7 @@ def test_compiled_program_gives_what_the_program_gives(steps):
         want = outcome(eager, *tensors(seed), theirs)
         assert (got is None) == (want is None)
         if want is None:
-            return
+            return False
         for a, b in zip(got[0], want[0], strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
         for a, b in zip(got[1], want[1], strict=True):
@@ -104,6 +104,19 @@ def test_compiled_program_gives_what_the_program_gives(steps):
             if a is not None:
                 np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(mine[1].detach().numpy(), theirs[1].detach().numpy(), rtol=1e-4, atol=1e-5)
+    return fast.traces > 0
+
+
+def test_compiled_program_gives_what_the_program_gives():
+    replayed = []
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.lists(STEP, min_size=2, max_size=14))
+    def run(steps):
+        replayed.append(agree(steps))
+
+    run()
+    assert sum(replayed) > len(replayed) // 2, "most programs ran as they are: nothing was compared"
 
 
 def verify(graph):

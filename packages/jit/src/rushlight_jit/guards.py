@@ -35,7 +35,7 @@ from rushlight_tensor.tensor import Tensor
 Token = Any
 
 _ATOMS = frozenset({bool, int, str, bytes, type(None), type(Ellipsis), type(NotImplemented)})
-_BY_REPR = frozenset({float, complex, range, slice, np.dtype, re.Pattern})
+_BY_REPR = frozenset({float, complex, range, slice, re.Pattern})
 _IMMUTABLE = ("datetime", "decimal", "fractions", "pathlib", "uuid")  # modules of values that compare by value
 _BY_IDENTITY = (
     types.MethodWrapperType, types.WrapperDescriptorType, types.MethodDescriptorType, types.ClassMethodDescriptorType,
@@ -160,6 +160,9 @@ class Walk:
 
     def _scalar(self, x: Any, path: str, depth: int) -> None:
         self._emit((type(x), x.dtype.str, x.tobytes()), path)
+
+    def _dtype(self, x: Any, path: str, depth: int) -> None:
+        self._emit((np.dtype, repr(x)), path)
 
     def _identity(self, x: Any, path: str, depth: int) -> None:
         self._emit(id(x), path)
@@ -386,6 +389,7 @@ _KINDS: tuple[tuple[Any, Any], ...] = (
     (types.BuiltinFunctionType, Walk._builtin),
     (np.ndarray, Walk._ndarray),
     (np.generic, Walk._scalar),
+    (np.dtype, Walk._dtype),  # each dtype is of a class of its own
     ((set, frozenset), Walk._set),
     (functools.partial, Walk._partial),
     ((property, staticmethod, classmethod, functools.cached_property, functools.partialmethod), Walk._descriptor),

@@ -4,11 +4,14 @@ Note [What runs in a trace]
     The walk of `guards` has met code; this sees that no other code ran, and that nothing ran whose result depends on
     more than its arguments (clocks, random numbers, files, the environment) or whose effect a replay would lack
     (printing, hooks, seeds, collectives).  The interpreter's profile events tell of every call, whoever makes it.
+    The garbage collector waits until the trace is done: what it calls (`gc.callbacks`, finalizers of others' objects)
+    would be taken for a part of the function, now and then.
 """
 
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 from collections.abc import Callable
 from types import CodeType, FrameType, ModuleType
@@ -53,12 +56,15 @@ class Watch:
         self._users: set[int] = set()
 
     def __enter__(self) -> Watch:
-        self._before = sys.getprofile()
+        self._before, self._collects = sys.getprofile(), gc.isenabled()
+        gc.disable()
         sys.setprofile(self._event)
         return self
 
     def __exit__(self, *exc: object) -> None:
         sys.setprofile(self._before)
+        if self._collects:
+            gc.enable()
 
     def _event(self, frame: FrameType, event: str, arg: Any) -> None:
         if event == "call":
