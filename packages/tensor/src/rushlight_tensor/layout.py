@@ -6,7 +6,7 @@ Note [Private order]
     `is_contiguous()` say so, and the first look that would tell the difference (a view, `numpy()`, `data_ptr()`, a
     file) makes it true: `dispatch.settle` copies the elements once and the tensor goes on with the copy.  So nothing
     else may hold the old memory as its own: a view settles its base before it is made, except where it is only read
-    and never seen (`dispatch.call(…, private=True)`).
+    and never seen (`dispatch.call(…, hidden=True)`).
     Such an array is marked by its class, which costs the others nothing.  Kernels never see the mark: `dispatch.run`
     takes it off and puts it on results that are not contiguous either.
 """
