@@ -315,3 +315,16 @@ def test_numpy_dtypes_are_values():
     for d, factor in ((np.dtype("int64"), 3.0), (np.dtype("float32"), 2.0), (np.dtype("int64"), 3.0)):
         assert fast(T.ones(2), d).tolist() == [factor, factor]
     assert fast.traces == 2
+
+
+def test_giving_up_is_told_once(caplog):
+    few = compile(lambda x, k: x * k)
+    for k in range(70):
+        assert few(T.ones(1), k).item() == k
+    assert few.traces == 64
+    broken = compile(lambda x: x * x.sum().item())
+    for n in range(1, 20):
+        assert broken(T.ones(n))[0].item() == n
+    assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING"]
+    assert "<lambda> is not traced any more, new kinds of call run as they are: more than 64" in caplog.messages[0]
+    assert "test_compile.py:" in caplog.messages[1]

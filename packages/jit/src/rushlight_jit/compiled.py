@@ -9,13 +9,14 @@ Note [What runs as it is]
     Tracing runs the function, so its first call is right whatever it does.  Where Python decided by a value, or did
     what a replay would leave out (`breaks` says what and where), no trace is kept, and such calls go on running the
     function itself.  With `fullgraph=True` they are errors instead.  A function that was broken off too often, or has
-    too many kinds of call, is not traced any more.
+    too many kinds of call, is not traced any more, which is logged once, as a warning.
 """
 
 from __future__ import annotations
 
 import functools
 import gc
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,6 +33,8 @@ from rushlight_tensor.tensor import Tensor
 
 MOST_TRACES, MOST_BREAKS = 64, 8
 
+_log = logging.getLogger(__name__)
+
 
 class Compiled:
     """A function that is traced, fused and replayed.
@@ -45,6 +48,7 @@ class Compiled:
         self._names: list[frozenset[str]] = []
         self._last: Joint | None = None
         self.breaks: list[str] = []
+        self._gave_up = False
         functools.update_wrapper(self, fn, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -61,13 +65,23 @@ class Compiled:
                     return entry.joint(call.tensors)
         if len(self._traces) < MOST_TRACES and len(self.breaks) < MOST_BREAKS:
             return self._trace(call)
+        self._give_up()
         return self._as_it_is(call)
 
     def _as_it_is(self, call: _Call) -> Any:
         if self._fullgraph:
-            why = self.breaks[-1] if self.breaks else f"more than {MOST_TRACES} kinds of call"
-            raise TraceError(f"compile: {self._name()} is not replayed: {why}")
+            raise TraceError(f"compile: {self._name()} is not replayed: {self._why()}")
         return self._fn(*call.args, **call.kwargs)
+
+    def _why(self) -> str:
+        return self.breaks[-1] if self.breaks else f"more than {MOST_TRACES} kinds of call"
+
+    def _give_up(self) -> None:
+        """Say, once, that from now on new kinds of call are no faster than the function itself."""
+        if not self._gave_up:
+            self._gave_up = True
+            _log.warning("compile: %s is not traced any more, new kinds of call run as they are: %s",
+                         self._name(), self._why())  # fmt: skip
 
     def _trace(self, call: _Call) -> Any:
         """The first call of its kind: run the function and keep its trace, if it can stand for the next one."""
