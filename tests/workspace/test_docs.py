@@ -1,5 +1,6 @@
 """The pages of the documentation name files, notes and make targets that exist."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from rushlight_tensor.op import Op
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,6 +36,25 @@ def test_notes_exist(page):
     folders = ("packages", "launch", "services")
     sources = "\n".join(path.read_text() for folder in folders for path in (ROOT / folder).rglob("*.py"))
     assert {title for title in named if f"Note [{title}]" not in sources} == set()
+
+
+def test_notes_that_the_sources_name_exist_once():
+    written, named = [], set()
+    for folder in ("packages", "launch", "services", "tests", "tools", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.*"):
+            if path.suffix not in (".py", ".c", ".h", ".cuh") or path == Path(__file__):
+                continue
+            text = re.sub(r"\n[ \t]*(#|//|\*)?[ \t]*", "\n", path.read_text())
+            written += re.findall(r"^(?:/\* )?Note \[([^\]]+)\]$", text, flags=re.MULTILINE)
+            named |= {" ".join(title.split()) for title in re.findall(r"Note\s+\[([^\]]+)\]", text)}
+    assert named - set(written) == set()
+    assert sorted(written) == sorted(set(written))
+
+
+def test_the_table_of_a_records_fields_is_complete():
+    fields = set(inspect.signature(Op).parameters) - {"name"}
+    rows = re.findall(r"^   \| (`[^|]+) \|", (ROOT / "docs/architecture.md").read_text(), flags=re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(fields)
 
 
 @EVERY_PAGE

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from rushlight_tensor import cuda
-from rushlight_tensor.graph import RETAIN, Node, Slot, Stale, closed_text, dtype_title, save
+from rushlight_tensor.dtypes import dtype_title
+from rushlight_tensor.graph import RETAIN, Node, Slot, Stale, closed_text, save
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain, private

@@ -11,7 +11,8 @@ import weakref
 from typing import Any
 
 from rushlight_tensor import devices, dispatch
-from rushlight_tensor.graph import RETAIN, dtype_title
+from rushlight_tensor.dtypes import dtype_title
+from rushlight_tensor.graph import RETAIN
 from rushlight_tensor.ops.cast import detach
 from rushlight_tensor.tensor import Hooks, Tensor
 

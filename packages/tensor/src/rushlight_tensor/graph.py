@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.dtypes import dtype_title as dtype_title
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.promote import category
 from rushlight_tensor.tensor import Tensor, wrap
 

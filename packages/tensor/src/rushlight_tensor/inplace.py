@@ -14,7 +14,8 @@ import numpy as np
 
 from rushlight_tensor import cuda, dispatch
 from rushlight_tensor.dispatch import MODE, call, edge, follow, node_for, recorded, run, sync
-from rushlight_tensor.graph import CustomNode, Node, Slot, closed_text, dtype_title, pull
+from rushlight_tensor.dtypes import dtype_title
+from rushlight_tensor.graph import CustomNode, Node, Slot, closed_text, pull
 from rushlight_tensor.infer import binary_bool, unary_bool
 from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain

@@ -109,12 +109,12 @@ class Op:
             wanted and `None` where there is none; or `joint(rule)`; or `None` for an op without gradient, as `argmax`.
             Rules ignore broadcasting: the engine sums a gradient to the shape of the input it belongs to.
         save: What `vjp` reads, in order: inputs by the names in `infer`, `name.shape`, `name.dtype` for these alone,
-        `out`
-            for the result (`out0`, `out1`, … for several).
+            `out` for the result (`out0`, `out1`, … for several).
         expr: One C expression over `{x}`, `{y}`, … and attribute names, for ops that act element by element.
         cuda: `(*arrays, **attrs) -> array` on CuPy arrays for ops without `expr`, or `AS_CPU`, or an expression as
             `expr` is one, of functions that CUDA has and C has not.
-        promote: `promote.same` or `promote.to_float`: the dtype in which `cpu` computes.  `None`: inputs as they come.
+        promote: A rule of `promote.py`, such as `same` or `to_float`: the dtype in which `cpu` computes.  `None`: the
+            inputs as they come.
         view: The result shares memory with the first input.
         into: `(array, *others, **attrs)`, writes the result into the memory of the first input; for ops with a faster
             way than computing it and copying (ufuncs have one of their own).

@@ -93,7 +93,7 @@ def floating(kernel: str) -> Any:
             raise NotImplementedError(f"\"{kernel}\" not implemented for '{dtypes.dtype_title(common)}'")
         return common
 
-    policy.refuses = "biu"  # type: ignore[attr-defined]  # asked on the straight line of `dispatch`
+    policy.refuses = "biu"  # type: ignore[attr-defined]  # asked on the straight line
     return policy
 
 
@@ -135,4 +135,4 @@ def power(xs: Any) -> np.dtype[Any]:
     return common
 
 
-power.refuses = "b"  # type: ignore[attr-defined]  # asked on the straight line of `dispatch`, where no policy runs
+power.refuses = "b"  # type: ignore[attr-defined]  # asked on the straight line, where no policy runs

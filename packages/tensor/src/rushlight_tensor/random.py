@@ -27,7 +27,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from rushlight_tensor import dtypes
-from rushlight_tensor.graph import dtype_title
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.kernels import random as kernels
 from rushlight_tensor.stream import CHUNK, Stream
 from rushlight_tensor.tensor import Tensor

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.dispatch import floats_only, real_only
-from rushlight_tensor.graph import dtype_title
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis, unary_float, unary_same
 from rushlight_tensor.kernels import activation as kernels

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import graph
-from rushlight_tensor.graph import dtype_title
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.infer import Aval, broadcast_shapes, real_dtype, unary_real, unary_same
 from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.cast import cast

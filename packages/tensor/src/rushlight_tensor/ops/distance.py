@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.cuda import like
-from rushlight_tensor.graph import dtype_title
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.infer import broadcast_shapes
 from rushlight_tensor.keywords import legacy_reduction
 from rushlight_tensor.ops.activation import logsigmoid, relu

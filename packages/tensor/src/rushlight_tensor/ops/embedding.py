@@ -10,7 +10,7 @@ import numpy as np
 from rushlight_tensor import promote, state
 from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import call
-from rushlight_tensor.graph import dtype_title
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels.embedding import embedding_backward

@@ -21,7 +21,7 @@ import numpy as np
 
 from rushlight_tensor import cuda, promote
 from rushlight_tensor.dispatch import call
-from rushlight_tensor.graph import dtype_title
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.kernels.arrays import add_at, contiguous
 from rushlight_tensor.kernels.embedding import embedding_backward

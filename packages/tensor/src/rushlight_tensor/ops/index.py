@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import cuda, dispatch
-from rushlight_tensor.graph import dtype_title
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.labels import contiguous_format

@@ -9,7 +9,7 @@ import numpy as np
 
 from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import call, numbers_only
-from rushlight_tensor.graph import dtype_title
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.kernels.blas import gemm

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.dispatch import call, real_only
-from rushlight_tensor.graph import dtype_title
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, broadcast_shapes
 from rushlight_tensor.op import AS_CPU, Op, fused

@@ -11,7 +11,7 @@ import numpy as np
 from rushlight_tensor import dtypes, promote
 from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import call
-from rushlight_tensor.graph import dtype_title
+from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axes, axis, real_dtype, reduced, sizes
 from rushlight_tensor.keywords import also_as
