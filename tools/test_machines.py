@@ -25,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = ("tests/kernels", "tests/ops", "tests/nn")
-DRAWN = 400
+DRAWN = 200
 # What the cache and the wrappers do does not depend on the machine.
 NOT_IN_SHORT = ("tests/kernels/test_compile.py", "tests/kernels/test_cache.py", "tests/kernels/test_lengths.py")
 
