@@ -328,3 +328,20 @@ def test_giving_up_is_told_once(caplog):
     assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING"]
     assert "<lambda> is not traced any more, new kinds of call run as they are: more than 64" in caplog.messages[0]
     assert "test_compile.py:" in caplog.messages[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"mode": "fastest"}, "Unrecognized mode=fastest, should be one of: default, "),
+        ({"backend": "inductr"}, "Invalid backend: 'inductr'; there is one"),
+        ({"backend": lambda graph, inputs: graph}, "Invalid backend: <function"),
+    ],
+)
+def test_unknown_modes_and_backends_are_refused(options, text):
+    for model in (lambda x: x, None):  # None: as a decorator
+        with pytest.raises(RuntimeError, match=text):
+            compile(model, **options)
+    assert compile(T.exp, mode="reduce-overhead", backend="eager")(T.zeros(2)).tolist() == [1, 1]
+    with pytest.raises(AssertionError, match="A callable function is expected, but <class 'int'> is provided"):
+        compile(3)

@@ -154,19 +154,37 @@ def compile(
     Args:
         model: Function of tensors and other values; traced once per kind of call.
         fullgraph: Raise TraceError, with the user's line, instead of running `model` as it is.
-        dynamic, backend, mode, options: Accepted for PyTorch's signature: shapes are always static, and there is one
-            backend.
+        dynamic, options: Accepted for PyTorch's signature: shapes are always static.
+        backend, mode: One of PyTorch's names; all mean the same, as there is one backend.
         disable: Return `model` as it is.
     Returns:
         For a module a module (`_orig_mod` is the original), else a `Compiled`.
     """
+    _check_choices(mode, backend)
     if model is None:
         return functools.partial(compile, fullgraph=fullgraph, disable=disable)
+    if not callable(model):
+        raise AssertionError(f"A callable function is expected, but {type(model)} is provided.")
     if disable:
         return model
     run = Compiled(model, fullgraph)
     as_module = getattr(type(model), "_compiled_as", None)
     return run if as_module is None else as_module(model, run)
+
+
+_MODES = (None, "default", "lite", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
+_BACKENDS = (None, "inductor", "cudagraphs", "aot_eager", "eager")
+
+
+def _check_choices(mode: Any, backend: Any) -> None:
+    """A name that PyTorch does not know is a mistake; a backend of the user's own would never be called."""
+    if mode not in _MODES:
+        raise RuntimeError(f"Unrecognized mode={mode}, should be one of: {', '.join(m for m in _MODES if m)}")
+    if backend not in _BACKENDS:
+        raise RuntimeError(
+            f"Invalid backend: {backend!r}; there is one, and {', '.join(b for b in _BACKENDS if b)} all name it: "
+            "leave the argument out"
+        )
 
 
 class _Entry:
