@@ -149,7 +149,7 @@ def test_permissions_and_links_are_kept(tmp_path):
 
 
 def test_folders_that_are_not_there_or_not_writable(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"parent directory does not exist; make it first: '.*/no'$"):
         save(1, tmp_path / "no" / "state.pt")
     with pytest.raises(IsADirectoryError):
         save(1, tmp_path)

@@ -65,7 +65,7 @@ def refused(tmp_path, cache, why):
     out, err = finish(start(cache, TMPDIR=str(tmp_path)))
     assert out == RIGHT
     assert err.count("UserWarning") == 1
-    assert f"rushlight does not use its kernel cache {cache} {why}" in err
+    assert f"rushlight does not use its kernel cache: {cache} {why}" in err
     assert "name a folder of your own with RUSHLIGHT_CACHE" in err
     assert sorted(os.listdir(cache)) == before
     temporary = tmp_path / f"rushlight-{os.geteuid()}"

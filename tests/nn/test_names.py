@@ -45,3 +45,17 @@ def test_a_name_that_does_not_exist_is_not_found():
 def test_internals_are_not_found_below_the_facade(name):
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module(f"rushlight.{name}")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("", "linalg"), (".nn", "Conv3d"), (".nn.functional", "conv3d"), (".optim", "LBFGS"), (".utils", "hooks")],
+)
+def test_what_only_pytorch_has_is_told_from_what_is_misspelt(module, name):
+    shown = importlib.import_module(f"rushlight{module}")
+    with pytest.raises(AttributeError, match=rf"'rushlight{module}' has no attribute '{name}'; PyTorch has it, but"):
+        getattr(shown, name)
+    with pytest.raises(AttributeError, match=rf"'rushlight{module}' has no attribute 'x{name}'$") as caught:
+        getattr(shown, f"x{name}")
+    assert (caught.value.name, caught.value.obj) == (f"x{name}", shown)  # from these Python makes "Did you mean"
+    assert not hasattr(shown, name)

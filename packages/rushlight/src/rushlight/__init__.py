@@ -7,8 +7,6 @@ what PyTorch has, too: see `_modules.py`.
 from __future__ import annotations
 
 import math as _math
-from typing import TYPE_CHECKING
-from typing import Any as _Any
 
 import rushlight_autograd as _autograd
 import rushlight_tensor as _tensor
@@ -28,9 +26,7 @@ globals().update(_modules.shown(_names["torch"], _functions))
 globals().update(_modules.install(__name__, _names))
 del annotations
 
-if TYPE_CHECKING:  # what the lines above add
-
-    def __getattr__(name: str) -> _Any: ...
+__getattr__ = _modules.absent(__name__, _names["torch"])  # after the imports above, which ask for submodules
 
 
 def is_tensor(obj: object) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -93,17 +94,28 @@ def shown(names: frozenset[str], of: ModuleType) -> dict[str, Any]:
     return {name: have[name] for name in names if name in have and not isinstance(have[name], ModuleType)}
 
 
+def absent(module: str, names: frozenset[str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a facade's module: tells what is misspelt from what only PyTorch has."""
+
+    def __getattr__(name: str) -> Any:
+        why = "; PyTorch has it, but rushlight does not" if name in names else ""
+        raise AttributeError(f"module '{module}' has no attribute '{name}'{why}", name=name, obj=sys.modules[module])
+
+    return __getattr__
+
+
 def install(facade: str, names: dict[str, frozenset[str]]) -> dict[str, Any]:
     """Enter the modules into `sys.modules`; returns the top-level ones by name."""
     sys.meta_path.insert(0, _Below(facade))
     top = {"utils": _namespace(f"{facade}.utils", "What PyTorch keeps under `torch.utils`.")}
+    vars(top["utils"])["__getattr__"] = absent(f"{facade}.utils", names["torch.utils"])
     for alias, target in ALIASES.items():
         module = importlib.import_module(target)
         list_ = names.get(f"torch.{alias}")
         if list_ is not None:
             ours = module
             module = _namespace(f"{facade}.{alias}", ours.__doc__)
-            vars(module).update(shown(list_, ours))
+            vars(module).update(shown(list_, ours), __getattr__=absent(module.__name__, list_))
         sys.modules[f"{facade}.{alias}"] = module
         parent, _, name = alias.rpartition(".")
         if not parent:

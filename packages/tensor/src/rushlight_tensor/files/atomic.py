@@ -6,6 +6,7 @@ a temporary one, is flushed to the disk, and takes the place of the old file in 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             yield file
         return
     folder, name = os.path.split(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "the parent directory does not exist; make it first", folder)
     temporary = os.path.join(folder, f".{name}.{os.urandom(8).hex()}.tmp")
     descriptor, named = _open_new(folder, temporary)
     try:

@@ -167,7 +167,7 @@ def _cached_or_built(key: str, source: str, compiler: Compiler) -> ctypes.CDLL |
                 return shared
         except UntrustedFolder as error:
             troubles.append(str(error))
-            _warn_once(f"rushlight does not use its kernel cache {error}")
+            _warn_once(f"rushlight does not use its kernel cache: {error}")
             continue
         except OSError:
             pass  # it does not exist yet, or cannot be read
