@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from rushlight_train import metrics
+
 QUICK = ["model=mlp", "data.epochs=3"]
 
 
@@ -74,6 +76,8 @@ def test_a_resumed_job_ends_where_the_whole_one_does(whole, tmp_path):
     [
         (["optim.lr=abc"], "optim.lr"),
         (["optim.lrr=1"], "lrr"),
+        (["epochs=3"], "`rushlight train --help` lists the groups and all keys"),
+        (["experiment=quik"], "Could not find 'experiment/quik'"),
         (["optim.lr=nan"], "optim.lr must be a finite number, got nan"),
         (["optim.lr=-1"], "optim.lr must be positive, got -1"),
         (["model=transformer"], "transformer"),
@@ -147,3 +151,19 @@ def test_resuming_goes_on_with_the_values_of_the_job(tmp_path):
     done = train(tmp_path, *QUICK[:1], "data.epochs=2", "launch.ranks=1", "resume=true")
     assert done.returncode == 0, done.stderr
     assert "lr: 0.0123" in (job_folders(tmp_path)[-1] / "resolved.yaml").read_text()
+    again = train(tmp_path, *QUICK[:1], "data.epochs=2", "launch.ranks=1", "resume=true")
+    assert again.returncode == 0, again.stderr
+    assert re.search(r"nothing to train: \S+ is at the end of epoch 2; data\.epochs=3 goes on", again.stderr)
+
+
+def test_a_job_without_a_terminal_is_not_silent_within_an_epoch(monkeypatch, capfd):
+    monkeypatch.delenv("RUSHLIGHT_TERMINAL_WIDTH", raising=False)
+    clock = [0.0]
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: clock[0])
+    for visible in (True, False):
+        with metrics.Bar(steps=30, done=0, units="images", visible=visible) as bar:
+            for _ in range(30):
+                clock[0] += 1.0
+                bar.step(loss=0.5, accuracy=0.25, count=8)
+        said = capfd.readouterr().err.splitlines()
+        assert [line.split("  ")[0] for line in said] == (["step 10/30", "step 20/30", "step 30/30"] if visible else [])

@@ -126,7 +126,12 @@ def main(argv: list[str] | None = None) -> int:
     _outcomes.clear()
     sys.argv = ["rushlight train", *words]
     os.environ.setdefault("HYDRA_FULL_ERROR", "0")
-    _job()
+    try:
+        _job()
+    except SystemExit as end:  # Hydra has printed what it could not compose; `+key`, which it may advise, cannot help
+        if end.code == 1:
+            sys.stderr.write("`rushlight train --help` lists the groups and all keys with their values\n")
+        raise
     if not _outcomes:  # --help, --cfg
         return 0
     _tell(_outcomes)

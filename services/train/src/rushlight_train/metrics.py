@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 POINTS = 200
+PAUSE_S = 10.0
+"""How long a job without a terminal may be silent."""
 COLUMNS = ("step", "epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "per_second", "seconds")
 
 
@@ -68,10 +70,11 @@ class Recorder:
 
 
 class Bar:
-    """The job's one progress bar; where there is no terminal, a line per epoch."""
+    """The job's one progress bar; where there is no terminal, a line per epoch and one every `PAUSE_S` within it."""
 
     def __init__(self, steps: int, done: int, units: str, visible: bool) -> None:
         self.units, self.visible = units, visible
+        self._steps, self._done = steps, done
         terminal = os.environ.get("RUSHLIGHT_TERMINAL_WIDTH")
         self._lines = not terminal
         console = Console(
@@ -87,7 +90,7 @@ class Bar:
             *columns, TimeRemainingColumn(), console=console, disable=self._lines or not visible, refresh_per_second=5
         )
         self._task = self._progress.add_task("training", total=steps, completed=done, told="")
-        self._last = time.perf_counter()
+        self._last = self._spoke = time.perf_counter()
         self._rate = 0.0
 
     def __enter__(self) -> Bar:
@@ -107,16 +110,26 @@ class Bar:
         self._last = now
         told = f"loss {loss:.3f}  accuracy {accuracy:6.2%}  {self._rate:,.0f} {self.units}/s"
         self._progress.update(self._task, advance=1, told=told)
+        self._done += 1
+        if self._lines and now - self._spoke >= PAUSE_S:
+            self._say(f"step {self._done}/{self._steps}  {told}")
 
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
         """Tell of an epoch where the bar cannot."""
-        if self.visible and self._lines:
-            print(
+        if self._lines:
+            self._say(
                 f"epoch {row['epoch']}/{epochs}  loss {row['train_loss']:.3f}  test loss {row['test_loss']:.3f}  "
-                f"test accuracy {row['test_accuracy']:.2%}  {row['per_second']:,.0f} {self.units}/s",
-                file=sys.stderr,
-                flush=True,
+                f"test accuracy {row['test_accuracy']:.2%}  {row['per_second']:,.0f} {self.units}/s"
             )
+
+    def nothing_to_do(self, source: str, epochs: int) -> None:
+        """Tell why a resumed job does not train."""
+        self._say(f"nothing to train: {source} is at the end of epoch {epochs}; data.epochs={epochs + 1} goes on")
+
+    def _say(self, line: str) -> None:
+        self._spoke = time.perf_counter()
+        if self.visible:
+            print(line, file=sys.stderr, flush=True)
 
 
 def plot(rows: list[dict[str, Any]], points: list[tuple[int, float, float]], path: Path, title: str) -> None:

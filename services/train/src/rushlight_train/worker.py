@@ -91,6 +91,8 @@ class Job:
         """Train to the end; returns the summary."""
         epochs = self.cfg.data.epochs
         bar = Bar(self.steps, self.step, self.task.units, self.rank == 0)
+        if self.step >= self.steps:
+            bar.nothing_to_do(self.cfg.resume_from, self.step // self.steps_per_epoch)
         with bar:
             while self.step < self.steps:
                 epoch = self.step // self.steps_per_epoch
