@@ -108,7 +108,7 @@ def _choose(options: argparse.Namespace, faults: list[Fault]) -> list[Fault]:
         faults = [fault for fault in faults if options.only in f"{fault.file} {fault.text}"]
     if options.sample is not None and options.sample < len(faults):
         again = f"--sample {options.sample} --seed {options.seed}"
-        print(f"{options.sample} of {len(faults)} faults; the same again: {again}")
+        print(f"{options.sample} of {len(faults)} faults; the same again: {again}", flush=True)
         faults = random.Random(options.seed).sample(faults, options.sample)
     return faults
 

@@ -90,7 +90,10 @@ def main() -> int:
     options = _options()
     drawn = _draw(options.seed) if options.short else []
     if options.short:
-        print(f"{len(drawn)} tests of ops, all of kernels and nn; the same again: --short --seed {options.seed}")
+        print(
+            f"{len(drawn)} tests of ops, all of kernels and nn; the same again: --short --seed {options.seed}",
+            flush=True,
+        )
     failed, skipped, started = [], 0, time.monotonic()
     chosen = [m for m in MACHINES if not options.only or any(word.lower() in m.name.lower() for word in options.only)]
     if not chosen:
@@ -101,9 +104,10 @@ def main() -> int:
             skipped += 1
             continue
         began = time.monotonic()
+        print(f"{machine.name:30} ", end="", flush=True)  # what is being waited for
         passed, counted, output = _run(machine, options.tests, drawn)
         verdict = "ok" if passed else "FAILED"
-        print(f"{machine.name:30} {verdict:8} {counted}  {time.monotonic() - began:.0f} s", flush=True)
+        print(f"{verdict:8} {counted}  {time.monotonic() - began:.0f} s", flush=True)
         if not passed:
             failed.append(machine.name)
             print("\n".join(f"    {line}" for line in output.splitlines()[-60:]), flush=True)
