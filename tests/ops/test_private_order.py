@@ -153,6 +153,7 @@ def test_a_trace_sees_the_copy():
     want = function(IMAGE, WEIGHT)
     for _ in range(3):
         np.testing.assert_allclose(compiled(IMAGE, WEIGHT).numpy(), want.numpy(), rtol=1e-5, atol=1e-5)
+    assert compiled.traces == 1
 
 
 def test_compiled_function_writes_into_an_argument_of_private_order():
@@ -167,6 +168,7 @@ def test_compiled_function_writes_into_an_argument_of_private_order():
         out, want = compiled(y), function(z)
         np.testing.assert_array_equal(y.numpy(), z.numpy())
         np.testing.assert_array_equal(out.numpy(), want.numpy())
+    assert compiled.traces == 1
 
 
 def test_strides_of_other_orders_are_their_own():

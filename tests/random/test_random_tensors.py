@@ -167,6 +167,7 @@ def test_compiled_functions_draw_new_numbers_on_each_call():
     want, got = ([f(torch.ones(8)).tolist() for _ in range(3)] for f in (noisy, compiled) if g.manual_seed(0))
     assert want == got
     assert want[0] != want[1]
+    assert compiled.traces == 1
 
 
 def test_fork_rng_restores_the_stream():
