@@ -1,5 +1,6 @@
 """User functions, gradient checks, checkpointing, anomaly mode, functional derivatives."""
 
+import itertools
 import threading
 import weakref
 
@@ -19,6 +20,7 @@ from rushlight_autograd import (
     set_detect_anomaly,
 )
 from rushlight_tensor import dispatch
+from tests.ops.harness import Watch
 
 
 def leaf(*values):
@@ -187,6 +189,34 @@ def test_checkpoints_of_several_threads_leave_in_any_order():
         t.join(60)
     assert dispatch.INTERCEPT is None
     np.testing.assert_allclose([found["first"], found["second"]], [4 * np.exp(1.0)] * 2)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_interceptors_leave_in_any_order(order):
+    class Counter(Watch):
+        outer = None
+
+    entered = [Counter() for _ in range(3)]
+    for one in entered:
+        dispatch.enter_intercept(one)
+    left = list(entered)
+    for i in order:
+        dispatch.leave_intercept(entered[i])
+        left.remove(entered[i])
+        chain, at = [], dispatch.INTERCEPT
+        while at is not None:
+            chain.append(at)
+            at = at.outer
+        assert chain == left[::-1]
+
+
+@pytest.mark.parametrize("bad", [complex("nan"), complex(0, float("nan"))])
+def test_anomaly_mode_sees_both_parts_of_a_complex_gradient(bad):
+    x = T.tensor([1 + 1j], requires_grad=True)
+    with detect_anomaly():
+        y = x * T.tensor([bad])
+        with pytest.raises(RuntimeError, match="Function 'MulBackward0' returned nan values in its 0th output"):
+            y.backward(T.tensor([1 + 0j]))
 
 
 def test_checkpoint_repeats_random_numbers():

@@ -6,8 +6,6 @@ import traceback
 import weakref
 from typing import Any
 
-import numpy as np
-
 from rushlight_tensor import cuda, dispatch, inplace
 from rushlight_tensor.graph import Node, Slot
 
@@ -47,7 +45,8 @@ class _Recorder:
         if not self.check_nan:
             return
         for i, g in enumerate(gradients):
-            if g is not None and np.isnan(cuda.to_host(g._array).astype(np.float32)).any():
+            array = None if g is None else cuda.to_host(g._array)
+            if array is not None and (array != array).any():
                 raise RuntimeError(
                     f"Function '{node.name()}' returned nan values in its {i}th output. {self.origin(node)}"
                 )
@@ -67,7 +66,10 @@ class _Recorder:
 
 def current() -> _Recorder | None:
     """The recorder, while anomaly mode is on."""
-    return dispatch.INTERCEPT if isinstance(dispatch.INTERCEPT, _Recorder) else None
+    at = dispatch.INTERCEPT
+    while at is not None and not isinstance(at, _Recorder):
+        at = getattr(at, "outer", None)  # one that another thread has put in front
+    return at
 
 
 class detect_anomaly:
@@ -81,10 +83,11 @@ class detect_anomaly:
         self.check_nan = check_nan
 
     def __enter__(self) -> None:
-        self._before = dispatch.set_intercept(_Recorder(self.check_nan))
+        self._recorder = _Recorder(self.check_nan)
+        dispatch.enter_intercept(self._recorder)
 
     def __exit__(self, *exc: object) -> None:
-        dispatch.set_intercept(self._before)
+        dispatch.leave_intercept(self._recorder)
 
 
 class set_detect_anomaly:

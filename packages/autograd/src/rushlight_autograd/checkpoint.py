@@ -14,7 +14,6 @@ Note [One graph]
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -37,56 +36,46 @@ class _Enough(BaseException):
     """Ends the second run; no `except Exception` of the user holds it up."""
 
 
-_CHAIN = threading.Lock()  # collectors of several threads stand one behind the other, and leave in any order
-os.register_at_fork(after_in_child=_CHAIN._at_fork_reinit)  # type: ignore[attr-defined]  # or held there for ever
-
-
 class _Collector:
     """An interceptor that executes as usual and reports the nodes of this thread that save arrays."""
+
+    outer: Any = None
 
     def __init__(self, on_node: Callable[[Node], None]) -> None:
         self.on_node = on_node
         self._thread = threading.get_ident()
 
     def __enter__(self) -> None:
-        with _CHAIN:
-            self._outer = dispatch.set_intercept(self)
+        dispatch.enter_intercept(self)
 
     def __exit__(self, *exc: object) -> None:
-        with _CHAIN:
-            inner = dispatch.INTERCEPT
-            if inner is self:
-                dispatch.set_intercept(self._outer)
-            while isinstance(inner, _Collector) and inner is not self:  # another thread's has come in front
-                if inner._outer is self:
-                    inner._outer = self._outer
-                inner = inner._outer
+        dispatch.leave_intercept(self)
 
     def execute(self, op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
-        outer = self._outer
+        outer = self.outer
         return dispatch.run(op, arrays, attrs) if outer is None else outer.execute(op, arrays, attrs)
 
     def write(self, op: Any, array: Any, others: list[Any], attrs: dict[str, Any]) -> None:
-        (inplace.write if self._outer is None else self._outer.write)(op, array, others, attrs)
+        (inplace.write if self.outer is None else self.outer.write)(op, array, others, attrs)
 
     def mutate(self, op: Any, arrays: list[Any], attrs: dict[str, Any]) -> None:
-        (dispatch.run if self._outer is None else self._outer.mutate)(op, arrays, attrs)
+        (dispatch.run if self.outer is None else self.outer.mutate)(op, arrays, attrs)
 
     def read(self, x: Tensor) -> None:
-        if self._outer is not None:
-            self._outer.read(x)
+        if self.outer is not None:
+            self.outer.read(x)
 
     def stored(self, leaf: Tensor) -> None:
-        if self._outer is not None:
-            self._outer.stored(leaf)
+        if self.outer is not None:
+            self.outer.stored(leaf)
 
     def communicates(self, what: str) -> None:
-        if self._outer is not None:
-            self._outer.communicates(what)
+        if self.outer is not None:
+            self.outer.communicates(what)
 
     def recorded(self, node: Node) -> None:
-        if self._outer is not None:
-            self._outer.recorded(node)
+        if self.outer is not None:
+            self.outer.recorded(node)
         if threading.get_ident() == self._thread and _described(node)[1]:
             self.on_node(node)
 

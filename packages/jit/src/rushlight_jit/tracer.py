@@ -165,11 +165,11 @@ def tracing(tracer: Tracer) -> Iterator[None]:
             f"cannot trace here: {type(dispatch.INTERCEPT).__name__} is watching already; leave the "
             "outer trace or anomaly mode"
         )
-    dispatch.set_intercept(tracer)
+    dispatch.enter_intercept(tracer)
     try:
         yield
     finally:
-        dispatch.set_intercept(None)
+        dispatch.leave_intercept(tracer)
 
 
 def user_line(with_code: bool = False) -> str:

@@ -7,6 +7,7 @@ Most calls of small ops take a shorter way, see Note [The straight line] in `str
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any, Protocol
 
@@ -73,6 +74,29 @@ def set_intercept(interceptor: Interceptor | None) -> Interceptor | None:
     global INTERCEPT
     old, INTERCEPT = INTERCEPT, interceptor
     return old
+
+
+_CHAIN = threading.Lock()
+os.register_at_fork(after_in_child=_CHAIN._at_fork_reinit)  # type: ignore[attr-defined]  # or held there for ever
+
+
+def enter_intercept(interceptor: Any) -> None:
+    """Install an interceptor in front of what is installed, which becomes its `outer`."""
+    with _CHAIN:
+        interceptor.outer = set_intercept(interceptor)
+
+
+def leave_intercept(interceptor: Any) -> None:
+    """Take an interceptor out.  Those of several threads stand one behind the other, and leave in any order."""
+    with _CHAIN:
+        if INTERCEPT is interceptor:
+            set_intercept(interceptor.outer)
+            return
+        inner = INTERCEPT
+        while inner is not None and getattr(inner, "outer", None) is not interceptor:
+            inner = getattr(inner, "outer", None)
+        if inner is not None:
+            inner.outer = interceptor.outer
 
 
 _new = object.__new__
