@@ -75,6 +75,35 @@ def test_optimizer_gives_pytorchs_parameters(name, options, dtype):
         np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=rtol, atol=rtol / 10)
 
 
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+@pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
+def test_complex_parameters(name, options, dtype):  # the square in Adam's rule was that of the complex number
+    def after(cls, namespace):
+        real = [leaves(seed) for seed in (0, 1, 2, 3)]
+        arrays = [np.asarray(a + 1j * b, dtype) for a, b in zip(real[0], real[1], strict=True)]
+        params = [namespace.tensor(a, requires_grad=True) for a in arrays]
+        params[0] = params[0].detach().T.requires_grad_()  # strided, and 0-d ones are among the others
+        optimizer = cls(params, **options)
+        for step in range(6):
+            for p, a, b in zip(params, real[2], real[3], strict=True):
+                g = np.asarray(np.cos(step * a) + 1j * b, dtype)
+                p.grad = namespace.tensor(g.T.copy() if p is params[0] else g)
+            optimizer.step()
+        state = optimizer.state_dict()["state"]
+        return [p.detach().numpy() for p in params], {i: {k: np.asarray(v) for k, v in s.items() if v is not None}
+                                                      for i, s in state.items()}  # fmt: skip
+
+    ours, own = after(getattr(optim, name), T)
+    theirs, kept = after(getattr(torch.optim, name), torch)
+    rtol = 2e-5 if dtype is np.complex64 else 1e-12
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol / 10)
+    for i, state in kept.items():
+        for k, v in state.items():
+            assert own[i][k].dtype == v.dtype
+            np.testing.assert_allclose(own[i][k], v, rtol=rtol, atol=rtol / 10)
+
+
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 def test_state_dict_has_pytorchs_layout_and_loads_there_and_back(name, options):
     _, ours = run(getattr(optim, name), T, options, 5)

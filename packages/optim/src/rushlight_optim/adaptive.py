@@ -99,7 +99,8 @@ class Adagrad(Optimizer):
     def _init_state(self, group: dict[str, Any], p: Tensor, state: dict[str, Any]) -> None:
         state["step"] = zeros((), device=p.device)
         start = float(group["initial_accumulator_value"])
-        state["sum"] = full(p.shape, start, dtype=p.dtype, device=p.device)
+        both = complex(start, start) if p.is_complex() else start  # see Note [Complex parameters] in `steps.py`
+        state["sum"] = full(p.shape, both, dtype=p.dtype, device=p.device)
 
     def _step_group(self, group: dict[str, Any]) -> None:
         params, grads, *state = self._with_grad(group, ("step", "sum"))

@@ -4,6 +4,10 @@ The inputs of an op are columns of n arrays: the parameters, each kind of state,
 one call for the interpreter and one record for the tracer.  SGD and Adam are C kernels over the whole list; the others
 are a rule for one parameter, in NumPy.
 
+Note [Complex parameters]
+    A complex number is a pair of real ones to every rule, as in PyTorch: `step_op` shows the rules views of twice as
+    many real elements.  A square in a rule is the square of each part, not of the complex number.
+
 Note [Rounding]
     The order of operations and what is computed in double precision (bias corrections, step sizes) are PyTorch's, so
     that results differ by rounding only.
@@ -39,6 +43,8 @@ def step_op(
 
     def cpu(*arrays: Array, **options: Any) -> tuple[()]:
         _check_shapes(arrays, len(arrays) // columns(**options), counters)
+        if any(x.dtype.kind == "c" for x in arrays):
+            arrays = tuple([_pairs(x) if x.dtype.kind == "c" else x for x in arrays])
         kernel(*arrays, **options)
         return ()
 
@@ -61,6 +67,11 @@ def _check_shapes(arrays: tuple[Array, ...], n: int, counters: int) -> None:
     for x in arrays[n : (1 + counters) * n]:
         if x.size != 1:
             raise RuntimeError(f"optimizer step: a counter must hold one number, got a tensor of shape {x.shape}")
+
+
+def _pairs(x: Array) -> Array:
+    """The real and imaginary parts of `x` as one more dimension, in its memory.  See Note [Complex parameters]."""
+    return x[..., None].view(x.real.dtype)
 
 
 def one_by_one(rule: Callable[..., None], columns: Callable[..., int]) -> Callable[..., None]:
