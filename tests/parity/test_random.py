@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import rushlight
 import rushlight_tensor as rl
 from rushlight_nn import functional as F
 from rushlight_tensor.dtypes import to_numpy
@@ -224,3 +225,22 @@ def test_dropout_masks_follow_the_memory_of_their_input(p):
                 assert bits(F.dropout(y, p)._array) == torch_bits(want)
     finally:
         rl.set_rng_state(state)
+
+
+FILLED = {
+    "uniform_": (), "normal_": (), "bernoulli_": (0.5,), "exponential_": (), "random_": (9,), "geometric_": (0.3,),
+    "cauchy_": (), "log_normal_": (),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("of", ["convolution", "pool", "transposed convolution"])
+@pytest.mark.parametrize("name", FILLED)
+def test_numbers_filled_into_results_of_convolution(name, of):  # which lie in memory in an order of their own
+    def filled(m):
+        f, x = m.nn.functional, m.ones(2, 3, 6, 5)
+        y = f.conv2d(x, m.ones(4, 3, 3, 3)) if of == "convolution" else f.conv_transpose2d(x, m.ones(3, 4, 2, 2))
+        y = f.max_pool2d(y, 2) if of == "pool" else y
+        m.manual_seed(0)
+        return getattr(y, name)(*FILLED[name]).numpy()
+
+    np.testing.assert_allclose(filled(rushlight), filled(torch), rtol=1e-6)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import cuda, devices, dtypes
-from rushlight_tensor.dispatch import call
+from rushlight_tensor.dispatch import call, settle
 from rushlight_tensor.infer import Aval, broadcast_shapes, sizes
 from rushlight_tensor.inplace import inplace
 from rushlight_tensor.keywords import also_as, factory
@@ -144,7 +144,7 @@ def _made(shape: tuple[int, ...], sampler: str, args: tuple[Any, ...], factory: 
         if out._array.shape != shape:
             got = list(out._array.shape)
             raise RuntimeError(f"out= has shape {got}, the result has {list(shape)}; give one of that shape")
-        return inplace(random_like, out, sampler=sampler, args=args, generator=generator)
+        return _refill(random_like, out, sampler=sampler, args=args, generator=generator)
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
     on = devices.CPU if device is None else devices.device(device)
     attrs = {"shape": shape, "dtype": d, "sampler": sampler, "args": args, "generator": generator}
@@ -331,7 +331,13 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -
 
 
 def _filled(input: Tensor, sampler: str, args: tuple[Any, ...], generator: Any) -> Tensor:
-    return inplace(random_like, input, sampler=sampler, args=args, generator=generator)
+    return _refill(random_like, input, sampler=sampler, args=args, generator=generator)
+
+
+def _refill(op: Op, x: Tensor, *others: Tensor, **attrs: Any) -> Tensor:
+    """`inplace`, in the order of memory that the user sees: numbers are drawn in that order."""
+    settle(x)
+    return inplace(op, x, *others, **attrs)
 
 
 def uniform_(input: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Any = None) -> Tensor:
@@ -357,7 +363,7 @@ def random_(input: Tensor, *bounds: int | None, generator: Any = None) -> Tensor
 def bernoulli_(input: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
     """Fill with ones and zeros, in place: one with probability `p`, a number or a tensor that broadcasts."""
     if isinstance(p, Tensor):
-        return inplace(bernoulli_like, input, p, generator=generator)
+        return _refill(bernoulli_like, input, p, generator=generator)
     return _filled(input, "bernoulli", (float(p),), generator)
 
 
