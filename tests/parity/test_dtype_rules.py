@@ -277,3 +277,32 @@ def _subtracted(x):
 @pytest.mark.parametrize("name", ODDS)
 def test_odd_cases(name):
     assert check(ODDS[name]) is None
+
+
+ALIKE = {
+    "linear": lambda m, x, w: F(m).linear(x, w),
+    "linear with bias": lambda m, x, w: F(m).linear(x, x, w[0]),
+    "matmul": lambda m, x, w: x @ w,
+    "mv": lambda m, x, w: x.mv(w[0]),
+    "dot": lambda m, x, w: x[0].dot(w[0]),
+    "bmm": lambda m, x, w: x[None].bmm(w[None]),
+    "einsum": lambda m, x, w: m.einsum("ij,jk->ik", x, w),
+    "addmm": lambda m, x, w: m.addmm(x, x, w),
+    "tensordot": lambda m, x, w: m.tensordot(x, w, 1),
+    "conv1d": lambda m, x, w: F(m).conv1d(x[None], w[:, :, None]),
+    "conv2d": lambda m, x, w: F(m).conv2d(x[None, None], w[None, None]),
+    "conv2d with bias": lambda m, x, w: F(m).conv2d(x[None, None], x[None, None], w[0, :1]),
+    "conv_transpose2d": lambda m, x, w: F(m).conv_transpose2d(x[None, None], w[None, None]),
+    "attention": lambda m, x, w: F(m).scaled_dot_product_attention(x[None], w[None], w[None]),
+    "attention's values": lambda m, x, w: F(m).scaled_dot_product_attention(x[None], x[None], w[None]),
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_half_and_single_precision_do_not_mix(name):
+    for half in ("float16", "bfloat16"):
+        for a, b in ((half, "float32"), ("float32", half)):
+            for m in (rushlight, torch):
+                x, w = (m.ones(3, 3, dtype=getattr(m, d)) for d in (a, b))
+                with pytest.raises(RuntimeError):
+                    ALIKE[name](m, x, w)

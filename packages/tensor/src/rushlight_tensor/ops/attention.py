@@ -78,7 +78,7 @@ def _batch(q: Any, k: Any, v: Any) -> tuple[int, ...]:
 
 @aux_in_float32
 def _attention_kernel(q: Any, k: Any, v: Any, mask: Any, is_causal: bool, scale: float) -> Any:
-    if min(q.ndim, k.ndim, v.ndim) < 2 or not q.dtype == k.dtype == v.dtype:
+    if min(q.ndim, k.ndim, v.ndim) < 2:
         raise TypeError("attention of these")
     if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError("attention of these sizes")
@@ -89,6 +89,12 @@ def _attention_kernel(q: Any, k: Any, v: Any, mask: Any, is_causal: bool, scale:
         mask = _four(mask, batch)
     out, saved = kernels.attention(_four(q, batch), _four(k, batch), _four(v, batch), mask, is_causal, scale)
     return out if len(batch) == 2 else out.reshape(*batch, *out.shape[-2:]), saved
+
+
+def _attention_of_one_dtype(q: Any, k: Any, v: Any, *rest: Any, **attrs: Any) -> Any:
+    if not q.dtype == k.dtype == v.dtype:
+        raise TypeError("attention of these")  # before half precision becomes float32; a mask may stay that
+    return _attention_kernel(q, k, v, *rest, **attrs)
 
 
 def _attention_backward_aval(
@@ -157,7 +163,7 @@ _attention = Op(
     "scaled_dot_product_attention",
     infer=_attention_aval,
     real="softmax_lastdim_kernel_impl",
-    cpu=_attention_kernel,
+    cpu=_attention_of_one_dtype,
     cuda=AS_CPU,
     save=("query", "key", "value", "attn_mask", "out1"),
     vjp=fused(_attention_backward, _attention_rule),

@@ -13,7 +13,7 @@ import numpy as np
 
 from rushlight_tensor.dispatch import call
 from rushlight_tensor.dtypes import dtype_title
-from rushlight_tensor.half_precision import in_float32
+from rushlight_tensor.half_precision import alike_in_float32, in_float32
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels import conv as kernels
 from rushlight_tensor.layout import in_private_order
@@ -153,7 +153,7 @@ def _conv2d_aval(
 
 
 @in_private_order
-@in_float32
+@alike_in_float32
 def _conv2d_kernel(x: Any, weight: Any, bias: Any, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Any:
     _conv2d_aval(x, weight, bias, stride, padding, dilation, groups)
     return kernels.conv2d(x, weight, bias, stride, padding, dilation, groups)
@@ -176,7 +176,7 @@ def _input_gradient_aval(
 
 
 @in_private_order
-@in_float32
+@alike_in_float32
 def _input_gradient_kernel(
     g: Any, weight: Any, input_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
 ) -> Any:
@@ -256,6 +256,7 @@ _conv2d = Op(
     cpu=_conv2d_kernel,
     cuda=AS_CPU,
     save=("input", "weight"),
+    flat=True,
     vjp=fused(_conv2d_backward, _rule),
     node_name="ConvolutionBackward0",
 )
@@ -265,6 +266,7 @@ _input_gradient = Op(
     cpu=_input_gradient_kernel,
     cuda=AS_CPU,
     save=("g", "weight"),
+    flat=True,
     vjp=(
         lambda gg, g, weight, input_shape, **geometry: _cropped(_conv2d(gg, weight, None, **geometry), g),
         lambda gg, g, weight, input_shape, **geometry: _weight_gradient(

@@ -10,7 +10,7 @@ import numpy as np
 from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import call, numbers_only
 from rushlight_tensor.dtypes import dtype_title
-from rushlight_tensor.half_precision import in_float32
+from rushlight_tensor.half_precision import alike_in_float32, in_float32
 from rushlight_tensor.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.kernels.blas import gemm
 from rushlight_tensor.kernels.linear import linear as linear_kernel
@@ -75,7 +75,7 @@ def _matmul_aval(input: Any, other: Any) -> Aval:
     return Aval(shape, input.dtype)
 
 
-@in_float32
+@alike_in_float32
 def _matmul_kernel(x: Any, y: Any) -> Any:
     if x.dtype is not y.dtype or x.dtype.kind == "b":
         _check_dtypes(x, y)
@@ -180,7 +180,7 @@ def _linear_aval(input: Any, weight: Any, bias: Any) -> Aval:
     return Aval(out, input.dtype)
 
 
-@in_float32
+@alike_in_float32
 def _linear_kernel(x: Any, weight: Any, bias: Any) -> Any:
     dtype = x.dtype
     if weight.dtype is not dtype or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
