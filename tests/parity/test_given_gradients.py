@@ -387,3 +387,49 @@ def test_gradients_of_the_roots(how, given):
         return x.grad
 
     same(program)
+
+
+# ------------------------------------------------------------------------------------------------ what forward says
+
+SAID = {
+    "dirty leaf": lambda t, f, x: f.apply(x),
+    "dirty view of a leaf": lambda t, f, x: f.apply(x.view(-1)),
+    "dirty result": lambda t, f, x: t.autograd.grad(f.apply(x * 1).sum(), x),
+    "dirty without grad": lambda t, f, x: f.apply(x.detach()),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_a_function_that_writes_into_its_input(case):
+    def program(t):
+        class Twice(t.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                ctx.mark_dirty(x)
+                return x.mul_(2)
+
+            @staticmethod
+            def backward(ctx, g):
+                return g * 2
+
+        return SAID[case](t, Twice, t.ones(3, requires_grad=True))
+
+    same(program)
+
+
+@pytest.mark.parametrize("kept", [(1,), (None, "x"), ([1],), (None,)])
+def test_what_a_function_saves(kept):
+    def program(t):
+        class Kept(t.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                ctx.save_for_backward(*kept)
+                return x * 2
+
+            @staticmethod
+            def backward(ctx, g):
+                return g * 2
+
+        return Kept.apply(t.ones(3, requires_grad=True))
+
+    same(program)

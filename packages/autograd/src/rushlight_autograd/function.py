@@ -12,7 +12,7 @@ from rushlight_tensor import cuda, dispatch, dtypes
 from rushlight_tensor.dispatch import MODE, edge
 from rushlight_tensor.gradient import type_name
 from rushlight_tensor.graph import CustomNode, Slot, refill, stale_text, version
-from rushlight_tensor.inplace import touch
+from rushlight_tensor.inplace import touch, writable
 from rushlight_tensor.ops.cast import cast, detach
 from rushlight_tensor.tensor import ClosedView, Tensor, View, wrap
 
@@ -31,6 +31,11 @@ class FunctionCtx:
 
     def save_for_backward(self, *tensors: Any) -> None:
         """Keep inputs or outputs for `backward`, with a check that they are not changed in place meanwhile."""
+        for i, t in enumerate(tensors):
+            if t is not None and not isinstance(t, Tensor):
+                raise TypeError(
+                    f"save_for_backward can only save variables, but argument {i} is of type {type(t).__name__}"
+                )
         self._save = tensors
 
     def mark_dirty(self, *tensors: Tensor) -> None:
@@ -177,6 +182,10 @@ class Function:
             detach(o) if any(o is a for a in args) and not any(o is d for d in ctx._dirty) else o for o in outs
         )
         for d in ctx._dirty:
+            if grad:
+                if d._requires_grad and d._node is None and d._view is None:
+                    raise RuntimeError("a leaf Variable that requires grad has been used in an in-place operation.")
+                writable(d)
             touch(d)
         if grad:
             of_inputs = tuple([a._array.dtype if isinstance(a, Tensor) else None for a in args])
