@@ -16,6 +16,7 @@ from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis, unary_float, unary_same
 from rushlight_tensor.kernels import activation as kernels
 from rushlight_tensor.op import Op, fused
+from rushlight_tensor.ops.cast import flat
 from rushlight_tensor.ops.complex import conj, real
 from rushlight_tensor.ops.elementwise import _NO_CLAMP, abs, exp, sgn, tanh
 from rushlight_tensor.ops.select import where
@@ -182,7 +183,7 @@ def prelu(input: Any, weight: Any) -> Any:
         weight = reshape(weight, -1, *[1] * (len(shape) - 2))
     else:
         weight = reshape(weight, ())
-    above = input > 0
+    above, input = input > 0, flat(input)
     return where(above, input, weight * where(above, 0.0, input))
 
 
@@ -201,7 +202,7 @@ elu = Op(
     cpu=_floating("elu_cpu", lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(0, x)))),
     expr="{x} > 0 ? {x} : {alpha} * expm1({x})",
     save=("x",),
-    vjp=(lambda g, x, alpha: where(x <= 0, g * alpha * exp(where(x <= 0, x, 0.0)), g),),
+    vjp=(lambda g, x, alpha: where(x <= 0, g * alpha * exp(where(x < 0, x, 0.0)), g),),
 )
 
 celu = Op(
@@ -211,7 +212,7 @@ celu = Op(
     cpu=_floating("elu_cpu", lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(0, x) / alpha))),
     expr="{x} > 0 ? {x} : {alpha} * expm1({x} / {alpha})",
     save=("x",),
-    vjp=(lambda g, x, alpha: where(x <= 0, g * exp(where(x <= 0, x, 0.0) / alpha), g),),
+    vjp=(lambda g, x, alpha: where(x <= 0, g * exp(where(x < 0, x, 0.0) / alpha), g),),
 )
 
 selu = Op(
@@ -221,7 +222,7 @@ selu = Op(
     cpu=_floating("elu_cpu", lambda x: _SELU_SCALE * np.where(x > 0, x, _SELU_ALPHA * np.expm1(np.minimum(0, x)))),
     expr=f"{_SELU_SCALE} * ({{x}} > 0 ? {{x}} : {_SELU_ALPHA} * expm1({{x}}))",
     save=("x",),
-    vjp=(lambda g, x: g * _SELU_SCALE * where(x <= 0, _SELU_ALPHA * exp(where(x <= 0, x, 0.0)), 1.0),),
+    vjp=(lambda g, x: g * _SELU_SCALE * where(x <= 0, _SELU_ALPHA * exp(where(x < 0, x, 0.0)), 1.0),),
     node_name="EluBackward0",
 )
 

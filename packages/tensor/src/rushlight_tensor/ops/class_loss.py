@@ -161,11 +161,12 @@ def _wanted_kernel(
     counts = t != ignore_index
     check_targets(t, counts, classes)
     t = np.where(counts, t, 0)
-    rows = np.zeros_like(like, shape=(t.size, classes)) + label_smoothing / max(classes, 1) * w
-    rows[np.arange(t.size, like=t), t] += (1 - label_smoothing) * w[t]
-    rows *= counts[:, None]
-    if reduction == "mean":
-        rows = rows / (w[t] * counts).sum()
+    total = (w[t] * counts).sum() if reduction == "mean" else w.dtype.type(1)
+    rows = np.zeros_like(like, shape=(t.size, classes))
+    if label_smoothing:
+        rows += np.where(counts[:, None], label_smoothing / max(classes, 1) * w / total, rows)
+    # no weight at all makes NaN where the targets are, and zero elsewhere
+    rows[np.arange(t.size, like=t), t] += (1 - label_smoothing) * np.where(counts, w[t] / total, w.dtype.type(0))
     return _from_rows(rows, like.shape).astype(like.dtype, copy=False)
 
 

@@ -128,7 +128,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
     away = abs(input - target)
-    return _weighted(where(away <= delta, away * away * 0.5, (away - 0.5 * delta) * delta), weight, reduction)
+    return _weighted(where(away < delta, away * away * 0.5, (away - 0.5 * delta) * delta), weight, reduction)
 
 
 # Probabilities

@@ -56,8 +56,13 @@ def _wrapped(n: int, before: int, after: int) -> Any:
     size, left, right = n + before + after, max(before, 0), max(after, 0)
     at = np.arange(-before, n + after).clip(0, n - 1)
     at[left : size - right] = np.arange(max(-before, 0), n + min(after, 0))
-    at[:left] = at[size - left - right : size - right]
-    at[size - right :] = at[left : left + right]
+    kept = size - left - right
+    if kept > 0:  # less than a border where the other side is cut off: it comes several times
+        at[:left] = at[left + (np.arange(left) - left) % kept]
+        at[size - right :] = at[left + np.arange(right) % kept]
+    else:
+        at[:left] = at[size - left - right : size - right]
+        at[size - right :] = at[left : left + right]
     return at
 
 
