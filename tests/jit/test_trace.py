@@ -2,6 +2,7 @@
 
 import copy
 import io
+import re
 import subprocess
 import sys
 import textwrap
@@ -114,8 +115,11 @@ def test_damaged_file_is_refused(tmp_path, damage):
         data = data.replace(b"linear", b"lineaX")
     else:
         data = b"nothing"
-    with pytest.raises(FileError):
+    with pytest.raises(FileError, match="this file object is no saved trace"):
         jit.load(io.BytesIO(data))
+    path.write_bytes(data)
+    with pytest.raises(FileError, match=re.escape(f"{path} is no saved trace")):
+        jit.load(path)
 
 
 def test_numbers_and_shared_memory_among_the_inputs_are_refused():

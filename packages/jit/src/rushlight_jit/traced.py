@@ -217,19 +217,19 @@ def save(module: TracedModule, f: Any) -> None:
 
 def load(f: Any) -> TracedModule:
     """Read a traced module.  Raises FileError where the file is not one, is damaged, or needs an unknown operation."""
-    data = f.read() if hasattr(f, "read") else Path(f).read_bytes()
+    data, name = (f.read(), "this file object") if hasattr(f, "read") else (Path(f).read_bytes(), f)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             document = json.loads(archive.read("graph.json"))
             weights = files.load(io.BytesIO(archive.read("weights.pt")))
         if document["format"] != _FORMAT:
             raise FileError(
-                f"jit.load: format {document['format']} is not {_FORMAT}: written by another version; save it again"
+                f"jit.load: {name}: format {document['format']}, not {_FORMAT}: another version's; save it again"
             )
         graph, held = _graph_in(document, weights)
         return TracedModule(graph, held, _structure_in(document["structure"]))
     except (zipfile.BadZipFile, files.FileFormatError, KeyError, ValueError, IndexError, TypeError) as e:
-        raise FileError(f"jit.load: not a saved trace, or a damaged one ({e!r}); save it again with jit.save") from e
+        raise FileError(f"jit.load: {name} is no saved trace, or a damaged one ({e!r}); save it with jit.save") from e
 
 
 def _graph_in(document: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Graph, dict[str, Tensor]]:
