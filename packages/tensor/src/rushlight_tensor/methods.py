@@ -32,6 +32,7 @@ def _method(fn: Any) -> Callable[..., Any]:
         return fn(self, *args, **kwargs)
 
     method.__name__ = fn.name
+    method.__wrapped__ = fn  # type: ignore[attr-defined]  # its arguments are the op's
     return method
 
 
