@@ -130,3 +130,25 @@ def test_an_array_and_the_tensor_on_it_go_on_sharing():
 def test_a_pickle_holds_no_more_than_the_elements():
     assert len(pickle.dumps(rl.zeros(1_000_000)[5:8])) < 2000
     assert len(pickle.dumps(rl.zeros(1000, 1000)[:2, ::2])) < 10_000
+
+
+FORMATS = {
+    "contiguous": lambda m, y: y.contiguous(memory_format=m.channels_last),
+    "to": lambda m, y: y.to(memory_format=m.channels_last),
+    "to a dtype": lambda m, y: y.to(m.float64, memory_format=m.channels_last),
+    "clone": lambda m, y: y.clone(memory_format=m.channels_last),
+    "clone in order": lambda m, y: y.clone(memory_format=m.contiguous_format),
+    "zeros_like": lambda m, y: m.zeros_like(y, memory_format=m.channels_last),
+    "and on": lambda m, y: m.nn.functional.relu(y.contiguous(memory_format=m.channels_last)),
+    "view of it": lambda m, y: y.contiguous(memory_format=m.channels_last).permute(0, 2, 3, 1).view(-1)[:3],
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_order_that_is_asked_of_a_convolution(name):  # its result lies in that order, but privately
+    def of(m):
+        f, x = m.nn.functional, m.arange(180.0).reshape(2, 3, 6, 5)
+        y = FORMATS[name](m, f.conv2d(x, m.ones(4, 3, 3, 3)))
+        return y.stride(), y.is_contiguous(), y.tolist()
+
+    assert of(rl) == of(torch)

@@ -17,7 +17,7 @@ from rushlight_tensor import cuda
 from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.graph import RETAIN, Node, Slot, Stale, closed_text, save
 from rushlight_tensor.infer import Aval
-from rushlight_tensor.labels import contiguous_format
+from rushlight_tensor.labels import contiguous_format, preserve_format
 from rushlight_tensor.layout import PrivateOrder, plain, private
 from rushlight_tensor.promote import category
 from rushlight_tensor.quiet import is_busy, quiet, quietly
@@ -189,6 +189,8 @@ def _run_marked(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     result = run(op, [plain(a) for a in arrays], attrs)
     if not any(type(a) is PrivateOrder for a in arrays):
         return result
+    if attrs.get("memory_format", preserve_format) is not preserve_format:
+        return result  # an order that was asked for is the user's
     return tuple([private(z) for z in result]) if type(result) is tuple else private(result)
 
 
