@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import rushlight
 import rushlight_autograd as autograd
 import rushlight_tensor as rl
+from tests.parity.outcome import outcome
 
 torch = pytest.importorskip("torch")
 
@@ -181,3 +183,44 @@ def test_nodes_have_their_names():
         return [t.grad_fn.name() for t in made]
 
     assert named(rl, rl) == named(torch, torch.nn.functional)
+
+
+QUANTILES = {
+    "none": lambda m, x: m.quantile(x, x.new_empty(0)),
+    "none of rows": lambda m, x: m.quantile(x, x.new_empty(0), dim=1),
+    "none of columns, kept": lambda m, x: m.quantile(x, x.new_empty(0), dim=0, keepdim=True),
+    "of nothing": lambda m, x: m.quantile(x[:0], 0.5),
+    "of no columns": lambda m, x: m.quantile(x[:0], 0.5, dim=1),
+    "of other dtype": lambda m, x: m.quantile(x, m.tensor(0.5, dtype=m.float64)),
+    "of same dtype": lambda m, x: m.quantile(x, m.tensor(0.5), dim=1),
+}
+
+
+@pytest.mark.parametrize("name", QUANTILES)
+def test_quantiles_of_nothing_and_of_no_points(name):
+    want, got = (outcome(lambda m: QUANTILES[name](m, m.tensor(X, requires_grad=True)), m) for m in (torch, rushlight))
+    assert got == want
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint8"])
+def test_max_pool_of_integers(dtype):
+    want, got = (
+        outcome(
+            lambda m: m.nn.functional.max_pool2d(
+                m.arange(-8, 8).reshape(1, 1, 4, 4).to(getattr(m, dtype)), 2, 1, padding=1, return_indices=True
+            ),
+            m,
+        )
+        for m in (torch, rushlight)
+    )
+    assert got == want
+
+
+@pytest.mark.parametrize("size", [(0, 1), (3, 0), (0, 0)])
+def test_adaptive_pools_of_no_windows(size):
+    for name in ("adaptive_max_pool2d", "adaptive_avg_pool2d"):
+        want, got = (
+            outcome(lambda m, f=name: getattr(m.nn.functional, f)(m.ones(2, 1, 4, 4), size), m)
+            for m in (torch, rushlight)
+        )
+        assert got == want

@@ -213,7 +213,7 @@ def _counts(shape: tuple[int, ...], count_include_pad: bool, divisor: int | None
 def _max_pool_numpy(source: Array, memory: Array, index: Array, shape: tuple[int, ...]) -> None:
     numbers = np.arange(source.shape[1] * source.shape[2], dtype=np.int32)
     positions = like(source, numbers.reshape(source.shape[1:3]))
-    memory[...] = -np.inf
+    memory[...] = np.iinfo(memory.dtype).min if memory.dtype.kind in "iu" else -np.inf
     index[...] = -1
     for image, out in _windows(shape):
         candidates, best, where = source[:, *image], memory[:, *out], index[:, *out]

@@ -456,6 +456,8 @@ def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = Fal
     if return_indices:
         raise NotImplementedError(f"adaptive_max_pool2d: indices need {want} to divide {have}; pad or crop the input")
     input = flat(input)
+    if 0 in want:
+        return reshape(input[..., :0, :0], *input._array.shape[:-2], *want)
     cells = [
         input[..., top:bottom, left:right].flatten(-2).max(-1)[0]  # of equal ones the first takes the gradient
         for top, bottom in _edges(have[0], want[0])

@@ -46,6 +46,10 @@ _INTERPOLATIONS = ("linear", "lower", "higher", "midpoint", "nearest")
 def _quantile(input: Any, q: Any, dim: int | None, keepdim: bool, interpolation: str, skip_nan: bool) -> Any:
     if input._array.dtype.name not in ("float32", "float64"):
         raise RuntimeError("quantile() input tensor must be either float or double dtype")
+    if not input._array.size:
+        raise RuntimeError("quantile() input tensor must be non-empty")
+    if isinstance(q, Tensor) and q._array.dtype != input._array.dtype:
+        raise RuntimeError("quantile() q tensor must be same dtype as the input tensor")
     if interpolation not in _INTERPOLATIONS:
         raise RuntimeError(
             "quantile() interpolation must be one of linear, lower, higher, midpoint or nearest, but got "
@@ -59,21 +63,19 @@ def _quantile(input: Any, q: Any, dim: int | None, keepdim: bool, interpolation:
     ndim = input._array.ndim
     d = 0 if dim is None else axis(dim, ndim)
     rows = reshape(input, -1) if dim is None or not ndim else input
-    if rows._array.shape[d] == 0:
-        raise RuntimeError("quantile() input tensor must be non-empty")
     ordered = rows.sort(d)[0]
     unknown = (rows != rows).any(d, True)
     known = rows == rows if skip_nan else rows.new_ones(rows._array.shape)
     count = sum(cast(known, dtype=np.dtype(np.float64)), d, True)  # (..., 1, ...); NaN is sorted last
     found = []
-    for value in at.reshape(-1):
+    for value in at.reshape(-1) if at.size else (0.5,):  # one that gives the shape, where none is asked for
         position = ((count - 1) * float(value)).clamp(min=0)
         if not skip_nan:
             position = where(unknown, count - 1, position)  # NaN is last, and takes the gradient, too
         found.append(_between(ordered, position, d, interpolation))
     shape = [1] * ndim if dim is None else list(found[0]._array.shape)
     out = [reshape(f, shape) if keepdim else f.squeeze(d) for f in found]
-    return out[0] if at.ndim == 0 else stack(out, 0)
+    return out[0] if at.ndim == 0 else stack(out, 0) if at.size else stack(out, 0)[:0]
 
 
 def _between(ordered: Any, position: Any, d: int, interpolation: str) -> Any:
