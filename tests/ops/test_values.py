@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 
 import rushlight as torch
@@ -54,3 +55,11 @@ def test_running_log_of_sums_spans_more_than_float_does():
     out.sum().backward()
     assert out.tolist() == [-1000, 0, 1000]
     assert x.grad.tolist() == [1, 1, 1]
+
+
+def test_polygamma_far_left_of_zero_ends():
+    """It counted up from there in steps of one: for -1e10 that took days."""
+    x = torch.tensor([-1e10 + 0.5, -3e38, -np.inf, -300.25], dtype=torch.float64)
+    values = torch.polygamma(2, x).tolist()
+    assert values[1:3] == [-np.inf, -np.inf]
+    np.testing.assert_allclose(values[::3], [0.0, float(mpmath.psi(2, -300.25))], rtol=1e-9, atol=1e-3)

@@ -85,11 +85,15 @@ _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
 
 @in_float32
 def _polygamma_kernel(x: Any, n: int) -> Any:
-    """`n! (-1) ** (n + 1)` times Hurwitz's zeta of n + 1: a sum up to 16, then the series of Euler and Maclaurin."""
-    y, s = x.astype(np.float64), n + 1
+    """`n! (-1) ** (n + 1)` times Hurwitz's zeta of n + 1: a sum up to 16, then the series of Euler and Maclaurin.
+
+    Left of zero by reflection, as digamma and trigamma.  Source: DLMF 5.15.6, 25.11.
+    """
+    given, s = x.astype(np.float64), n + 1
+    reflected = given <= 0
+    y = np.where(reflected, 1 - given, given)
     total = np.zeros_like(y)
-    lowest = float(np.where(np.isfinite(y), y, _STEPS).min()) if y.size else _STEPS
-    for _ in range(max(0, math.ceil(_STEPS - lowest))):
+    for _ in range(_STEPS):
         total += np.where(y < _STEPS, y**-s, 0.0)
         y = np.where(y < _STEPS, y + 1, y)
     total += y ** (1 - s) / n + 0.5 * y**-s
@@ -97,7 +101,24 @@ def _polygamma_kernel(x: Any, n: int) -> Any:
     for k, b in enumerate(_BERNOULLI, 1):
         total += b / math.factorial(2 * k) * term
         term = term * (s + 2 * k - 1) * (s + 2 * k) / (y * y)
-    return ((-1) ** s * math.factorial(n) * total).astype(x.dtype)
+    sign = (-1) ** s
+    total = sign * math.factorial(n) * total
+    mirrored = (-1) ** n * total - math.pi ** (n + 1) * _cotangent(given, n)
+    pole = reflected & (given == np.floor(given))
+    return np.where(pole, sign * math.inf, np.where(reflected, mirrored, total)).astype(x.dtype)
+
+
+def _cotangent(y: Any, n: int) -> Any:
+    """The n-th derivative of cot at pi y: a polynomial of cot, by `cot' = -(1 + cot^2)`."""
+    coefficients = [0.0, 1.0]  # of cot itself, lowest first
+    for _ in range(n):
+        slope = [k * c for k, c in enumerate(coefficients)][1:]
+        coefficients = [-(a + b) for a, b in zip([*slope, 0.0, 0.0], [0.0, 0.0, *slope], strict=True)]
+    cot = 1 / np.tan(math.pi * (y - np.round(y)))
+    total = np.zeros_like(cot)
+    for c in reversed(coefficients):
+        total = total * cot + c
+    return total
 
 
 _polygamma = Op(
