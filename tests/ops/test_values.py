@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mpmath
 import numpy as np
+import pytest
 
 import rushlight as torch
 import rushlight.nn.functional as F
@@ -63,3 +64,17 @@ def test_polygamma_far_left_of_zero_ends():
     values = torch.polygamma(2, x).tolist()
     assert values[1:3] == [-np.inf, -np.inf]
     np.testing.assert_allclose(values[::3], [0.0, float(mpmath.psi(2, -300.25))], rtol=1e-9, atol=1e-3)
+
+
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss])
+def test_weights_of_classes_have_no_gradient(loss):
+    x, y = torch.zeros(2, 3, requires_grad=True), torch.tensor([0, 2])
+    with pytest.raises(RuntimeError, match="not differentiable with respect to argument 'weight'"):
+        loss(x, y, torch.ones(3, requires_grad=True))
+    with torch.no_grad():
+        loss(x, y, torch.ones(3, requires_grad=True))
+
+
+def test_kinds_of_dtypes_are_asked_of_the_module():
+    assert [torch.is_floating_point(t) for t in (torch.zeros(1), torch.zeros(1, dtype=torch.int32))] == [True, False]
+    assert [torch.is_complex(t) for t in (torch.zeros(1), torch.zeros(1, dtype=torch.cfloat))] == [False, True]

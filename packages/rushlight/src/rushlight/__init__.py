@@ -32,3 +32,13 @@ __getattr__ = _modules.absent(__name__, _names["torch"])  # after the imports ab
 def is_tensor(obj: object) -> bool:
     """Whether `obj` is a Tensor."""
     return isinstance(obj, _tensor.Tensor)
+
+
+def is_floating_point(input: _tensor.Tensor) -> bool:
+    """Whether the dtype of a tensor is a floating point one."""
+    return input.dtype.is_floating_point
+
+
+def is_complex(input: _tensor.Tensor) -> bool:
+    """Whether the dtype of a tensor is a complex one."""
+    return input.dtype.is_complex

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.dispatch import call
+from rushlight_tensor.dispatch import MODE, call
 from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.half_precision import aux_in_float32, in_float32, wide
 from rushlight_tensor.infer import Aval
@@ -216,6 +216,16 @@ _cross_entropy = Op(
 )
 
 
+def _constant(weight: Any) -> Any:
+    """The weights of the classes.  Raises RuntimeError, as PyTorch, where a gradient is wanted for them."""
+    if weight is not None and weight._requires_grad and MODE.grad:
+        raise RuntimeError(
+            "The function 'nll_loss_forward' is not differentiable with respect to argument 'weight'. This input "
+            "cannot have requires_grad True."
+        )
+    return weight
+
+
 def cross_entropy(
     input: Any,
     target: Any,
@@ -246,7 +256,7 @@ def cross_entropy(
     if target._array.shape == input._array.shape:
         return _cross_entropy_of_probabilities(input, target, weight, reduction, label_smoothing)
     attrs = {"reduction": reduction, "ignore_index": ignore_index, "label_smoothing": label_smoothing}
-    return call(_cross_entropy, (input, target, weight), attrs)
+    return call(_cross_entropy, (input, target, _constant(weight)), attrs)
 
 
 def _cross_entropy_of_probabilities(x: Any, target: Any, weight: Any, reduction: str, smoothing: float) -> Any:
@@ -336,4 +346,4 @@ def nll_loss(input: Any, target: Any, weight: Any = None, *, ignore_index: int =
         reduction: "mean" (weighted, over those that count), "sum" or "none".
     """
     _check_reduction(reduction)
-    return call(_nll, (input, target, weight), {"reduction": reduction, "ignore_index": ignore_index})
+    return call(_nll, (input, target, _constant(weight)), {"reduction": reduction, "ignore_index": ignore_index})
