@@ -3,7 +3,11 @@
 import os
 import sys
 
+import pytest
+
 from tests.launch.job import ran
+
+pytest.importorskip("torch")
 
 
 def test_torchrun_is_answered_with_the_command_to_use(tmp_path):

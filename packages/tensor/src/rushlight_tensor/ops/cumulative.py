@@ -11,6 +11,7 @@ from rushlight_tensor import promote
 from rushlight_tensor.cuda import like
 from rushlight_tensor.half_precision import in_float32
 from rushlight_tensor.infer import Aval, axis
+from rushlight_tensor.kernels.arrays import accumulate
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.complex import real
 from rushlight_tensor.ops.elementwise import exp, log
@@ -80,8 +81,8 @@ def _log_running(x: Any, dim: int, reverse: bool) -> Any:
     if not x.ndim:
         return x.copy()
     if reverse:
-        return np.flip(np.logaddexp.accumulate(np.flip(x, dim), axis=dim), dim)
-    return np.logaddexp.accumulate(x, axis=dim)
+        return np.flip(accumulate(np.logaddexp, np.flip(x, dim), dim), dim)
+    return accumulate(np.logaddexp, x, dim)
 
 
 def _log_running_backward_aval(
