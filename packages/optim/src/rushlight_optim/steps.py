@@ -42,9 +42,12 @@ def step_op(
     """
 
     def cpu(*arrays: Array, **options: Any) -> tuple[()]:
-        _check_shapes(arrays, len(arrays) // columns(**options), counters)
-        if any(x.dtype.kind == "c" for x in arrays):
-            arrays = tuple([_pairs(x) if x.dtype.kind == "c" else x for x in arrays])
+        n = len(arrays) // columns(**options)
+        _check_shapes(arrays, n, counters)
+        for x in arrays[:n]:
+            if x.dtype.kind == "c":
+                arrays = tuple([_pairs(x) if x.dtype.kind == "c" else x for x in arrays])
+                break
         kernel(*arrays, **options)
         return ()
 
@@ -55,6 +58,8 @@ def _check_shapes(arrays: tuple[Array, ...], n: int, counters: int) -> None:
     """State and gradients have the shapes of the parameters, or nothing is written.  The errors are PyTorch's."""
     shapes = [x.shape for x in arrays]
     params = shapes[:n]
+    if shapes == params + [()] * (counters * n) + params * (len(shapes) // max(n, 1) - 1 - counters):
+        return
     for first in range((1 + counters) * n, len(shapes), n):
         if shapes[first : first + n] != params:
             state, param = next((s, p) for s, p in zip(shapes[first : first + n], params, strict=True) if s != p)
@@ -154,9 +159,10 @@ def _adam(*arrays: Array, amsgrad: bool, **options: Any) -> None:
         return
     n = len(arrays) // 5
     params, steps, means, squares, grads = [list(arrays[i : i + n]) for i in range(0, 5 * n, n)]
-    for step in steps:
-        step += 1
-    kernels.adam_step(params, grads, means, squares, [step.item() for step in steps], **options)
+    counts = [step.item() + 1 for step in steps]
+    for step, count in zip(steps, counts, strict=True):
+        step.fill(count)  # a third of what adding to an array of one element costs
+    kernels.adam_step(params, grads, means, squares, counts, **options)
 
 
 def _amsgrad(

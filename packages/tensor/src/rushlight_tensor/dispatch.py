@@ -17,7 +17,7 @@ from rushlight_tensor import cuda
 from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.graph import RETAIN, Node, Slot, Stale, closed_text, save
 from rushlight_tensor.infer import Aval
-from rushlight_tensor.labels import contiguous_format, preserve_format
+from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain, private
 from rushlight_tensor.promote import category
 from rushlight_tensor.quiet import is_busy, quiet, quietly
@@ -186,12 +186,20 @@ def _run_kernel(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
 
 def _run_marked(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     """`run` where some arrays are of a subclass of NumPy's.  See Note [Private order]."""
-    result = run(op, [plain(a) for a in arrays], attrs)
-    if not any(type(a) is PrivateOrder for a in arrays):
+    bare, marked = [], False
+    for a in arrays:
+        if type(a) is PrivateOrder:
+            a = a.view(ndarray)
+            marked = True
+        elif type(a) is not ndarray:
+            a = plain(a)
+        bare.append(a)
+    result = run(op, bare, attrs)
+    if not marked:
         return result
-    if attrs.get("memory_format", preserve_format) is not preserve_format:
-        return result  # an order that was asked for is the user's
-    return tuple([private(z) for z in result]) if type(result) is tuple else private(result)
+    if type(result) is ndarray:
+        return result if result.flags.c_contiguous else result.view(PrivateOrder)
+    return tuple([private(z) for z in result]) if type(result) is tuple else result
 
 
 def numbers_moved(xs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -236,12 +244,15 @@ def operands(op: Any, xs: tuple[Any, ...]) -> tuple[Any, ...]:
             xs = tuple([operand(op, i, x) for i, x in enumerate(xs)])
             break
     if op.promote is None:
-        for x in xs if op.refuses else ():
-            if isinstance(x, Tensor):
-                admit(op, x._array.dtype)
+        refused = op.refuses
+        if refused:
+            for x in xs:
+                if x is not None and x._array.dtype.kind in refused:
+                    admit(op, x._array.dtype)
         return xs
     common = op.promote([x._array if isinstance(x, Tensor) else x for x in xs])
-    admit(op, common)
+    if common.kind in op.refuses:
+        admit(op, common)
     on = next((x._array for x in xs if isinstance(x, Tensor)), None)
     out = []
     for x in xs:

@@ -35,8 +35,8 @@ def alike_in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(kernel)
     def run(*xs: Any, **attrs: Any) -> Any:
-        if xs[0].dtype.itemsize == 2 and any(getattr(x, "dtype", None) == FLOAT32 for x in xs):
-            return kernel(*xs, **attrs)  # which raises
+        if xs[0].dtype.itemsize != 2 or any(getattr(x, "dtype", None) == FLOAT32 for x in xs):
+            return kernel(*xs, **attrs)  # which raises for two dtypes
         return in_one(*xs, **attrs)
 
     return run

@@ -213,7 +213,10 @@ def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any], reads: tuple[
     else:
         run(op, arrays, attrs)
     for x in xs:
-        touch(x)
+        if x._view is None and x._node is None:
+            x._version += 1  # parameters and their state, mostly
+        else:
+            touch(x)
 
 
 def touch(x: Tensor) -> None:

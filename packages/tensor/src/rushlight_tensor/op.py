@@ -21,7 +21,7 @@ import numpy as np
 
 from rushlight_tensor import dispatch, graph, straight
 from rushlight_tensor.cuda import AS_CPU as AS_CPU
-from rushlight_tensor.keywords import NUMPY, from_numpy
+from rushlight_tensor.keywords import NUMPY
 from rushlight_tensor.tensor import Tensor, wrap
 
 REGISTRY: dict[str, Op] = {}
@@ -130,9 +130,9 @@ class Op:
     """
 
     __slots__ = (
-        "__weakref__", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "flat", "home",
-        "infer", "input_names", "into", "keywords", "name", "node_name", "numeric", "promote", "pull_bare", "random",
-        "real", "refuses", "save", "saves", "saves_out", "variadic", "view", "vjp", "wirtinger",
+        "__weakref__", "aliases", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "flat",
+        "home", "infer", "input_names", "into", "keywords", "name", "node_name", "numeric", "promote", "pull_bare",
+        "random", "real", "refuses", "save", "saves", "saves_out", "variadic", "view", "vjp", "wirtinger",
     )  # fmt: skip
 
     def __init__(
@@ -173,6 +173,8 @@ class Op:
         self.arity = len(inputs)
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.attr_names = tuple(self.defaults)
+        taken = {*self.defaults, *self.input_names}
+        self.aliases = {theirs: ours for theirs, ours in NUMPY.items() if theirs not in taken}
         self.saves = tuple(graph.selector(self, item) for item in save)
         self.saves_out = any(kind >= graph.OUT and not (aux and i) for kind, i in self.saves)
         if isinstance(vjp, fused):
@@ -192,10 +194,9 @@ class Op:
         """Sort the arguments of a call into inputs and a complete set of attributes.  Raises TypeError like a call."""
         if self.variadic:
             return args, {**self.defaults, **attrs}
-        if attrs.keys() & NUMPY.keys() - self.defaults.keys() - set(self.input_names):
-            attrs = from_numpy(attrs)
         xs, rest = args[: self.arity], args[self.arity :]
         if len(xs) < self.arity:  # given by keyword, under our names or PyTorch's
+            attrs = {self.aliases.get(name, name): value for name, value in attrs.items()}
             for i, name in enumerate(self.input_names[len(xs) :], len(xs)):
                 key = name if name in attrs or i >= len(self.keywords) else self.keywords[i]
                 if key not in attrs:
@@ -207,7 +208,9 @@ class Op:
         given = dict(zip(self.attr_names, rest, strict=False))
         for name, value in attrs.items():
             if name not in self.defaults:
-                raise TypeError(f"{self.name}() got an unexpected keyword argument {name!r}")
+                name, unknown = self.aliases.get(name, name), name
+                if name not in self.defaults or name in attrs:
+                    raise TypeError(f"{self.name}() got an unexpected keyword argument {unknown!r}")
             given[name] = value
         return xs, {**self.defaults, **given}
 

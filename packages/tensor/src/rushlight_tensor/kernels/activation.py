@@ -62,7 +62,9 @@ exp = _unary("exp", np.exp)
 tanh = _unary("tanh", np.tanh)
 sigmoid = _unary("sigmoid", _sigmoid_numpy)
 silu = _unary("silu", lambda x: x * _sigmoid_numpy(x))
-relu = _unary("relu", lambda x: np.maximum(0, x))  # in this order -0.0 stays, as in C and in PyTorch
+_ZERO = np.float32(0)  # a Python number costs NumPy 0.1 us more
+# In this order -0.0 stays, as in C and in PyTorch.
+relu = _unary("relu", lambda x: np.maximum(_ZERO if x.dtype.char == "f" else 0, x))
 
 
 def relu_backward(g: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -26,7 +26,8 @@ def on_host(*arrays: Array | None) -> bool:
 
 def is_plain(x: Array) -> bool:
     """Whether memory lies in C order, each element at an address that is a multiple of its size."""
-    return bool(x.flags.c_contiguous and (type(x) is not np.ndarray or x.flags.aligned))
+    flags = x.flags
+    return bool(flags.c_contiguous and (type(x) is not np.ndarray or flags.aligned))
 
 
 def contiguous(x: Array) -> Array:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from rushlight_tensor.kernels.arrays import contiguous, is_plain
+from rushlight_tensor.kernels.arrays import contiguous
 from rushlight_tensor.kernels.blas import blas_library, gemm
 from rushlight_tensor.kernels.compile import c_library
 
@@ -47,9 +47,11 @@ def linear_backward(
     n, k = w.shape
     m = math.prod(x.shape[:-1])
     c = blas_library()
-    if c is not None and not is_plain(g):
+    fits = c is not None and c.float32(g, x, w)
+    if c is not None and not fits:
         g = contiguous(g)
-    if c is None or not c.float32(g, x, w):
+        fits = c.float32(g, x, w)
+    if c is None or not fits:
         flat = g.reshape(m, n)
         dx = gemm(flat, w).reshape(x.shape) if needs[0] else None
         dw = gemm(flat.T, x.reshape(m, k)) if needs[1] else None

@@ -53,7 +53,8 @@ def adam_step(
         decoupled: AdamW's weight decay instead of Adam's.
         maximize: Go up the gradient.
     """
-    if params and all(is_cuda(p) and p.dtype == np.float32 and p.flags.c_contiguous for p in params):
+    on_device = params and is_cuda(params[0])
+    if on_device and all(is_cuda(p) and p.dtype == np.float32 and p.flags.c_contiguous for p in params):
         cuda_kernels.adam_step(
             params, [contiguous(g) for g in grads], means, squares, steps, lr=lr, beta1=beta1, beta2=beta2, eps=eps,
             weight_decay=weight_decay, decoupled=decoupled, maximize=maximize,

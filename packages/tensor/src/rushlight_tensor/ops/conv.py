@@ -7,6 +7,7 @@ Note [Channels last]
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,7 @@ def _check(x: Sizes, weight: Sizes, groups: int, transposed: bool, n: int) -> No
         )
 
 
+@lru_cache(256)  # of sizes alone, the same at every step
 def _check_window(x: Sizes, weight: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> None:
     """What a window may be: PyTorch's limits, which keep sums of these numbers within 64 bits."""
     if min(stride) <= 0:
@@ -97,6 +99,7 @@ def _check_window(x: Sizes, weight: Sizes, stride: Sizes, padding: Sizes, dilati
         raise RuntimeError(f"Only zero batch or zero channel inputs are supported, but got input shape: {list(x)}")
 
 
+@lru_cache(256)
 def _check_result(
     g: Sizes, x: Sizes, weight: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
 ) -> None:
