@@ -70,7 +70,8 @@ def specials(op=None, attrs=None):
     numbers = np.array(sorted(v for v in at if v < np.inf), np.float32)
     with np.errstate(all="ignore"):
         sides = [numbers, np.nextafter(numbers, np.float32(np.inf)), np.nextafter(numbers, np.float32(0))]
-    sides = np.concatenate(sides)
+    between = np.arange(0.13, 8, 0.37, np.float32)  # a moved kink shows where neither side of it is
+    sides = np.concatenate([*sides, between])
     return np.concatenate([sides, -sides, np.array([0.0, -0.0, np.inf, -np.inf, np.nan], np.float32)])
 
 
