@@ -232,3 +232,22 @@ def test_memory_formats_that_are_asked_for_are_seen():
         rl.ones(2).contiguous(memory_format=rl.channels_last)
     with pytest.raises(TypeError, match=r"must be torch\.memory_format, not str"):
         IMAGE.contiguous(memory_format="channels_last")
+
+
+@every
+def test_as_strided_is_the_same_memory(make):
+    y = make()
+    y.as_strided((3,), (2,), 1).fill_(9)
+    assert y.reshape(-1)[:6].tolist()[1::2] == [9, 9, 9]
+    assert y.storage_offset() == 0
+    y.view(-1).as_strided((2,), (1,)).fill_(7)
+    assert y.reshape(-1)[:2].tolist() == [7, 7]
+
+
+@every
+def test_a_view_first_and_as_strided_after_it(make):
+    y = make()
+    flat = y.view(-1)
+    y.as_strided((2,), (1,)).fill_(7)
+    assert flat[:2].tolist() == [7, 7] == y.reshape(-1)[:2].tolist()
+    assert y.storage_offset() == flat.storage_offset() == 0

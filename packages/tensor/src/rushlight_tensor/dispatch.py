@@ -217,7 +217,11 @@ def numbers_moved(xs: tuple[Any, ...]) -> tuple[Any, ...]:
 def settle(x: Tensor) -> Any:
     """The array of `x`, whose elements now lie where PyTorch's user expects them.  See Note [Private order]."""
     if type(x._array) is PrivateOrder:
-        x._array = execute(CLONE, [x._array], {"memory_format": contiguous_format})
+        view = x._view
+        if view is None:
+            x._array = execute(CLONE, [x._array], {"memory_format": contiguous_format})
+        else:  # of a result that only `x` shows: the two go on in one memory
+            x._array = execute(view.op, [settle(view.parent)], view.attrs)
     return x._array
 
 

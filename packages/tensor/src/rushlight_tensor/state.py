@@ -216,8 +216,9 @@ def stride(self: Tensor, dim: int | None = None) -> Any:
 
 def storage_offset(self: Tensor) -> int:
     """The distance of the first element from the start of the memory it shares, in elements."""
-    base = self._array if self._view is None else self._view.base._array
-    return (cuda.address(self._array) - cuda.address(base)) // self._array.itemsize
+    array = dispatch.settle(self)
+    base = array if self._view is None else self._view.base._array
+    return (cuda.address(array) - cuda.address(base)) // self._array.itemsize
 
 
 def size(self: Tensor, dim: int | None = None) -> Any:

@@ -14,10 +14,10 @@ from rushlight_tensor.kernels import pool as kernels
 from rushlight_tensor.layout import in_private_order
 from rushlight_tensor.op import AS_CPU, Op, fused
 from rushlight_tensor.ops.cast import flat
+from rushlight_tensor.ops.gather import _index_select
 from rushlight_tensor.ops.join import stack
-from rushlight_tensor.ops.linalg import matmul
 from rushlight_tensor.ops.select import where
-from rushlight_tensor.ops.shape import drop, lift, reshape, squeeze, transpose, unsqueeze
+from rushlight_tensor.ops.shape import drop, lift, reshape, squeeze, unsqueeze
 from rushlight_tensor.promote import INT64
 from rushlight_tensor.tensor import wrap
 
@@ -410,12 +410,32 @@ def _edges(n: int, m: int) -> list[tuple[int, int]]:
     return [(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
 
 
-def _means(like_: Any, n: int, m: int) -> Any:
-    """(m, n), each row the weights of one window's mean."""
-    table = np.zeros((m, n), like_.dtype)
-    for row, (start, end) in zip(table, _edges(n, m), strict=True):
-        row[start:end] = 1 / (end - start)
-    return wrap(like(like_, table))
+def weighted(input: Any, dim: int, at: Any, weights: Any) -> Any:
+    """Along `dim` (negative) the sums over k of `weights[i, k]` times the element `at[i, k]`.
+
+    They are picked, for a product with a matrix of zeros elsewhere would spread an inf or a NaN over all (0 · inf).
+    """
+    array = input._array
+    axis = array.ndim + dim
+    table = weights.astype(array.dtype)
+    out = None
+    for places, row in zip(at.T, table.T, strict=True):
+        part = _index_select(input, wrap(like(array, places)), axis, False)
+        part = part * wrap(like(array, row.reshape((-1,) + (1,) * (-1 - dim))))
+        out = part if out is None else out + part
+    return out
+
+
+def _means(input: Any, dim: int, m: int) -> Any:
+    """Along `dim` (negative) the means of `m` windows."""
+    edges = _edges(input._array.shape[dim], m)
+    widest = max([end - start for start, end in edges], default=1)
+    at, weights = np.zeros((m, widest), np.int64), np.zeros((m, widest))
+    for i, (start, end) in enumerate(edges):
+        at[i] = np.minimum(np.arange(start, start + widest), end - 1)
+        weights[i] = 1 / (end - start)
+        weights[i, end - start - 1 :] /= widest - (end - start) + 1  # the last element is picked so often
+    return weighted(input, dim, at, weights)
 
 
 def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
@@ -426,8 +446,7 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
     window = _even(have, want)
     if window is not None:
         return avg_pool2d(input, window)
-    rows, columns = (_means(input._array, n, m) for n, m in zip(have, want, strict=True))
-    return matmul(matmul(rows, flat(input)), transpose(columns, 0, 1))
+    return _means(_means(flat(input), -2, want[0]), -1, want[1])
 
 
 def adaptive_avg_pool1d(input: Any, output_size: Any) -> Any:
@@ -438,7 +457,7 @@ def adaptive_avg_pool1d(input: Any, output_size: Any) -> Any:
     window = _even((n,), (want,))
     if window is not None:
         return avg_pool1d(input, window)
-    return matmul(flat(input), transpose(_means(input._array, n, want), 0, 1))
+    return _means(flat(input), -1, want)
 
 
 def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = False) -> Any:

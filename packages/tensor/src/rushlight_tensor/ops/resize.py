@@ -1,4 +1,4 @@
-"""Images in other sizes: interpolation as a product with a matrix per dimension, and pixels moved into channels."""
+"""Images in other sizes: interpolation as sums of picked elements, one dimension after another, and pixel shuffles."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from rushlight_tensor.cuda import like
 from rushlight_tensor.dispatch import real_only
-from rushlight_tensor.ops.linalg import matmul
-from rushlight_tensor.ops.pool import adaptive_avg_pool1d, adaptive_avg_pool2d
+from rushlight_tensor.ops.cast import clone
+from rushlight_tensor.ops.pool import adaptive_avg_pool1d, adaptive_avg_pool2d, weighted
 from rushlight_tensor.ops.shape import movedim, permute, reshape
 from rushlight_tensor.tensor import wrap
 
@@ -54,35 +54,21 @@ def _sources(n: int, m: int, scale: float | None, align_corners: bool) -> np.nda
     return (i + 0.5) * (1 / scale if scale else n / m) - 0.5
 
 
-def _linear_weights(n: int, at: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _linear_weights(n: int, at: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    """The two elements that each is between, and their weights."""
     at = np.maximum(at, 0)
     low = np.minimum(at.astype(np.int64), n - 1)
-    high = np.minimum(low + 1, n - 1)
-    rows = np.arange(len(at))
-    table = np.zeros((len(at), n))
-    np.add.at(table, (rows, low), 1 - (at - low))
-    np.add.at(table, (rows, high), at - low)
-    return table
+    return np.stack([low, np.minimum(low + 1, n - 1)], 1), np.stack([1 - (at - low), at - low], 1)
 
 
-def _cubic_weights(n: int, at: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Keys' cubic convolution with a = -0.75."""
+def _cubic_weights(n: int, at: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    """The four elements around each, and their weights: Keys' cubic convolution with a = -0.75."""
     a, base = -0.75, np.floor(at).astype(np.int64)
-    rows = np.arange(len(at))
-    table = np.zeros((len(at), n))
-    for offset in (-1, 0, 1, 2):
-        x = np.abs(at - base - offset)
-        near = ((a + 2) * x - (a + 3)) * x * x + 1
-        far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-        np.add.at(table, (rows, np.clip(base + offset, 0, n - 1)), np.where(x <= 1, near, far))
-    return table
-
-
-def _apply(input: Any, tables: list[Any]) -> Any:
-    """Each table (m, n) to one of the last dimensions."""
-    matrices = [wrap(like(input._array, t.astype(input._array.dtype))) for t in tables]
-    out = matmul(input, permute(matrices[-1], 1, 0))
-    return out if len(matrices) == 1 else matmul(matrices[0], out)
+    near_ones = base[:, None] + np.arange(-1, 3)
+    x = np.abs(at[:, None] - near_ones)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.clip(near_ones, 0, n - 1), np.where(x <= 1, near, far)
 
 
 def _nearest(n: int, m: int, scale: float | None, exact: bool) -> np.ndarray[Any, Any]:
@@ -137,11 +123,12 @@ def interpolate(
             input = input.index_select(dim, wrap(like(input._array, at)))
         return input
     weights: Callable[..., Any] = _cubic_weights if mode == "bicubic" else _linear_weights
-    tables = [
-        weights(n, _sources(n, m, scale, bool(align_corners)))
-        for n, m, scale in zip(shape[2:], sizes, scales, strict=True)
-    ]
-    return _apply(input, tables)
+    out = input
+    for dim, (n, m, scale) in zip(range(-spatial, 0), zip(shape[2:], sizes, scales, strict=True), strict=True):
+        places = _sources(n, m, scale, bool(align_corners))
+        if n != m or (places != np.arange(n)).any():
+            out = weighted(out, dim, *weights(n, places))
+    return clone(input) if out is input else out
 
 
 def pixel_shuffle(input: Any, upscale_factor: int) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import cuda
+from rushlight_tensor.dispatch import settle
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.kernels.arrays import add_at
 from rushlight_tensor.op import AS_CPU, Op
@@ -82,6 +83,7 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = 
 
     Raises RuntimeError where that reaches beyond the memory, or where the memory does not lie in order.
     """
+    settle(input)  # or its base would move to other memory without it
     owner = input if input._view is None else input._view.base
     offset = _offset(input) if storage_offset is None else storage_offset
     return _strided(view(owner, -1), tuple(size), tuple(stride), offset)
