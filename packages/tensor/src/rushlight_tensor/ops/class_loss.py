@@ -93,6 +93,11 @@ def _cross_entropy_aval(
     return Aval(each if reduction == "none" else (), input.dtype), Aval((rows.shape[0], 2), wide(input.dtype))
 
 
+def _check_smoothing(share: float) -> None:
+    if not 0.0 <= share <= 1.0:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {share:g}")
+
+
 @aux_in_float32
 def _cross_entropy_kernel(
     x: Any, target: Any, weight: Any, reduction: str, ignore_index: int, label_smoothing: float
@@ -101,6 +106,7 @@ def _cross_entropy_kernel(
         _class_aval(x, target, weight)
     if weight is not None:
         _class_aval(x, target, weight)
+    _check_smoothing(label_smoothing)
     loss, stats = cross_entropy_kernel(
         _rows(x), target.reshape(-1).astype(np.int64, copy=False), weight, reduction, ignore_index, label_smoothing
     )
@@ -134,6 +140,7 @@ def _cross_entropy_backward_kernel(
     needs: Any,
 ) -> Any:
     t = target.reshape(-1).astype(np.int64, copy=False)
+    _check_smoothing(label_smoothing)
     g = g.reshape(-1) if reduction == "none" else g
     dx = cross_entropy_backward_kernel(g, _rows(x), t, stats, weight, reduction, ignore_index, label_smoothing)
     return (_from_rows(dx, x.shape),)
@@ -251,9 +258,8 @@ def cross_entropy(
     """
     if reduction not in ("mean", "sum", "none"):
         _check_reduction(reduction)
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing:g}")
     if target._array.shape == input._array.shape:
+        _check_smoothing(label_smoothing)
         return _cross_entropy_of_probabilities(input, target, weight, reduction, label_smoothing)
     attrs = {"reduction": reduction, "ignore_index": ignore_index, "label_smoothing": label_smoothing}
     return call(_cross_entropy, (input, target, _constant(weight)), attrs)
