@@ -7,6 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 
+import rushlight as rl
 from rushlight_autograd import backward, grad, no_grad
 from rushlight_tensor import REGISTRY, tensor
 from rushlight_tensor.tensor import Tensor
@@ -78,3 +79,17 @@ def test_gradient_is_that_of_the_values_at_the_time_or_refused(op, sample):
                     assert (g is None) == (w is None), what
                     if g is not None:
                         np.testing.assert_array_equal(g, w, err_msg=what)
+
+
+@pytest.mark.parametrize(
+    "name", ["max", "min", "median", "cummax", "cummin", "max_pool1d", "max_pool2d", "sort", "topk"]
+)
+def test_a_write_into_the_indices_is_noticed(name):
+    x = rl.arange(16.0).reshape(1, 4, 4).requires_grad_()
+    if name.startswith("max_pool"):
+        values, indices = getattr(rl.nn.functional, name)(x, 2, return_indices=True)
+    else:
+        values, indices = getattr(x, name)(2 if name == "topk" else -1)
+    indices.fill_(0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        values.sum().backward()

@@ -15,7 +15,7 @@ import numpy as np
 
 from rushlight_tensor import cuda
 from rushlight_tensor.dtypes import dtype_title
-from rushlight_tensor.graph import RETAIN, Node, Slot, Stale, closed_text, save
+from rushlight_tensor.graph import OUT_OF_MANY, RETAIN, Node, Slot, Stale, closed_text, save, version
 from rushlight_tensor.infer import Aval
 from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain, private
@@ -369,6 +369,11 @@ def record(
     for i, o in enumerate(outs):
         if category(o._array.dtype) >= 2:
             o._node, o._requires_grad = Slot(n, i, o._array.shape), True
+        elif (OUT_OF_MANY, i) in op.saves:  # indices: they have no node that a write could mark as stale
+            at = op.saves.index((OUT_OF_MANY, i))
+            assert n.saved is not None
+            n.saved = (*n.saved[:at], o, *n.saved[at + 1 :])
+            n.versions = (*n.versions[:at], version(o), *n.versions[at + 1 :])
 
 
 # ------------------------------------------------------------------------------------------------ views, in place

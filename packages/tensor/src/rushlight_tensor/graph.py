@@ -309,7 +309,7 @@ def unpack(n: Node, create_graph: bool) -> tuple[Any, ...]:
         refill(n)
     assert n.saved is not None
     for (kind, i), item, v in zip(n.op.saves, n.saved, n.versions, strict=True):
-        if kind >= OUT:
+        if kind >= OUT and v is None:
             t = wrap(item)
             if n.stale:
                 out.append(Stale(stale_text(t, n.op.name)))
