@@ -68,7 +68,10 @@ def axes(dim: int | tuple[int, ...] | list[int] | None, ndim: int) -> tuple[int,
 
 def resolve(of: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
     """`shape` with its -1 filled in.  Raises RuntimeError where it does not hold as many elements as `of`."""
-    count, known = math.prod(of), math.prod(n for n in shape if n != -1)
+    count = math.prod(of)
+    if min(shape, default=0) >= 0 and math.prod(shape) == count:
+        return tuple(shape)
+    known = math.prod(n for n in shape if n != -1)
     if shape.count(-1) > 1:
         raise RuntimeError("only one dimension can be inferred")
     if any(n < -1 for n in shape):
@@ -81,8 +84,6 @@ def resolve(of: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
             )
         if count % known == 0:
             return tuple(count // known if n == -1 else n for n in shape)
-    elif known == count:
-        return tuple(shape)
     raise RuntimeError(f"shape '{list(shape)}' is invalid for input of size {count}")
 
 

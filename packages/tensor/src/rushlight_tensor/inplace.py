@@ -19,7 +19,7 @@ from rushlight_tensor.graph import CustomNode, Node, Slot, closed_text, pull
 from rushlight_tensor.infer import binary_bool, unary_bool
 from rushlight_tensor.labels import contiguous_format
 from rushlight_tensor.layout import PrivateOrder, plain
-from rushlight_tensor.promote import category
+from rushlight_tensor.promote import category, same, to_float
 from rushlight_tensor.quiet import hush
 from rushlight_tensor.scalars import wrapped
 from rushlight_tensor.tensor import ClosedView, Tensor, View, wrap
@@ -125,15 +125,25 @@ def _tell_views(root: Tensor, written: Tensor) -> None:
                 sync(t)
 
 
+_ANY_FLOAT = (same, to_float)  # rules that take floats of every dtype, and give that dtype
+
+
 def operands_into(op: Any, x: Tensor, others: tuple[Any, ...]) -> tuple[Any, ...]:
     """The other operands, cast for an in-place op whose result has to fit into the dtype of `x`."""
+    if len(others) == 1 and op.promote in _ANY_FLOAT and type(x._array) is np.ndarray and x._array.dtype.kind == "f":
+        y = others[0]  # what nearly all calls are: nothing to promote
+        if type(y) is float or type(y) is int:
+            return others
+        if isinstance(y, Tensor) and y._array.dtype is x._array.dtype and type(y._array) is np.ndarray:
+            return others
     ys = tuple([dispatch.operand(op, i + 1, y) for i, y in enumerate(others)])
     if type(x._array) is not np.ndarray and op.promote is not None:
         ys = dispatch.numbers_moved((x, *ys))[1:]
     if op.promote is None:
         return ys
     common = op.promote([x._array, *[y._array if isinstance(y, Tensor) else y for y in ys]])
-    dispatch.admit(op, common)
+    if common.kind in op.refuses:
+        dispatch.admit(op, common)
     if op.infer in (binary_bool, unary_bool):
         return tuple([_into(y, common) for y in ys])  # the result is bool, which fits into any dtype
     if category(common) > category(x._array.dtype):
