@@ -251,3 +251,22 @@ def test_a_view_first_and_as_strided_after_it(make):
     y.as_strided((2,), (1,)).fill_(7)
     assert flat[:2].tolist() == [7, 7] == y.reshape(-1)[:2].tolist()
     assert y.storage_offset() == flat.storage_offset() == 0
+
+
+ASKED = {
+    "contiguous": lambda y: y.contiguous(memory_format=rl.channels_last),
+    "to": lambda y: y.to(memory_format=rl.channels_last),
+    "to a dtype": lambda y: y.to(rl.float64, memory_format=rl.channels_last),
+    "clone": lambda y: y.clone(memory_format=rl.channels_last),
+    "zeros_like": lambda y: rl.zeros_like(y, memory_format=rl.channels_last),
+    "and on": lambda y: F.relu(y.contiguous(memory_format=rl.channels_last)),
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_an_order_that_a_user_asks_for_is_no_private_one(name):
+    y = ASKED[name](F.conv2d(IMAGE, WEIGHT))
+    assert type(y._array) is not PrivateOrder
+    assert y.stride() == (144, 1, 24, 4)
+    assert not y.is_contiguous()
+    assert y.is_contiguous(memory_format=rl.channels_last)

@@ -17,7 +17,7 @@ from rushlight_tensor import cuda
 from rushlight_tensor.dtypes import dtype_title
 from rushlight_tensor.graph import OUT_OF_MANY, RETAIN, Node, Slot, Stale, closed_text, save, version
 from rushlight_tensor.infer import Aval
-from rushlight_tensor.labels import contiguous_format
+from rushlight_tensor.labels import contiguous_format, preserve_format
 from rushlight_tensor.layout import PrivateOrder, plain, private
 from rushlight_tensor.promote import category
 from rushlight_tensor.quiet import is_busy, quiet, quietly
@@ -195,8 +195,8 @@ def _run_marked(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
             a = plain(a)
         bare.append(a)
     result = run(op, bare, attrs)
-    if not marked:
-        return result
+    if not marked or attrs.get("memory_format", preserve_format) is not preserve_format:
+        return result  # an order that was asked for is the user's
     if type(result) is ndarray:
         return result if result.flags.c_contiguous else result.view(PrivateOrder)
     return tuple([private(z) for z in result]) if type(result) is tuple else result
