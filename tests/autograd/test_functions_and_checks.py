@@ -19,7 +19,7 @@ from rushlight_autograd import (
     gradgradcheck,
     set_detect_anomaly,
 )
-from rushlight_tensor import dispatch
+from rushlight_tensor.core import dispatch
 from tests.ops.harness import Watch
 
 

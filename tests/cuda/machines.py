@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rushlight_tensor import cuda
+from rushlight_tensor.core import cuda
 from tests.cuda_on_cpu.runner import FORWARD, REVERSE, SHUFFLED, why_not
 from tests.device.standin import standing_in
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rushlight_tensor import REGISTRY
-from rushlight_tensor.infer import Aval
+from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.kernels import elementwise_cuda
 from tests.cuda.machines import ONE_OF_EACH, WHOLE, using
 from tests.cuda_on_cpu.runner import build_together

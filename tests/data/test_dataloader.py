@@ -176,7 +176,7 @@ def test_contexts_of_multiprocessing_are_taken():
 
 
 def test_pin_memory_without_a_gpu_is_told(monkeypatch):
-    monkeypatch.setattr("rushlight_tensor.cuda.is_available", lambda: False)
+    monkeypatch.setattr("rushlight_tensor.core.cuda.is_available", lambda: False)
     with pytest.warns(UserWarning, match="no accelerator is found"):
         next(iter(DataLoader(Numbers(3), pin_memory=True)))
 

@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 
-from rushlight_tensor import cuda
+from rushlight_tensor.core import cuda
 from tests.cuda_on_cpu.runner import FORWARD, RawModule
 from tests.device import strict
 

@@ -10,8 +10,9 @@ from functools import partial
 
 import pytest
 
-from rushlight_tensor import REGISTRY, cuda
-from rushlight_tensor.op import fused
+from rushlight_tensor import REGISTRY
+from rushlight_tensor.core import cuda
+from rushlight_tensor.core.op import fused
 from tests.cuda.machines import ONE_OF_EACH, WHOLE, using
 from tests.device.walk import CLAIMING, check, compile_kernels, dtypes_of, samples_of
 from tests.ops.harness import backward_ops

@@ -17,10 +17,11 @@ import numpy as np
 import rushlight_nn  # noqa: F401 - these declare ops, too
 import rushlight_optim  # noqa: F401
 from rushlight_autograd import grad
-from rushlight_tensor import REGISTRY, cuda, tensor
+from rushlight_tensor import REGISTRY, tensor
+from rushlight_tensor.core import cuda
+from rushlight_tensor.core.op import Op
+from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.kernels import elementwise_cuda
-from rushlight_tensor.op import Op
-from rushlight_tensor.tensor import Tensor
 from tests.cuda_on_cpu.runner import build_together
 from tests.device.standin import standing_in
 from tests.ops.harness import Sample, call, tensors

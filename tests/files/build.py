@@ -10,13 +10,13 @@ from collections import Counter, OrderedDict
 import ml_dtypes
 import numpy as np
 
-from rushlight_tensor import dtypes
-from rushlight_tensor.devices import device
+from rushlight_tensor.core import dtypes
+from rushlight_tensor.core.devices import device
+from rushlight_tensor.core.size import Size
+from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.files import save
 from rushlight_tensor.files.archive import ArchiveWriter
 from rushlight_tensor.files.pickler import Call, Named, Persistent, Pickler
-from rushlight_tensor.state import Size
-from rushlight_tensor.tensor import Tensor, wrap
 
 NUMPY_DTYPES = [d.np for d in dtypes.ALL]
 REBUILD = Named("torch._utils", "_rebuild_tensor_v2")

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rushlight_tensor as torch
+from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.files import FileFormatError, load, save
-from rushlight_tensor.tensor import wrap
 from tests.files.build import NUMPY_DTYPES, array_of, same, saved, state
 
 WRITTEN_BY_TORCH = pathlib.Path(__file__).parent / "written_by_torch_2.13.pt"

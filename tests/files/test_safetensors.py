@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rushlight_tensor as torch
+from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.files import load_file, read_metadata, save_file
 from rushlight_tensor.files.safetensors import _NAMES
-from rushlight_tensor.tensor import wrap
 from tests.files.build import array_of, same
 
 LIBRARY_DTYPES = [name for name in _NAMES if name not in ("bfloat16", "complex64")]

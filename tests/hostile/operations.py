@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from rushlight_autograd import backward
 from rushlight_tensor import REGISTRY, manual_seed
+from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels import compile as kernels
-from rushlight_tensor.tensor import Tensor, wrap
 from tests.hostile.prototypes import SANITIZED
 from tests.ops.harness import R, Sample, tensors
 from tests.ops.samples import SAMPLES

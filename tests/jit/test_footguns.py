@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rushlight_jit import TraceError, compile
-from rushlight_tensor.tensor import Tensor
+from rushlight_tensor.core.tensor import Tensor
 from tests.jit.footguns import CATALOGUE
 
 REFUSED = {

@@ -12,7 +12,8 @@ import pytest
 import rushlight_tensor as T
 from rushlight_autograd import grad
 from rushlight_jit import compile
-from rushlight_tensor import REGISTRY, dispatch
+from rushlight_tensor import REGISTRY
+from rushlight_tensor.core import dispatch
 from rushlight_tensor.kernels.compile import find_compiler
 from tests.jit.fused import Runs, distance, replayed, specials
 from tests.ops.samples import SAMPLES

@@ -9,7 +9,7 @@ import rushlight_tensor as T
 from rushlight_autograd import grad
 from rushlight_jit import compile, joint, passes
 from rushlight_jit.ir import Value
-from rushlight_tensor.infer import Aval
+from rushlight_tensor.core.infer import Aval
 
 UNARY = ["tanh", "sigmoid", "neg", "abs", "relu", "sin"]
 BINARY = ["add", "sub", "mul", "maximum"]

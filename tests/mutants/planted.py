@@ -58,7 +58,7 @@ LITERALS = "tests/jit/test_fused_walk.py::test_numbers_become_literals"
 PLANTED: list[Fault] = [
     # ------------------------------------------------------------------------------------------------ dispatch
     *_faults(
-        TENSOR + "straight.py", f"{ENGINE} tests/ops/test_saved.py tests/ops/test_promotion.py tests/ops/test_integer_rules.py",
+        TENSOR + "core/straight.py", f"{ENGINE} tests/ops/test_saved.py tests/ops/test_promotion.py tests/ops/test_integer_rules.py",
         ("(input._requires_grad or other._requires_grad) and MODE.grad", "input._requires_grad and MODE.grad"),
         ("grad = differentiable and input._requires_grad and MODE.grad", "grad = differentiable and input._requires_grad"),
         ('if x.dtype.kind != "f" or dispatch.INTERCEPT is not None', "if dispatch.INTERCEPT is not None"),
@@ -69,7 +69,7 @@ PLANTED: list[Fault] = [
         ("if refused and x.dtype.kind in refused:", "if False:"),
     ),
     *_faults(
-        TENSOR + "dispatch.py", f"{ENGINE} tests/ops/test_private_order.py tests/ops/test_saved.py tests/ops/test_promotion.py",
+        TENSOR + "core/dispatch.py", f"{ENGINE} tests/ops/test_private_order.py tests/ops/test_saved.py tests/ops/test_promotion.py",
         ("grad = grad and op.vjp is not None and MODE.grad", "grad = grad and op.vjp is not None"),
         ("if op.view and not hidden:\n        settle(xs[0])", "pass"),
         ("if grad and category(out._array.dtype) >= 2:", "if grad:"),
@@ -81,7 +81,7 @@ PLANTED: list[Fault] = [
     ),
     # --------------------------------------------------------------------------------------------------- graph
     *_faults(
-        TENSOR + "graph.py", f"{ENGINE} tests/ops/test_complex.py tests/ops/test_second.py tests/ops/test_saved.py",
+        TENSOR + "core/graph.py", f"{ENGINE} tests/ops/test_complex.py tests/ops/test_second.py tests/ops/test_saved.py",
         ("elif v is not None and version(item) != v:", "elif False:"),
         ("elif (a._version if a._view is None else a._view.base._version) == va:", "elif True:"),
         ("elif (b._version if b._view is None else b._view.base._version) == vb:", "elif True:"),
@@ -117,7 +117,7 @@ PLANTED: list[Fault] = [
     ),
     # ------------------------------------------------------------------------------------------------ in place
     *_faults(
-        TENSOR + "inplace.py", f"{ENGINE} tests/ops/test_writes.py",
+        TENSOR + "core/inplace.py", f"{ENGINE} tests/ops/test_writes.py",
         ("        before = dispatch.CLONE(x)\n", "        before = x\n"),
         ("    touch(x)\n    if n is None:", "    if n is None:"),
         ("    if x._requires_grad and x._node is None:", "    if False:"),
@@ -160,7 +160,7 @@ PLANTED: list[Fault] = [
     ),
     # -------------------------------------------------------------------------------------------- expr of records
     *_faults(
-        TENSOR + "ops/activation.py", "",
+        TENSOR + "ops/math/activation.py", "",
         ('expr="1 / (1 + exp(-{x}))"', 'expr="1 / (1 + exp({x}))"', f"{WALK}[sigmoid-0]"),
         ("{x} * {beta} > {threshold} ? {x} : log1p", "{x} * {beta} > {threshold} ? 0 : log1p", f"{WALK}[softplus-0] {WALK}[softplus-1]"),
         ("{x} * ({x} + 3 < 0 ? 0 : {x} + 3 > 6", "{x} * ({x} + 3 < 0 ? 0 : {x} + 3 > 5", f"{WALK}[hardswish-0]"),

@@ -7,8 +7,8 @@ import rushlight_nn as nn
 import rushlight_tensor as T
 from rushlight_nn import recurrent
 from rushlight_nn.utils import rnn
-from rushlight_tensor import dispatch
-from rushlight_tensor.ops.recurrent import lstm_sequence
+from rushlight_tensor.core import dispatch
+from rushlight_tensor.ops.sequence.recurrent import lstm_sequence
 
 LENGTHS = [4, 2, 3]
 

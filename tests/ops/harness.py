@@ -17,10 +17,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from rushlight_tensor import REGISTRY, dispatch
-from rushlight_tensor.infer import Aval
-from rushlight_tensor.op import Op, fused
-from rushlight_tensor.tensor import Tensor, wrap
+from rushlight_tensor import REGISTRY
+from rushlight_tensor.core import dispatch
+from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.op import Op, fused
+from rushlight_tensor.core.tensor import Tensor, wrap
 
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 INTS = ("int64", "int32", "int16", "int8", "uint8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rushlight_tensor.labels import channels_last, contiguous_format
+from rushlight_tensor.core.labels import channels_last, contiguous_format
 from tests.ops.harness import EVERY, FLOATS, INTS, R, Sample, sample
 
 NUMBERS = (*FLOATS, *INTS)

@@ -10,9 +10,9 @@ import pytest
 import rushlight as rl
 import rushlight.nn.functional as F
 from rushlight import nn
+from rushlight_tensor.core.layout import PrivateOrder
 from rushlight_tensor.kernels import batch_norm, conv, pool
 from rushlight_tensor.kernels.channels_last import to_channels_last
-from rushlight_tensor.layout import PrivateOrder
 
 rl.manual_seed(0)
 IMAGE, LINE = rl.randn(2, 3, 8, 8), rl.randn(2, 3, 16)

@@ -12,8 +12,9 @@ import pytest
 
 import rushlight_tensor as rl
 from rushlight_autograd import Function, grad, queue_callback
-from rushlight_tensor import REGISTRY, inplace, manual_seed, tensor
-from rushlight_tensor.tensor import Tensor
+from rushlight_tensor import REGISTRY, manual_seed, tensor
+from rushlight_tensor.core import inplace
+from rushlight_tensor.core.tensor import Tensor
 from tests.ops.harness import call, tensors
 from tests.ops.samples import SAMPLES
 

@@ -12,7 +12,8 @@ import pytest
 import rushlight_jit as jit
 import rushlight_tensor as rl
 from rushlight_autograd import grad, gradcheck, gradgradcheck
-from rushlight_tensor import REGISTRY, inplace, tensor
+from rushlight_tensor import REGISTRY, tensor
+from rushlight_tensor.core import inplace
 from tests.ops.harness import Watch, backward_ops, call, numpy_dtype, tensors
 from tests.ops.samples import SAMPLES
 

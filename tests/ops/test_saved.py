@@ -10,7 +10,7 @@ import pytest
 import rushlight as rl
 from rushlight_autograd import backward, grad, no_grad
 from rushlight_tensor import REGISTRY, tensor
-from rushlight_tensor.tensor import Tensor
+from rushlight_tensor.core.tensor import Tensor
 from tests.ops.harness import call, tensors
 from tests.ops.samples import SAMPLES
 

@@ -10,8 +10,8 @@ import pytest
 import rushlight_tensor as rl
 from rushlight_autograd import grad
 from rushlight_tensor import REGISTRY, tensor
+from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
-from rushlight_tensor.tensor import Tensor
 from tests.ops.harness import R, Sample, call, sample, tensors
 from tests.ops.samples import SAMPLES
 

@@ -8,7 +8,7 @@ import pytest
 
 import rushlight_optim as optim
 import rushlight_tensor as T
-from rushlight_tensor import dispatch
+from rushlight_tensor.core import dispatch
 
 ALL = {
     "SGD": {"lr": 0.1, "momentum": 0.5},

@@ -16,7 +16,7 @@ import torch  # noqa: TID253 - a tool, run where PyTorch is
 
 ROOT = Path(__file__).resolve().parents[2]
 FACADE = ROOT / "packages/rushlight/src/rushlight/names.txt"
-TENSOR = ROOT / "packages/tensor/src/rushlight_tensor/tensor_names.txt"
+TENSOR = ROOT / "packages/tensor/src/rushlight_tensor/methods/tensor_names.txt"
 MODULES = (
     "torch", "torch.autograd", "torch.autograd.functional", "torch.cuda", "torch.distributed", "torch.jit", "torch.nn",
     "torch.nn.functional", "torch.nn.init", "torch.nn.parallel", "torch.nn.utils", "torch.nn.utils.rnn", "torch.optim",

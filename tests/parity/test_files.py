@@ -11,9 +11,9 @@ import pytest
 
 import rushlight_tensor as rl
 from rushlight_nn import Parameter
-from rushlight_tensor import dtypes
+from rushlight_tensor.core import dtypes
+from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.files import FileFormatError, load_file, save_file
-from rushlight_tensor.tensor import Tensor, wrap
 
 torch = pytest.importorskip("torch")
 

@@ -8,7 +8,7 @@ import pytest
 
 import rushlight_tensor as rl
 from rushlight_nn import Parameter
-from rushlight_tensor.tensor import wrap
+from rushlight_tensor.core.tensor import wrap
 from tests.printing.corpus import OPTIONS, arrays
 
 torch = pytest.importorskip("torch")

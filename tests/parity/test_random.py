@@ -9,9 +9,9 @@ import pytest
 import rushlight
 import rushlight_tensor as rl
 from rushlight_nn import functional as F
-from rushlight_tensor.dtypes import to_numpy
+from rushlight_tensor.core.dtypes import to_numpy
+from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.random import Generator
-from rushlight_tensor.tensor import wrap
 from tests.random.streams import FLOATS, PROGRAM, bits
 
 torch = pytest.importorskip("torch")

@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 import rushlight
-from rushlight_tensor.op import Op
+from rushlight_tensor.core.op import Op
 
 torch = pytest.importorskip("torch")
 

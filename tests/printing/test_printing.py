@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 import rushlight_tensor as torch
-from rushlight_tensor.tensor import wrap
+from rushlight_tensor.core.tensor import wrap
 from tests.printing.corpus import OPTIONS, arrays
 
 # CRC-32 over the printed corpus, for each of OPTIONS.

@@ -108,7 +108,7 @@ def test_every_distribution_has_a_place_in_the_order_of_imports():
 
 
 def test_tensor_module_imports_nothing_of_ours():
-    source = (ROOT / "packages/tensor/src/rushlight_tensor/tensor.py").read_text()
+    source = (ROOT / "packages/tensor/src/rushlight_tensor/core/tensor.py").read_text()
     top = {ast.unparse(node) for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)}
     assert {line for line in top if "rushlight" in line} == set()
 

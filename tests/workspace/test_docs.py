@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rushlight_tensor.op import Op
+from rushlight_tensor.core.op import Op
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -13,7 +13,7 @@ import rushlight_distributed as dist
 import rushlight_tensor as T
 from rushlight_distributed import ReduceOp
 from rushlight_distributed.group import default_group
-from rushlight_tensor.tensor import wrap
+from rushlight_tensor.core.tensor import wrap
 from tests.mpi.ranks import RANK, SIZE
 
 pytestmark = pytest.mark.mpi(min_size=2)

@@ -10,7 +10,7 @@ import rushlight_tensor as T
 from rushlight_distributed import ReduceOp
 from rushlight_distributed.communicator import REDUCE_CHUNK_BYTES
 from rushlight_tensor import files
-from rushlight_tensor.tensor import wrap
+from rushlight_tensor.core.tensor import wrap
 from tests.mpi.ranks import RANK, SIZE
 
 pytestmark = pytest.mark.mpi(min_size=2)

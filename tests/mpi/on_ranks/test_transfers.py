@@ -8,7 +8,7 @@ import pytest
 
 import rushlight_distributed as dist
 import rushlight_tensor as T
-from rushlight_tensor.tensor import wrap
+from rushlight_tensor.core.tensor import wrap
 from tests.mpi.on_ranks.test_collectives import check, strided, values
 from tests.mpi.ranks import RANK, SIZE
 

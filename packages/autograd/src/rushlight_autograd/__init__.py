@@ -22,6 +22,6 @@ from rushlight_autograd.mode import is_grad_enabled as is_grad_enabled
 from rushlight_autograd.mode import is_inference_mode_enabled as is_inference_mode_enabled
 from rushlight_autograd.mode import no_grad as no_grad
 from rushlight_autograd.mode import set_grad_enabled as set_grad_enabled
-from rushlight_tensor import gradient
+from rushlight_tensor.methods import gradient
 
 gradient.BACKWARD = backward

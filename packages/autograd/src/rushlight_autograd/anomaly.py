@@ -6,8 +6,8 @@ import traceback
 import weakref
 from typing import Any
 
-from rushlight_tensor import cuda, dispatch, inplace
-from rushlight_tensor.graph import Node, Slot
+from rushlight_tensor.core import cuda, dispatch, inplace
+from rushlight_tensor.core.graph import Node, Slot
 
 _HERE = ("rushlight_tensor", "rushlight_autograd", "rushlight_nn")
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from rushlight_autograd import engine
-from rushlight_tensor import cuda
-from rushlight_tensor.ops.cast import cast
-from rushlight_tensor.tensor import Tensor, wrap
+from rushlight_tensor.core import cuda
+from rushlight_tensor.core.tensor import Tensor, wrap
+from rushlight_tensor.ops.math.cast import cast
 
 
 def backward(

@@ -21,11 +21,11 @@ from typing import Any
 
 from rushlight_autograd import engine
 from rushlight_autograd.mode import enable_grad
-from rushlight_tensor import dispatch, inplace
-from rushlight_tensor.dispatch import MODE
-from rushlight_tensor.graph import PACKED, Node, stale_text, version
+from rushlight_tensor.core import dispatch, inplace
+from rushlight_tensor.core.dispatch import MODE
+from rushlight_tensor.core.graph import PACKED, Node, stale_text, version
+from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.random import default_generator
-from rushlight_tensor.tensor import Tensor
 
 
 class CheckpointError(RuntimeError):

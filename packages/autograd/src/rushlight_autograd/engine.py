@@ -23,16 +23,16 @@ from typing import Any
 import numpy as np
 
 from rushlight_autograd import anomaly
-from rushlight_tensor import dispatch
-from rushlight_tensor.dispatch import MODE, edge
-from rushlight_tensor.gradient import checked_gradient, keep_gradient, type_name
-from rushlight_tensor.graph import RETAIN, Node, Slot, pull
-from rushlight_tensor.inplace import inplace, touch
-from rushlight_tensor.ops.cast import cast, clone
-from rushlight_tensor.ops.elementwise import _add as add
-from rushlight_tensor.ops.reduce import sum_to_size
-from rushlight_tensor.quiet import loud, restore, silence
-from rushlight_tensor.tensor import Tensor, wrap
+from rushlight_tensor.core import dispatch
+from rushlight_tensor.core.dispatch import MODE, edge
+from rushlight_tensor.core.graph import RETAIN, Node, Slot, pull
+from rushlight_tensor.core.inplace import inplace, touch
+from rushlight_tensor.core.quiet import loud, restore, silence
+from rushlight_tensor.core.tensor import Tensor, wrap
+from rushlight_tensor.methods.gradient import checked_gradient, keep_gradient, type_name
+from rushlight_tensor.ops.math.cast import cast, clone
+from rushlight_tensor.ops.math.elementwise import _add as add
+from rushlight_tensor.ops.reduce.reduce import sum_to_size
 
 
 class _Pass(threading.local):

@@ -8,13 +8,13 @@ import numpy as np
 
 from rushlight_autograd import engine
 from rushlight_autograd.mode import no_grad
-from rushlight_tensor import cuda, dispatch, dtypes
-from rushlight_tensor.dispatch import MODE, edge
-from rushlight_tensor.gradient import type_name
-from rushlight_tensor.graph import CustomNode, Slot, refill, stale_text, version
-from rushlight_tensor.inplace import touch, writable
-from rushlight_tensor.ops.cast import cast, detach
-from rushlight_tensor.tensor import ClosedView, Tensor, View, wrap
+from rushlight_tensor.core import cuda, dispatch, dtypes
+from rushlight_tensor.core.dispatch import MODE, edge
+from rushlight_tensor.core.graph import CustomNode, Slot, refill, stale_text, version
+from rushlight_tensor.core.inplace import touch, writable
+from rushlight_tensor.core.tensor import ClosedView, Tensor, View, wrap
+from rushlight_tensor.methods.gradient import type_name
+from rushlight_tensor.ops.math.cast import cast, detach
 
 
 class FunctionCtx:

@@ -9,9 +9,9 @@ import numpy as np
 
 from rushlight_autograd.api import grad
 from rushlight_autograd.mode import enable_grad
-from rushlight_tensor.ops.cast import clone, detach
-from rushlight_tensor.ops.join import stack
-from rushlight_tensor.tensor import Tensor, wrap
+from rushlight_tensor.core.tensor import Tensor, wrap
+from rushlight_tensor.ops.math.cast import clone, detach
+from rushlight_tensor.ops.shape.join import stack
 
 
 def _leaves(inputs: Any) -> tuple[Tensor, ...]:

@@ -14,8 +14,8 @@ import numpy as np
 
 from rushlight_autograd.api import grad
 from rushlight_autograd.mode import enable_grad, no_grad
-from rushlight_tensor import cuda
-from rushlight_tensor.tensor import Tensor, wrap
+from rushlight_tensor.core import cuda
+from rushlight_tensor.core.tensor import Tensor, wrap
 
 
 class GradcheckError(RuntimeError):

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Self, TypeVar, overload
 
-from rushlight_tensor.dispatch import MODE
+from rushlight_tensor.core.dispatch import MODE
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -22,8 +22,8 @@ from typing import Any, ClassVar, cast
 import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
 
-from rushlight_tensor.dispatch import settle
-from rushlight_tensor.tensor import Tensor, wrap
+from rushlight_tensor.core.dispatch import settle
+from rushlight_tensor.core.tensor import Tensor, wrap
 
 _FRAME = struct.Struct("<QQQ")  # bytes of the message, bytes of the tail, number of descriptors
 _MOST_FDS = 250  # the kernel takes 253 descriptors in one message

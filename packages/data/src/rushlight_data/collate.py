@@ -14,10 +14,10 @@ from typing import Any, cast
 import numpy as np
 
 from rushlight_data import blocks
-from rushlight_tensor.dtypes import float64
+from rushlight_tensor.core.dtypes import float64
+from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.ops.create import as_tensor, tensor
-from rushlight_tensor.ops.join import stack
-from rushlight_tensor.tensor import Tensor, wrap
+from rushlight_tensor.ops.shape.join import stack
 
 _NO_TENSOR_KINDS = "SUOMm"  # NumPy's text, object and time kinds
 

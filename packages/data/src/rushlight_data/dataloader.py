@@ -15,9 +15,9 @@ from rushlight_data.fetch import Exhausted, make_fetch
 from rushlight_data.parallel import WorkerIterator
 from rushlight_data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler, draw_seed
 from rushlight_data.worker import Plan
-from rushlight_tensor import cuda
+from rushlight_tensor.core import cuda
+from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.random import Generator, default_generator
-from rushlight_tensor.tensor import Tensor
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
+from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.random import Generator, default_generator
-from rushlight_tensor.tensor import Tensor
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")

@@ -10,8 +10,8 @@ import numpy as np
 
 from rushlight_data.collate import default_collate
 from rushlight_data.dataset import Dataset
+from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.ops.create import from_numpy
-from rushlight_tensor.tensor import Tensor
 
 _BRIGHTEST = 16  # a pixel counts how many of 4×4 points are set
 _TEST_EVERY = 5

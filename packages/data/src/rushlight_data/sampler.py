@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
-from rushlight_tensor.dtypes import float64
+from rushlight_tensor.core.dtypes import float64
 from rushlight_tensor.ops.create import as_tensor
 from rushlight_tensor.random import Generator, default_generator
 

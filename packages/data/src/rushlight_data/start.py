@@ -47,7 +47,7 @@ import numpy as np
 from rushlight_data.blocks import SMALL_BYTES, Mapped, anonymous_file
 from rushlight_data.channel import Channel, Closed, dumps, loads
 from rushlight_data.worker import PAGE_BYTES, Place, Plan, work
-from rushlight_tensor.dtypes import dtype, get_default_dtype, set_default_dtype
+from rushlight_tensor.core.dtypes import dtype, get_default_dtype, set_default_dtype
 
 _LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MPI_LOCALRANKID")
 _ASK_AGAIN_S = 0.005

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from rushlight_data.dataset import Dataset
+from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.ops.create import from_numpy
-from rushlight_tensor.tensor import Tensor
 
 # Modules that Python 3.11 to 3.14 all have as one file of some length.
 _NAMES = """

@@ -9,8 +9,9 @@ import numpy as np
 
 from rushlight_distributed.communicator import Array, ReduceOp
 from rushlight_distributed.group import ProcessGroup, get_group_rank
-from rushlight_tensor import Tensor, cuda
-from rushlight_tensor.dispatch import settle
+from rushlight_tensor import Tensor
+from rushlight_tensor.core import cuda
+from rushlight_tensor.core.dispatch import settle
 
 Group = ProcessGroup | int | None
 

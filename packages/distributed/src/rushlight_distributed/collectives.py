@@ -36,8 +36,9 @@ from rushlight_distributed.communicator import Array, ReduceOp
 from rushlight_distributed.contract import Call, ContractError
 from rushlight_distributed.group import ProcessGroup, resolve
 from rushlight_distributed.worker import Work
-from rushlight_tensor import Tensor, cuda
-from rushlight_tensor.inplace import touch
+from rushlight_tensor import Tensor
+from rushlight_tensor.core import cuda
+from rushlight_tensor.core.inplace import touch
 
 _PAIRS_SHOWN = 8
 

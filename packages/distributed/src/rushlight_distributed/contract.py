@@ -21,7 +21,7 @@ from types import CodeType
 
 from rushlight_distributed.board import Board
 from rushlight_distributed.communicator import Communicator, Pending
-from rushlight_tensor.straight import module_of
+from rushlight_tensor.core.straight import module_of
 
 _ENTERED, _LEFT, _PEER, _TEXT, _SENT, _RING = range(6)  # cells of a row
 _ANYBODY = -(1 << 40)  # in _PEER: a receive from whoever sends; else peer + 1 for a send, its negative for a receive

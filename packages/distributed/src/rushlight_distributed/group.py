@@ -16,7 +16,7 @@ from rushlight_distributed.guard import Guard, waiting_aloud
 from rushlight_distributed.meeting import meet
 from rushlight_distributed.mpi import check_world, initialize, is_rank
 from rushlight_distributed.worker import Work, Worker
-from rushlight_tensor import dispatch
+from rushlight_tensor.core import dispatch
 
 DEFAULT_TIMEOUT = timedelta(minutes=30)
 T = TypeVar("T")

@@ -31,7 +31,7 @@ from typing import Any
 from rushlight_distributed.board import Board, Mirror
 from rushlight_distributed.communicator import MpiCommunicator
 from rushlight_distributed.contract import BETWEEN, Contract, ContractError, Site, disagreement, line_of
-from rushlight_tensor.straight import module_of
+from rushlight_tensor.core.straight import module_of
 
 TICK_S = 0.25
 SURE_S = 2.0  # a circle of waiting ranks is reported when it has lasted so long

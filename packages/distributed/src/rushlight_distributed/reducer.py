@@ -24,9 +24,10 @@ from rushlight_distributed.communicator import Array, ReduceOp
 from rushlight_distributed.exchange import Exchange, make_exchange
 from rushlight_distributed.group import ProcessGroup
 from rushlight_distributed.worker import Work
-from rushlight_tensor import Tensor, cuda
-from rushlight_tensor.inplace import touch
-from rushlight_tensor.tensor import wrap
+from rushlight_tensor import Tensor
+from rushlight_tensor.core import cuda
+from rushlight_tensor.core.inplace import touch
+from rushlight_tensor.core.tensor import wrap
 
 FIRST_BUCKET_BYTES = 1 << 18
 

@@ -13,7 +13,7 @@ from rushlight_distributed.envelope import HEAD_BYTES, fits, opened, sealed
 from rushlight_distributed.group import ProcessGroup, resolve, told
 from rushlight_distributed.worker import Work
 from rushlight_tensor import Tensor
-from rushlight_tensor.inplace import touch
+from rushlight_tensor.core.inplace import touch
 
 
 class TransferWork(Work):

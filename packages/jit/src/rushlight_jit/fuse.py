@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_jit.ir import Graph, Instr, Value
-from rushlight_tensor.infer import Aval
+from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.kernels.compile import compile_c
 from rushlight_tensor.kernels.cuda_text import attributes_of
 

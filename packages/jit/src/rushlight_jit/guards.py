@@ -29,8 +29,8 @@ import numpy as np
 
 from rushlight_jit.inspection import hides_state, library_names, names_of, slots_of
 from rushlight_jit.origin import is_library_class, is_library_code, is_library_module, is_ours, remembered, top
-from rushlight_tensor import dispatch
-from rushlight_tensor.tensor import Tensor
+from rushlight_tensor.core import dispatch
+from rushlight_tensor.core.tensor import Tensor
 
 Token = Any
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.op import Op
+from rushlight_tensor.core.op import Op
 
 
 class Value:

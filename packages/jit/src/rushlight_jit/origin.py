@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, TypeVar, cast
 
-from rushlight_tensor.straight import module_of
+from rushlight_tensor.core.straight import module_of
 
 OURS = frozenset({"rushlight_tensor", "rushlight_autograd", "rushlight_jit", "rushlight_nn"})
 """Packages whose functions do what their operations do; the others may speak to files, ranks and optimizers."""

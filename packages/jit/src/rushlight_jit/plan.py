@@ -9,9 +9,9 @@ import numpy as np
 
 from rushlight_jit.fuse import Kernel, groups
 from rushlight_jit.ir import Graph, Instr, Value
-from rushlight_tensor import cuda, dispatch, inplace
+from rushlight_tensor.core import cuda, dispatch, inplace
+from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.kernels import elementwise_cuda
-from rushlight_tensor.tensor import Tensor
 
 Env = list[Any]
 Step = Callable[[Env], None]

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import devices, dtypes
-from rushlight_tensor.tensor import Tensor
+from rushlight_tensor.core import devices, dtypes
+from rushlight_tensor.core.tensor import Tensor
 
 _LEAF = "tensor"
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.dtype, dtypes.dtype, devices.device)

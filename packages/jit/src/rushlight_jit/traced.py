@@ -20,11 +20,12 @@ from rushlight_jit.passes import is_random, optimize
 from rushlight_jit.plan import Plan
 from rushlight_jit.structure import flatten, is_plain, leaves_of, unflatten
 from rushlight_jit.tracer import TraceError, Tracer, tracing
-from rushlight_tensor import dispatch, dtypes, files, labels
+from rushlight_tensor import files
+from rushlight_tensor.core import dispatch, dtypes, labels
+from rushlight_tensor.core.op import REGISTRY
+from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.files.atomic import atomic_write
-from rushlight_tensor.op import REGISTRY
 from rushlight_tensor.random import Generator
-from rushlight_tensor.tensor import Tensor, wrap
 
 _FORMAT = 1
 

@@ -19,9 +19,9 @@ import numpy as np
 from rushlight_jit.ir import Graph, Instr, Value
 from rushlight_jit.memory import extent, overlap
 from rushlight_jit.origin import place
-from rushlight_tensor import dispatch, inplace
-from rushlight_tensor.op import Op
-from rushlight_tensor.tensor import Tensor
+from rushlight_tensor.core import dispatch, inplace
+from rushlight_tensor.core.op import Op
+from rushlight_tensor.core.tensor import Tensor
 
 
 class TraceError(RuntimeError):

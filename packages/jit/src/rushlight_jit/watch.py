@@ -18,9 +18,12 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from rushlight_jit.origin import PURE, in_stdlib, is_library_class, is_ours, place, top
-from rushlight_tensor import dtypes, gradient, random, state
-from rushlight_tensor.straight import module_of
-from rushlight_tensor.stream import Stream
+from rushlight_tensor import random
+from rushlight_tensor.core import dtypes
+from rushlight_tensor.core.straight import module_of
+from rushlight_tensor.methods import gradient
+from rushlight_tensor.methods import properties as state
+from rushlight_tensor.random.stream import Stream
 
 _EFFECTS = frozenset({"print", "input", "open", "breakpoint", "__import__", "id"})  # of the builtins
 _FILES = ("numpy.lib._npyio", "numpy.lib.npyio", "numpy.lib.format", "numpy.random")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rushlight_tensor import Tensor
-from rushlight_tensor.inplace import inplace as into
-from rushlight_tensor.op import Op
-from rushlight_tensor.ops import activation as a
+from rushlight_tensor.core.inplace import inplace as into
+from rushlight_tensor.core.op import Op
+from rushlight_tensor.ops.math import activation as a
 
 
 def _run(op: Op, input: Tensor, inplace: bool, **attrs: Any) -> Tensor:

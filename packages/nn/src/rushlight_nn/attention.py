@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rushlight_tensor import Tensor, dtypes
-from rushlight_tensor.ops.attention import scaled_dot_product_attention
+from rushlight_tensor import Tensor
+from rushlight_tensor.core import dtypes
 from rushlight_tensor.ops.create import zeros, zeros_like
-from rushlight_tensor.ops.dropout import dropout
-from rushlight_tensor.ops.join import cat
-from rushlight_tensor.ops.linalg import linear
-from rushlight_tensor.ops.softmax import softmax
+from rushlight_tensor.ops.linalg.linalg import linear
+from rushlight_tensor.ops.norm.softmax import softmax
+from rushlight_tensor.ops.random.dropout import dropout
+from rushlight_tensor.ops.sequence.attention import scaled_dot_product_attention
+from rushlight_tensor.ops.shape.join import cat
 
 
 def additive_mask(mask: Tensor | None, name: str, dtype: Any) -> Tensor | None:

@@ -13,7 +13,8 @@ from typing import Any
 from rushlight_autograd import no_grad
 from rushlight_nn.modules.module import Module
 from rushlight_nn.modules.norm import _BatchNorm
-from rushlight_tensor import Tensor, dtypes
+from rushlight_tensor import Tensor
+from rushlight_tensor.core import dtypes
 from rushlight_tensor.ops.create import tensor
 
 AverageFn = Callable[[Tensor, Tensor, Tensor], Tensor]

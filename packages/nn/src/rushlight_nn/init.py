@@ -14,8 +14,8 @@ import numpy as np
 from rushlight_autograd import no_grad
 from rushlight_tensor import Generator, Tensor
 from rushlight_tensor.ops.create import empty, empty_like, eye, from_numpy
-from rushlight_tensor.ops.random import randperm
-from rushlight_tensor.ops.select import where
+from rushlight_tensor.ops.math.select import where
+from rushlight_tensor.ops.random.draws import randperm
 
 _GAINS = {"tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 3.0 / 4}
 _LINEAR = (

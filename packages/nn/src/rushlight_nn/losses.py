@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from rushlight_tensor import Tensor
-from rushlight_tensor.keywords import legacy_reduction
-from rushlight_tensor.ops import class_loss, distance, loss
+from rushlight_tensor.core.keywords import legacy_reduction
+from rushlight_tensor.ops.linalg import distance
+from rushlight_tensor.ops.loss import class_loss, loss
 
 
 def cross_entropy(

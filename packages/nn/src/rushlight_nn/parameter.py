@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from rushlight_tensor import Tensor
-from rushlight_tensor.dispatch import settle
+from rushlight_tensor.core.dispatch import settle
+from rushlight_tensor.core.tensor import wrap_as
 from rushlight_tensor.files import pt
 from rushlight_tensor.ops.create import tensor
-from rushlight_tensor.tensor import wrap_as
 
 
 class Parameter(Tensor):

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from rushlight_nn import functional as F
 from rushlight_tensor import Tensor
 from rushlight_tensor.ops.create import zeros
-from rushlight_tensor.ops.join import cat
-from rushlight_tensor.ops.recurrent import gru_sequence, lstm_sequence
+from rushlight_tensor.ops.sequence.recurrent import gru_sequence, lstm_sequence
+from rushlight_tensor.ops.shape.join import cat
 
 State = tuple[Tensor, ...]
 """(h,) or (h, c), each (B, H)."""

@@ -19,8 +19,8 @@ from typing import Any
 
 from rushlight_autograd import enable_grad
 from rushlight_tensor import Tensor
-from rushlight_tensor.gradient import RemovableHandle
-from rushlight_tensor.names import typename
+from rushlight_tensor.core.type_names import typename
+from rushlight_tensor.methods.gradient import RemovableHandle
 from rushlight_tensor.ops.create import zeros_like
 
 required: Any = object()

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import Op, Tensor
-from rushlight_tensor.infer import broadcast_shapes
-from rushlight_tensor.inplace import mutate
+from rushlight_tensor.core.infer import broadcast_shapes
+from rushlight_tensor.core.inplace import mutate
+from rushlight_tensor.core.op import AS_CPU
 from rushlight_tensor.kernels import optim as kernels
-from rushlight_tensor.op import AS_CPU
 
 Array = Any  # NumPy or CuPy
 

@@ -12,7 +12,7 @@ import rushlight_autograd as _autograd
 import rushlight_tensor as _tensor
 from rushlight import _functions, _modules
 from rushlight_jit import compile as compile
-from rushlight_tensor.labels import layout as layout
+from rushlight_tensor.core.labels import layout as layout
 
 __version__ = "0.1.0"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rushlight_nn import functional as F
 from rushlight_tensor import Tensor
-from rushlight_tensor.ops.split import split as _split
+from rushlight_tensor.ops.shape.split import split as _split
 
 _REDUCTIONS = ("none", "mean", "sum")
 

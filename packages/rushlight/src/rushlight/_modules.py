@@ -23,7 +23,7 @@ ALIASES = {
     "autograd.function": "rushlight_autograd.function",
     "autograd.functional": "rushlight_autograd.functional",
     "autograd.gradcheck": "rushlight_autograd.gradcheck",
-    "cuda": "rushlight_tensor.cuda",
+    "cuda": "rushlight_tensor.core.cuda",
     "distributed": "rushlight_distributed",
     "jit": "rushlight_jit",
     "nn": "rushlight_nn",

@@ -10,7 +10,7 @@ from typing import Any, Self, overload
 from rushlight_nn.modules.module import Module
 from rushlight_nn.parameter import Parameter
 from rushlight_tensor import Tensor
-from rushlight_tensor.names import typename
+from rushlight_tensor.core.type_names import typename
 
 
 def _position(index: int, size: int) -> int:

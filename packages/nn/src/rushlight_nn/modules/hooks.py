@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rushlight_autograd import Function
 from rushlight_tensor import Tensor
-from rushlight_tensor.gradient import RemovableHandle, checked_gradient
+from rushlight_tensor.methods.gradient import RemovableHandle, checked_gradient
 
 if TYPE_CHECKING:
     from rushlight_nn.modules.module import Module

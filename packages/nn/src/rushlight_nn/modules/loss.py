@@ -5,7 +5,7 @@ from __future__ import annotations
 from rushlight_nn import functional as F
 from rushlight_nn.modules.module import Module
 from rushlight_tensor import Tensor
-from rushlight_tensor.keywords import legacy_reduction
+from rushlight_tensor.core.keywords import legacy_reduction
 
 
 class _Loss(Module):

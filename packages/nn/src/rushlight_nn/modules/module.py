@@ -11,10 +11,11 @@ from rushlight_nn.modules.explain import add_place
 from rushlight_nn.modules.hooks import HookRegistration, call_with_hooks
 from rushlight_nn.modules.state import StateDict
 from rushlight_nn.parameter import Buffer, Parameter
-from rushlight_tensor import Tensor, device, dtypes
-from rushlight_tensor.dtypes import dtype
-from rushlight_tensor.labels import channels_last_3d
-from rushlight_tensor.names import typename
+from rushlight_tensor import Tensor, device
+from rushlight_tensor.core import dtypes
+from rushlight_tensor.core.dtypes import dtype
+from rushlight_tensor.core.labels import channels_last_3d
+from rushlight_tensor.core.type_names import typename
 from rushlight_tensor.ops.create import empty_like
 
 _REGISTRIES = ("_parameters", "_buffers", "_modules")

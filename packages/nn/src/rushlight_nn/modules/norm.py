@@ -9,7 +9,8 @@ from rushlight_nn import init
 from rushlight_nn.modules.module import Module
 from rushlight_nn.modules.sizes import Size, as_tuple
 from rushlight_nn.parameter import Parameter
-from rushlight_tensor import Tensor, dtypes
+from rushlight_tensor import Tensor
+from rushlight_tensor.core import dtypes
 from rushlight_tensor.ops.create import empty, ones, tensor, zeros
 
 

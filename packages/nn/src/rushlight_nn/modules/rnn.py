@@ -14,7 +14,7 @@ from rushlight_nn.parameter import Parameter
 from rushlight_nn.utils.rnn import PackedSequence
 from rushlight_tensor import Tensor
 from rushlight_tensor.ops.create import empty, zeros
-from rushlight_tensor.ops.join import cat, stack
+from rushlight_tensor.ops.shape.join import cat, stack
 
 _GATES = {"RNN_TANH": 1, "RNN_RELU": 1, "LSTM": 4, "GRU": 3}
 _STEPS: dict[str, Any] = {

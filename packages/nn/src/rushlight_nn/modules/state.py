@@ -10,7 +10,7 @@ from rushlight_autograd import no_grad
 from rushlight_nn.modules.hooks import Registered, add_hook
 from rushlight_nn.parameter import Parameter
 from rushlight_tensor import Tensor
-from rushlight_tensor.gradient import RemovableHandle
+from rushlight_tensor.methods.gradient import RemovableHandle
 
 if TYPE_CHECKING:
     from rushlight_nn.modules.module import Module

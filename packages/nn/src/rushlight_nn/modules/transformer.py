@@ -17,7 +17,7 @@ from rushlight_nn.modules.module import Module
 from rushlight_nn.modules.norm import LayerNorm
 from rushlight_tensor import Tensor
 from rushlight_tensor.ops.create import full
-from rushlight_tensor.ops.diagonal import triu
+from rushlight_tensor.ops.shape.diagonal import triu
 
 Activation = str | Callable[[Tensor], Tensor]
 

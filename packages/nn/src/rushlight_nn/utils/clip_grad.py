@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from rushlight_autograd import no_grad
-from rushlight_tensor import Tensor, cuda
-from rushlight_tensor.infer import Aval
-from rushlight_tensor.inplace import mutate
+from rushlight_tensor import Tensor
+from rushlight_tensor.core import cuda
+from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.inplace import mutate
+from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.kernels import optim as kernels
-from rushlight_tensor.op import AS_CPU, Op
 from rushlight_tensor.ops.create import zeros
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rushlight_tensor import Tensor
-from rushlight_tensor.ops.join import cat
+from rushlight_tensor.ops.shape.join import cat
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from rushlight_tensor import Tensor, dtypes
+from rushlight_tensor import Tensor
+from rushlight_tensor.core import dtypes
 from rushlight_tensor.ops.create import from_numpy, full, tensor
-from rushlight_tensor.ops.join import cat, stack
+from rushlight_tensor.ops.shape.join import cat, stack
 
 
 class _Packed(NamedTuple):

@@ -22,15 +22,15 @@ from typing import IO, Any, NoReturn
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from rushlight_tensor import cuda, devices, dtypes
-from rushlight_tensor.dispatch import settle
+from rushlight_tensor.core import cuda, devices, dtypes
+from rushlight_tensor.core.dispatch import settle
+from rushlight_tensor.core.size import Size
+from rushlight_tensor.core.tensor import Tensor, wrap, wrap_as
 from rushlight_tensor.files.archive import ArchiveReader, ArchiveWriter
 from rushlight_tensor.files.atomic import atomic_write
 from rushlight_tensor.files.errors import FileFormatError
 from rushlight_tensor.files.pickler import Call, Named, Persistent, Pickler
 from rushlight_tensor.files.unpickler import Function, Unpickler, hashable
-from rushlight_tensor.state import Size
-from rushlight_tensor.tensor import Tensor, wrap, wrap_as
 
 PARAMETER: type[Tensor] | None = None
 """`nn.Parameter`; set by `rushlight_nn`, because this package does not import what is built on it."""

@@ -13,11 +13,11 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 
-from rushlight_tensor import cuda, devices, dtypes
-from rushlight_tensor.dispatch import settle
+from rushlight_tensor.core import cuda, devices, dtypes
+from rushlight_tensor.core.dispatch import settle
+from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.files.atomic import atomic_write
 from rushlight_tensor.files.errors import FileFormatError
-from rushlight_tensor.tensor import Tensor, wrap
 
 _NAMES = {  # in the order in which the reference library writes them
     "uint64": "U64", "int64": "I64", "float64": "F64", "complex64": "C64", "float32": "F32", "uint32": "U32",

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import cuda
-from rushlight_tensor.promote import BFLOAT16
+from rushlight_tensor.core import cuda
+from rushlight_tensor.core.promote import BFLOAT16
 
 Array = np.ndarray
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import cuda
+from rushlight_tensor.core import cuda
 from rushlight_tensor.kernels.cuda_text import source
 
 Kernel = Callable[..., None]

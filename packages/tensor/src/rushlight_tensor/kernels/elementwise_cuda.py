@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.infer import Aval
+from rushlight_tensor.core import cuda
+from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.kernels.cuda_launch import empty, kernel_from_text, launch_each, structure
 from rushlight_tensor.kernels.cuda_text import MAX_DIMS, Elementwise, attributes_of, elementwise_text, number_dtype
 
@@ -100,3 +101,6 @@ def _attributes(expr: str, inputs: tuple[str, ...]) -> tuple[str, ...]:
 @functools.cache
 def _text(spec: Elementwise) -> str:
     return elementwise_text([spec])
+
+
+cuda.LAUNCH = launch

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from rushlight_tensor.cuda import is_cuda
+from rushlight_tensor.core.cuda import is_cuda
 from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels.arrays import mean_of
 from rushlight_tensor.kernels.compile import c_library

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rushlight_tensor.cuda import is_cuda
+from rushlight_tensor.core.cuda import is_cuda
 from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels.arrays import contiguous
 from rushlight_tensor.kernels.binding import Library

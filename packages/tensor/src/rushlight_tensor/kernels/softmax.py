@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rushlight_tensor.cuda import is_cuda
+from rushlight_tensor.core.cuda import is_cuda
 from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels.compile import c_library
 

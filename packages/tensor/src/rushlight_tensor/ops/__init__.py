@@ -14,16 +14,17 @@ from functools import cache, wraps
 from types import FunctionType
 from typing import Any
 
-from rushlight_tensor.keywords import NUMPY, from_numpy
-from rushlight_tensor.op import Op
+from rushlight_tensor.core.keywords import NUMPY, from_numpy
+from rushlight_tensor.core.op import Op
+from rushlight_tensor.kernels import elementwise_cuda as elementwise_cuda  # for device arrays
 
 
 @cache
 def public() -> dict[str, Any]:
     """Every public operation, by name."""
     out: dict[str, Any] = {}
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
+    for info in pkgutil.walk_packages(__path__, f"{__name__}."):
+        module = importlib.import_module(info.name)
         for name, value in vars(module).items():
             function = isinstance(value, FunctionType) and value.__name__ != "<lambda>"
             mine = function and value.__module__ == module.__name__
@@ -37,7 +38,7 @@ def public() -> dict[str, Any]:
 
 
 # Not these: their functions hand their arguments to records, which check; or they are called as methods, and often.
-_SELF_EXPLAINED = (".elementwise", ".arithmetic", ".random", ".create", ".shape", ".slicing")
+_SELF_EXPLAINED = (".elementwise", ".arithmetic", ".draws", ".create", ".shape.shape", ".slicing")
 
 
 def _explained(fn: FunctionType) -> FunctionType:

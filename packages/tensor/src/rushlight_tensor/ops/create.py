@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor import cuda, devices, dispatch, dtypes
-from rushlight_tensor.infer import sizes
-from rushlight_tensor.keywords import factory
-from rushlight_tensor.labels import contiguous_format, preserve_format
-from rushlight_tensor.layout import is_contiguous
-from rushlight_tensor.ops.cast import clone, contiguous
-from rushlight_tensor.quiet import hushed, quietly
-from rushlight_tensor.scalars import checked, fits
-from rushlight_tensor.state import read
-from rushlight_tensor.tensor import Tensor, wrap
+from rushlight_tensor.core import cuda, devices, dispatch, dtypes
+from rushlight_tensor.core.dispatch import read
+from rushlight_tensor.core.infer import sizes
+from rushlight_tensor.core.keywords import factory
+from rushlight_tensor.core.labels import contiguous_format, preserve_format
+from rushlight_tensor.core.layout import is_contiguous
+from rushlight_tensor.core.quiet import hushed, quietly
+from rushlight_tensor.core.scalars import checked, fits
+from rushlight_tensor.core.tensor import Tensor, wrap
+from rushlight_tensor.ops.math.cast import clone, contiguous
 
 
 def _array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:

@@ -1,0 +1,75 @@
+"""Devices: where a tensor's memory is, under PyTorch's names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rushlight_tensor.core import cuda
+from rushlight_tensor.core.labels import TorchType
+
+
+class device(metaclass=TorchType):
+    """`device("cpu")`, `device("cuda")`, `device("cuda:1")`, `device("cuda", 1)`; RuntimeError for other kinds."""
+
+    __slots__ = ("index", "type")
+
+    type: str
+    index: int | None
+
+    def __init__(self, type: Any, index: int | None = None) -> None:
+        if isinstance(type, device):
+            self.type, self.index = type.type, type.index
+            return
+        if isinstance(type, int) and not isinstance(type, bool):
+            type, index = "cuda", type
+        if not isinstance(type, str):
+            raise TypeError(f"device(): argument 'type' must be str, int or device, not {type.__class__.__name__}")
+        self.type, self.index = _parse(type, index)
+
+    def __repr__(self) -> str:
+        return (
+            f"device(type={self.type!r})" if self.index is None else f"device(type={self.type!r}, index={self.index})"
+        )
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, device) and (self.type, self.index) == (other.type, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+    def __reduce__(self) -> Any:
+        return device, (self.type, self.index)
+
+
+def _parse(text: str, index: int | None) -> tuple[str, int | None]:
+    kind, colon, number = text.partition(":")
+    if not text:
+        raise RuntimeError("Device string must not be empty")
+    if not kind or (colon and (not number.isdigit() or str(int(number)) != number)):
+        raise RuntimeError(f"Invalid device string: '{text}'")
+    if kind not in ("cpu", "cuda"):
+        raise RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {text}")
+    if colon and index is not None:
+        raise RuntimeError(f"type (string) must not include an index because index was passed explicitly: {text}")
+    if index is not None and index < 0:
+        raise RuntimeError("Device index must not be negative")
+    return kind, int(number) if colon else index
+
+
+CPU = device("cpu")
+
+
+def of(array: Any) -> device:
+    """The device that an array is on."""
+    return device("cuda", array.device.id) if cuda.is_cuda(array) else CPU
+
+
+def place(array: Any, on: Any) -> Any:
+    """`array` on a device; itself if it is there already.  Raises RuntimeError, as PyTorch, where there is no GPU."""
+    if on is None:
+        return array
+    d = device(on)
+    return cuda.to_host(array) if d.type == "cpu" else cuda.to_device(array, d.index or 0)

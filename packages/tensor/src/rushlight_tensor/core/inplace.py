@@ -1,0 +1,294 @@
+"""In place: operations that write into memory that exists, and what that means for views and for the graph.
+
+inplace(op, x, …)  the result goes into the memory of x, whose place in the graph is taken by the new node
+mutate(op, xs)     an op that returns nothing and only writes into its inputs: the step of an optimizer
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core import cuda, dispatch
+from rushlight_tensor.core.dispatch import MODE, call, edge, follow, node_for, recorded, run, sync
+from rushlight_tensor.core.dtypes import dtype_title
+from rushlight_tensor.core.graph import CustomNode, Node, Slot, closed_text, pull
+from rushlight_tensor.core.infer import binary_bool, unary_bool
+from rushlight_tensor.core.labels import contiguous_format
+from rushlight_tensor.core.layout import PrivateOrder, plain
+from rushlight_tensor.core.promote import category, same, to_float
+from rushlight_tensor.core.quiet import hush
+from rushlight_tensor.core.scalars import wrapped
+from rushlight_tensor.core.tensor import ClosedView, Tensor, View, wrap
+
+
+def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
+    """`x = op(x, *others)` in the memory of `x`.  Raises RuntimeError for leaves that require grad, as PyTorch."""
+    wants = x._requires_grad
+    for t in others:
+        wants = wants or (isinstance(t, Tensor) and t._requires_grad)
+    wants = wants and MODE.grad
+    if wants:
+        writable(x)
+    root = None if x._view is None else x._view.root
+    attrs = {**op.defaults, **attrs}
+    ys = operands_into(op, x, others)
+    xs = (x, *ys)
+    n = None  # made before the change, for the versions
+    if wants:
+        n = Overwritten((edge(x),), x._array.shape) if op.vjp is None else node_for(op, xs, attrs, (x._array,))
+    if (
+        n is not None and n.saved is not None and any(item is x for item in n.saved)
+    ):  # what x was is needed, and saving x would make a cycle
+        before = dispatch.CLONE(x)
+        n.versions = tuple([0 if item is x else v for item, v in zip(n.saved, n.versions, strict=True)])
+        n.saved = tuple([before if item is x else item for item in n.saved])
+    _write(op, x, [y._array if isinstance(y, Tensor) else y for y in ys], attrs)
+    touch(x)
+    if n is None:
+        return x
+    recorded(n)
+    changed = x if root is None else root
+    first = not changed._requires_grad
+    if root is None:
+        follow(x, n)
+        x._requires_grad = True
+    else:
+        follow(root, WriteNode(root, x, n))
+        root._requires_grad = x._requires_grad = True
+        sync(x)
+    if first:
+        _tell_views(changed, x)
+    return x
+
+
+def composed(fn: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """`x = fn(x, …)` in the memory of `x`, for a function that is made of ops.
+
+    Raises RuntimeError where the result does not fit into the dtype or shape of `x`.
+    """
+    was = x
+    if MODE.grad and any(isinstance(t, Tensor) and t._requires_grad for t in (x, *args, *kwargs.values())):
+        was = dispatch.CLONE(x)  # what is saved of it must not be overwritten
+    result = fn(was, *args, **kwargs)
+    if category(result._array.dtype) > category(x._array.dtype):
+        got, into = (dtype_title(t._array.dtype) for t in (result, x))
+        raise RuntimeError(f"result type {got} can't be cast to the desired output type {into}")
+    return inplace(dispatch.COPY, x, result)
+
+
+def writable(x: Tensor) -> None:
+    """Raise RuntimeError, as PyTorch, where a write to `x` could not be recorded: leaves, their views, closed views."""
+    view = x._view
+    if view is not None and view.root is not None:
+        if view.closed is not None:
+            raise RuntimeError(closed_text(x, "is being"))
+        if view.root._requires_grad and view.root._node is None:
+            raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+    if x._requires_grad and x._node is None:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+
+
+def _users(x: Tensor) -> int:
+    """How many references there are to the array that owns the memory of `x`; each view has one."""
+    memory = x._array if x._array.base is None else x._array.base
+    return sys.getrefcount(memory)
+
+
+_ALONE = _users(wrap(np.zeros(1)))  # the tensor itself, and what calling costs in this version of Python
+
+
+def _tell_views(root: Tensor, written: Tensor) -> None:
+    """Bring the other views of `root` up to date, which has just come to require grad: they do now, too.
+
+    Ops look at the flag of a tensor alone, and views are not listed anywhere.  They are looked for among all objects,
+    which takes milliseconds, but only where the memory has other users than `root` and the views on the way to what
+    was `written`.
+    """
+    known = _ALONE
+    at = written
+    while at is not root and at._view is not None:
+        known += 1
+        sync(at)  # those on the way are known
+        at = at._view.parent
+    if _users(root) <= known:
+        return
+    views = [v for v in gc.get_referrers(root) if isinstance(v, View) and v.root is root]
+    for t in gc.get_referrers(*views):
+        if isinstance(t, Tensor) and t._view in views:
+            if isinstance(t._view, ClosedView):  # which says so when it is used
+                t._requires_grad = t._view.dead = True
+            else:
+                sync(t)
+
+
+_ANY_FLOAT = (same, to_float)  # rules that take floats of every dtype, and give that dtype
+
+
+def operands_into(op: Any, x: Tensor, others: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The other operands, cast for an in-place op whose result has to fit into the dtype of `x`."""
+    if len(others) == 1 and op.promote in _ANY_FLOAT and type(x._array) is np.ndarray and x._array.dtype.kind == "f":
+        y = others[0]  # what nearly all calls are: nothing to promote
+        if type(y) is float or type(y) is int:
+            return others
+        if isinstance(y, Tensor) and y._array.dtype is x._array.dtype and type(y._array) is np.ndarray:
+            return others
+    ys = tuple([dispatch.operand(op, i + 1, y) for i, y in enumerate(others)])
+    if type(x._array) is not np.ndarray and op.promote is not None:
+        ys = dispatch.numbers_moved((x, *ys))[1:]
+    if op.promote is None:
+        return ys
+    common = op.promote([x._array, *[y._array if isinstance(y, Tensor) else y for y in ys]])
+    if common.kind in op.refuses:
+        dispatch.admit(op, common)
+    if op.infer in (binary_bool, unary_bool):
+        return tuple([_into(y, common) for y in ys])  # the result is bool, which fits into any dtype
+    if category(common) > category(x._array.dtype):
+        got, into = (dtype_title(d) for d in (common, x._array.dtype))
+        raise RuntimeError(f"result type {got} can't be cast to the desired output type {into}")
+    dtype = x._array.dtype
+    return tuple([_into(y, dtype) for y in ys])
+
+
+def _into(y: Any, dtype: np.dtype[Any]) -> Any:
+    if isinstance(y, Tensor):
+        return y if y._array.dtype == dtype else dispatch.CAST(y, dtype=dtype)
+    return wrapped(y, dtype) if dtype.kind in "iu" and isinstance(y, int) else y
+
+
+def _write(op: Any, x: Tensor, ys: list[Any], attrs: dict[str, Any]) -> None:
+    """Compute into the memory of `x`."""
+    array = x._array
+    if dispatch.INTERCEPT is not None:
+        dispatch.INTERCEPT.write(op, array, ys, attrs)
+        return
+    write(op, array, ys, attrs)
+
+
+def write(op: Any, array: Any, ys: list[Any], attrs: dict[str, Any]) -> None:
+    """`array[...] = op(array, *ys)`, without a temporary where the kernel can."""
+    array = plain(array) if type(array) is PrivateOrder else array
+    for y in ys:
+        if type(y) is PrivateOrder:
+            ys = [plain(y) for y in ys]
+            break
+    if not (type(array) is not np.ndarray or array.flags.writeable):
+        array = _unlocked(op, array, ys)
+    if type(array) is np.ndarray:
+        if op.into is not None:
+            hush(op.into, array, *ys, **attrs)
+            return
+        if type(op.cpu) is np.ufunc and array.dtype.kind == "f":
+            try:
+                hush(op.cpu, array, *ys, out=array)
+                return
+            except (ValueError, TypeError):
+                pass  # explained below
+    result = run(op, [array, *ys], attrs)
+    if result.shape != array.shape:
+        raise RuntimeError(
+            f"output with shape {list(array.shape)} doesn't match the broadcast shape {list(result.shape)}"
+        )
+    hush(array.__setitem__, ..., result)
+
+
+def _unlocked(op: Any, array: Any, ys: list[Any]) -> Any:
+    """A read-only array to write into: NumPy locks what was expanded, although its parts may be written to.
+
+    Raises RuntimeError where elements share memory (unless all get one number), and where the memory itself is locked.
+    """
+    repeated = any(n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True))
+    if repeated and not (op is dispatch.COPY and all(np.ndim(y) == 0 for y in ys)):
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            "Please clone() the tensor before performing the operation."
+        )
+    try:
+        array = array[...]
+        array.flags.writeable = True
+    except ValueError:
+        raise RuntimeError(f"{op.name}_: this tensor shares read-only memory (from_numpy); clone() it first") from None
+    return array
+
+
+def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any], reads: tuple[Tensor, ...] = ()) -> None:
+    """Run an op that only writes into its inputs `xs` (not into `reads`), such as the step of an optimizer."""
+    attrs = {**op.defaults, **attrs}
+    arrays = [x._array for x in (*xs, *reads)]
+    if dispatch.INTERCEPT is not None:
+        dispatch.INTERCEPT.mutate(op, arrays, attrs)
+    else:
+        run(op, arrays, attrs)
+    for x in xs:
+        if x._view is None and x._node is None:
+            x._version += 1  # parameters and their state, mostly
+        else:
+            touch(x)
+
+
+def touch(x: Tensor) -> None:
+    """Note that the memory of `x` was changed: versions move on, and a node that saved this result is stale."""
+    view = x._view
+    if view is None:
+        x._version += 1
+        _went_stale(x._node)
+        return
+    view.base._version += 1
+    _went_stale(view.base._node)
+    _went_stale(x._node if view.root is None else view.root._node)
+
+
+def _went_stale(node: Any) -> None:
+    if type(node) is WriteNode:
+        node = node.inner
+    if node is not None and node.op is not None and node.op.saves_out:
+        (node.parent if type(node) is Slot else node).stale = True
+
+
+class Overwritten(CustomNode):
+    """What an op without gradient left in place of `x`, such as a comparison: `x` has no influence any more."""
+
+    __slots__ = ()
+
+    def apply(self, g: Tensor, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        return (wrap(cuda.like(g._array, np.zeros(self.shape, g._array.dtype))),)
+
+
+class WriteNode(CustomNode):
+    """`root` after `op` was applied in place to its view: a gradient splits into the part outside and that of `op`."""
+
+    __slots__ = ("inner", "path")
+
+    def __init__(self, root: Tensor, view: Tensor, inner: Node) -> None:
+        super().__init__((edge(root), *inner.edges[1:]), root._array.shape)
+        self.inner = inner
+        path = []
+        at = view
+        while at is not root:
+            assert at._view is not None
+            path.append((at._view.op, at._view.attrs, at._array.shape))
+            at = at._view.parent
+        self.path = tuple(reversed(path))
+
+    def name(self) -> str:
+        return "CopySlices"
+
+    def apply(self, g: Tensor, needs: tuple[bool, ...]) -> tuple[Any, ...]:
+        # The views below may need the strides of a fresh tensor.
+        whole = dispatch.CLONE(g, memory_format=contiguous_format)
+        part = whole
+        for op, attrs, shape in self.path:
+            part = call(op, (part,), attrs)
+            if type(part) is tuple:
+                part = next(p for p in part if p._array.shape == shape)
+        others = [e if need else None for e, need in zip(self.edges[1:], needs[1:], strict=True)]
+        remains = None if self.inner.op is dispatch.COPY else True  # else it is zero
+        inner = pull(self.inner, dispatch.CLONE(part), [remains, *others], MODE.grad)
+        before = inner[0]
+        if before is None:
+            before = wrap(cuda.like(part._array, np.zeros((), part._array.dtype)))
+        inplace(dispatch.COPY, part, before)
+        return (whole, *inner[1:])

@@ -1,0 +1,225 @@
+"""One op, one record: what an operation is, for every part of the system that has to know.
+
+An `Op` is also the function people call: `exp(x)` runs it.  Consumers read the record and nothing else; none of them
+keeps a list of op names of its own:
+
+    eager CPU      cpu      on NumPy arrays
+    eager CUDA     expr     as an elementwise kernel, or `cuda`, for the others
+    autograd       vjp      in public ops, so that it can be differentiated and traced again; `save` says what it needs
+    jit, export    infer    shapes and dtypes without data; `expr` again, fused
+    tests          samples  in tests/ops/samples.py; an op without samples fails the suite
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core import dispatch, graph, straight
+from rushlight_tensor.core.cuda import AS_CPU as AS_CPU
+from rushlight_tensor.core.keywords import NUMPY
+from rushlight_tensor.core.tensor import Tensor, wrap
+
+REGISTRY: dict[str, Op] = {}
+
+
+class joint:
+    """Marks a vjp that makes several gradients in one pass: `(g, needs, *saved, **attrs) -> one gradient per input`."""
+
+    __slots__ = ("rule",)
+
+    def __init__(self, rule: Callable[..., tuple[Any, ...]]) -> None:
+        self.rule = rule
+
+
+class fused(joint):
+    """Marks a vjp with a kernel of its own: the op `backward(g, *saved, needs=…, **attrs)`.
+
+    It returns the wanted gradients, in order: a tuple, or an array for an op with one input.  What `save` names as
+    `x.shape` reaches it as the attribute `x_shape`.  A pass that is itself recorded, for higher derivatives, goes
+    through `composed` instead, a rule as `joint` takes it, in public ops: so `backward` needs no gradient of its own.
+    """
+
+    __slots__ = ("as_attrs", "backward", "composed", "has_attrs")
+
+    def __init__(self, backward: Op, composed: Callable[..., tuple[Any, ...]] | None) -> None:
+        super().__init__(self._pull)
+        self.backward, self.composed = backward, composed
+        self.as_attrs: tuple[str | None, ...] = ()
+        self.has_attrs = False
+
+    def bind(self, save: tuple[str, ...]) -> None:
+        """Note which of the saved things are attributes of `backward`."""
+        self.as_attrs = tuple(item.replace(".", "_") if "." in item else None for item in save)
+        self.has_attrs = any(self.as_attrs)
+
+    def _pull(self, g: Any, needs: tuple[bool, ...], *saved: Any, **attrs: Any) -> Any:
+        if not dispatch.MODE.grad:
+            xs, attrs = self._sort(saved, attrs)
+            return _by_need(dispatch.call(self.backward, (g, *xs), {**attrs, "needs": needs}), needs)
+        if self.composed is None:
+            raise RuntimeError(f"the derivative of {self.backward.name} is not implemented: differentiable only once")
+        return self.composed(g, needs, *saved, **attrs)
+
+    def pull_bare(self, n: graph.Node, g: Any, edges: Any) -> Any:
+        """The gradients as arrays, with no tensor in between."""
+        if g.dtype.kind == "c":  # Note [Complex gradients] in `graph.py`
+            return [t if t is None else t._array for t in graph.pull(n, wrap(np.asarray(g)), edges, False)]
+        xs: Any = graph.unpack_arrays(n)
+        needs = tuple([e is not None for e in edges])
+        attrs = n.attrs
+        if self.has_attrs:
+            xs, attrs = self._sort(xs, attrs)
+        g = np.asarray(g) if isinstance(g, np.generic) else g
+        return _by_need(dispatch.run(self.backward, [g, *xs], {**attrs, "needs": needs}), needs)
+
+    def _sort(self, saved: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        for item in saved:
+            if type(item) is graph.Stale:
+                item.complain()
+        if not self.has_attrs:
+            return saved, attrs
+        named = list(zip(self.as_attrs, saved, strict=True))
+        extra = {name: x for name, x in named if name is not None}
+        return tuple([x for name, x in named if name is None]), {**attrs, **extra}
+
+
+def _by_need(gradients: Any, needs: tuple[bool, ...]) -> Any:
+    if type(gradients) is not tuple:
+        return (gradients,)
+    if len(gradients) == len(needs):
+        return gradients
+    given = iter(gradients)
+    return tuple([next(given) if need else None for need in needs])
+
+
+class Op:
+    """A differentiable or declared non-differentiable operation on tensors.
+
+    Args:
+        name: The PyTorch name; also the key in `REGISTRY`.
+        infer: `(*avals, **attrs) -> Aval`, shape and dtype of the result (a tuple of them for several results); raises
+            the user's shape errors.  Its signature names the inputs (no default) and the attributes (default).
+        cpu: `(*arrays, **attrs) -> array` on NumPy arrays, the reference for every other backend.
+        vjp: A tuple with one rule per input, `(g, *saved, **attrs) -> gradient`, each called only when that gradient is
+            wanted and `None` where there is none; or `joint(rule)`; or `None` for an op without gradient, as `argmax`.
+            Rules ignore broadcasting: the engine sums a gradient to the shape of the input it belongs to.
+        save: What `vjp` reads, in order: inputs by the names in `infer`, `name.shape`, `name.dtype` for these alone,
+            `out` for the result (`out0`, `out1`, … for several).
+        expr: One C expression over `{x}`, `{y}`, … and attribute names, for ops that act element by element.
+        cuda: `(*arrays, **attrs) -> array` on CuPy arrays for ops without `expr`, or `AS_CPU`, or an expression as
+            `expr` is one, of functions that CUDA has and C has not.
+        promote: A rule of `promote.py`, such as `same` or `to_float`: the dtype in which `cpu` computes.  `None`: the
+            inputs as they come.
+        view: The result shares memory with the first input.
+        into: `(array, *others, **attrs)`, writes the result into the memory of the first input; for ops with a faster
+            way than computing it and copying (ufuncs have one of their own).
+        node_name: PyTorch's name of its nodes, where it is not `name` in another spelling; or `(node) -> name`.
+        wirtinger: `vjp` gives the gradient of complex inputs as PyTorch defines it, conjugates and all; without it the
+            engine does: Note [Complex gradients] in `graph.py`.
+        flat: Its derivative does not change with the input, save in jumps: see Note [Flat derivatives] in `graph.py`.
+        keywords: PyTorch's names of the first inputs, where these are called `x` and `y` here.
+        numeric: It takes no bools: PyTorch's name of the kernel that they are missing from, or the error itself.
+        real: It takes no complex numbers: PyTorch's name of the kernel that they are missing from, or the error itself.
+        random: It draws from a generator: it has to run exactly as often as in the user's program.
+        aux: `cpu` returns a tuple of which callers get the first; the others are for the gradient: `out1`, … in `save`.
+    """
+
+    __slots__ = (
+        "__weakref__", "aliases", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "flat",
+        "home", "infer", "input_names", "into", "keywords", "name", "node_name", "numeric", "promote", "pull_bare",
+        "random", "real", "refuses", "save", "saves", "saves_out", "variadic", "view", "vjp", "wirtinger",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        infer: Callable[..., Any],
+        cpu: Callable[..., Any],
+        vjp: tuple[Callable[..., Any] | None, ...] | joint | None,
+        save: tuple[str, ...] = (),
+        expr: str | None = None,
+        cuda: Any = None,
+        promote: Callable[..., Any] | None = None,
+        view: bool = False,
+        into: Callable[..., None] | None = None,
+        wirtinger: bool = False,
+        flat: bool = False,
+        real: str | Exception | None = None,
+        numeric: str | Exception | None = None,
+        random: bool = False,
+        keywords: tuple[str, ...] = ("input", "other"),
+        aux: bool = False,
+        node_name: str | Callable[[graph.Node], str] | None = None,
+    ) -> None:
+        assert name not in REGISTRY, f"op {name!r} is declared twice"
+        assert expr is None or cuda is None, f"op {name!r}: `expr` already says what CUDA does"
+        self.name, self.infer, self.cpu, self.vjp, self.save = name, infer, cpu, vjp, save
+        self.expr, self.cuda, self.promote, self.view, self.into = expr, cuda, promote, view, into
+        self.aux, self.node_name, self.wirtinger, self.flat, self.real = aux, node_name, wirtinger, flat, real
+        self.numeric, self.keywords = numeric, keywords
+        self.refuses = ("" if real is None else "c") + ("" if numeric is None else "b")
+        self.random = random
+        self.home: str = sys._getframe(1).f_globals["__name__"]  # the file that declares it, which also exports it
+        parameters = inspect.signature(infer).parameters.values()
+        inputs = [p for p in parameters if p.default is p.empty]
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in inputs)
+        self.input_names = tuple(p.name for p in inputs)
+        self.arity = len(inputs)
+        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        self.attr_names = tuple(self.defaults)
+        taken = {*self.defaults, *self.input_names}
+        self.aliases = {theirs: ours for theirs, ours in NUMPY.items() if theirs not in taken}
+        self.saves = tuple(graph.selector(self, item) for item in save)
+        self.saves_out = any(kind >= graph.OUT and not (aux and i) for kind, i in self.saves)
+        if isinstance(vjp, fused):
+            vjp.bind(save)
+        assert not isinstance(vjp, tuple) or len(vjp) == self.arity, f"op {name!r}: one vjp rule per input"
+        self.fast = straight.fast_path(self)
+        self.pull_bare = graph.pull_bare(self)
+        REGISTRY[name] = self
+
+    def __call__(self, *args: Any, **attrs: Any) -> Any:
+        if self.fast is not None and not attrs and len(args) == self.arity and isinstance(args[0], Tensor):
+            return self.fast(*args)
+        xs, attrs = self.bind(args, attrs)
+        return dispatch.call(self, xs, attrs)
+
+    def bind(self, args: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Sort the arguments of a call into inputs and a complete set of attributes.  Raises TypeError like a call."""
+        if self.variadic:
+            return args, {**self.defaults, **attrs}
+        xs, rest = args[: self.arity], args[self.arity :]
+        if len(xs) < self.arity:  # given by keyword, under our names or PyTorch's
+            attrs = {self.aliases.get(name, name): value for name, value in attrs.items()}
+            for i, name in enumerate(self.input_names[len(xs) :], len(xs)):
+                key = name if name in attrs or i >= len(self.keywords) else self.keywords[i]
+                if key not in attrs:
+                    raise TypeError(f"{self.name}() missing 1 required positional argument: {key!r}")
+                xs = (*xs, attrs.pop(key))
+        if len(rest) > len(self.attr_names):
+            most = self.arity + len(self.attr_names)
+            raise TypeError(f"{self.name}() takes {most} positional arguments but {len(args)} were given")
+        given = dict(zip(self.attr_names, rest, strict=False))
+        for name, value in attrs.items():
+            if name not in self.defaults:
+                name, unknown = self.aliases.get(name, name), name
+                if name not in self.defaults or name in attrs:
+                    raise TypeError(f"{self.name}() got an unexpected keyword argument {unknown!r}")
+            given[name] = value
+        return xs, {**self.defaults, **given}
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return _lookup, (self.name,)
+
+
+def _lookup(name: str) -> Op:
+    return REGISTRY[name]

@@ -1,0 +1,474 @@
+"""Convolution: three kernels, each made of the others' gradients, which give the transposed convolution too.
+
+Note [Channels last]
+    The kernels work on memory in (N, H, W, C) order and return (N, C, H, W) views of it: a chain of convolutions, norms
+    and pools copies nothing.  Nobody else sees that order: Note [Private order] in `layout.py`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core.dispatch import call
+from rushlight_tensor.core.dtypes import dtype_title
+from rushlight_tensor.core.half_precision import alike_in_float32, in_float32
+from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.layout import in_private_order
+from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.kernels import conv as kernels
+from rushlight_tensor.ops.linalg.linalg import _C_NAMES
+from rushlight_tensor.ops.reduce.reduce import sum
+from rushlight_tensor.ops.shape.pad import pad
+from rushlight_tensor.ops.shape.shape import drop, lift, reshape
+
+Sizes = tuple[int, ...]
+
+_MOST = 2**61
+
+
+def _sizes(value: Any, n: int, name: str) -> Sizes:
+    """One integer, or one per dimension."""
+    values = (value,) * n if isinstance(value, int) else tuple(value)
+    if len(values) == 1:
+        values *= n
+    if len(values) != n:
+        raise RuntimeError(
+            f"expected {name} to be a single integer value or a list of {n} values to match the convolution "
+            f"dimensions, but got {name}={list(values)}"
+        )
+    return values
+
+
+def _check_dtypes(x: Any, weight: Any, bias: Any) -> None:
+    if x.dtype != weight.dtype:
+        a, b = dtype_title(x.dtype), dtype_title(weight.dtype)
+        raise RuntimeError(
+            f"Input type (torch.{a}Tensor) and weight type (torch.{b}Tensor) should be the same or input should be a "
+            "MKLDNN tensor and weight is a dense tensor"
+        )
+    if bias is not None and bias.dtype != x.dtype:
+        a, b = (_C_NAMES.get(t.dtype.name, t.dtype.name) for t in (x, bias))
+        raise RuntimeError(f"Input type ({a}) and bias type ({b}) should be the same")
+
+
+def _check(x: Sizes, weight: Sizes, groups: int, transposed: bool, n: int) -> None:
+    """Channels of input and weight.  `x` is (N, C, ...)."""
+    if len(weight) != n + 2:
+        raise RuntimeError(
+            f"expected a {n + 2}-dimensional weight for a convolution in {n} dimensions, got {list(weight)}"
+        )
+    if groups <= 0:
+        raise RuntimeError("non-positive groups is not supported")
+    if weight[0] < groups:
+        raise RuntimeError(
+            f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got weight of size "
+            f"{list(weight)} instead"
+        )
+    if weight[0] % groups:
+        raise RuntimeError(
+            f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, but got weight of "
+            f"size [{list(weight)}] instead"
+        )
+    channels = weight[0] if transposed else weight[1] * groups
+    if x[1] != channels:
+        given = "transposed=1" if transposed else f"groups={groups}"
+        raise RuntimeError(
+            f"Given {given}, weight of size {list(weight)}, expected input{list(x)} to have {channels} channels, but "
+            f"got {x[1]} channels instead"
+        )
+
+
+@lru_cache(256)  # of sizes alone, the same at every step
+def _check_window(x: Sizes, weight: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> None:
+    """What a window may be: PyTorch's limits, which keep sums of these numbers within 64 bits."""
+    if min(stride) <= 0:
+        raise RuntimeError("non-positive stride is not supported")
+    if min(padding) < 0:
+        raise RuntimeError("negative padding is not supported")
+    if min(dilation) <= 0:
+        raise RuntimeError(f"dilation should be greater than zero, but got {list(dilation)}")
+    if min(weight[2:]) <= 0:
+        kernel = ", ".join(f"{name}: {k}" for name, k in zip(("height", "width"), (1, *weight[2:])[-2:], strict=True))
+        raise RuntimeError(f"kernel size should be greater than zero, but got {kernel}")
+    if max(*stride, *padding, *dilation) >= _MOST:
+        raise RuntimeError(f"expected stride, padding and dilation below 2**61, got {stride}, {padding}, {dilation}")
+    if 0 in x[2:] and 0 not in x[:2]:
+        raise RuntimeError(f"Only zero batch or zero channel inputs are supported, but got input shape: {list(x)}")
+
+
+@lru_cache(256)
+def _check_result(
+    g: Sizes, x: Sizes, weight: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
+) -> None:
+    """Whether `g` can be the result of a convolution of `x`, or its gradient; the last rows of `x` may be unused."""
+    spatial = zip(g[2:], x[2:], weight[2:], stride, padding, dilation, strict=True)
+    covered = all((out - 1) * s + d * (k - 1) + 1 <= n + 2 * p for out, n, k, s, p, d in spatial if out)
+    if len(g) != len(x) or g[:2] != (x[0], weight[0]) or weight[1] * groups != x[1] or not covered:
+        raise RuntimeError(
+            f"convolution: a result of {list(g)} does not fit an input of {list(x)} and a weight of {list(weight)} "
+            f"(stride={stride}, padding={padding}, dilation={dilation}, groups={groups})"
+        )
+
+
+def _check_bias(weight: Sizes, bias: Any, channels: int) -> None:
+    if bias is not None and bias.shape != (channels,):
+        raise RuntimeError(
+            f"Given weight of size {list(weight)}, expected bias to be 1-dimensional with {channels} elements, but got "
+            f"bias of size {list(bias.shape)} instead"
+        )
+
+
+def _out_sizes(x: Sizes, weight: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes) -> Sizes:
+    """The spatial sizes of a convolution's result."""
+    _check_window((1, 1), weight, stride, padding, dilation)
+    padded = [n + 2 * p for n, p in zip(x[2:], padding, strict=True)]
+    extent = [d * (k - 1) + 1 for k, d in zip(weight[2:], dilation, strict=True)]
+    if any(e > n for e, n in zip(extent, padded, strict=True)):
+        have, want = (" x ".join(map(str, sizes)) for sizes in (padded, extent))
+        raise RuntimeError(
+            f"Calculated padded input size per channel: ({have}). Kernel size: ({want}). Kernel size can't be greater "
+            "than actual input size"
+        )
+    _check_window(x, weight, stride, padding, dilation)
+    return tuple([(n - e) // s + 1 for n, e, s in zip(padded, extent, stride, strict=True)])
+
+
+# The three kernels
+
+
+def _conv2d_aval(
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Sizes = (1, 1),
+    padding: Sizes = (0, 0),
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+) -> Aval:
+    _check(input.shape, weight.shape, groups, False, 2)
+    _check_dtypes(input, weight, bias)
+    _check_bias(weight.shape, bias, weight.shape[0])
+    sizes = _out_sizes(input.shape, weight.shape, stride, padding, dilation)
+    return Aval((input.shape[0], weight.shape[0], *sizes), input.dtype)
+
+
+@in_private_order
+@alike_in_float32
+def _conv2d_kernel(x: Any, weight: Any, bias: Any, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Any:
+    _conv2d_aval(x, weight, bias, stride, padding, dilation, groups)
+    return kernels.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
+def _input_gradient_aval(
+    g: Any,
+    weight: Any,
+    input_shape: Sizes = (),
+    stride: Sizes = (1, 1),
+    padding: Sizes = (0, 0),
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+) -> Aval:
+    _check(g.shape, weight.shape, groups, True, 2)
+    _check_dtypes(g, weight, None)
+    _check_window(g.shape, weight.shape, stride, padding, dilation)
+    _check_result(g.shape, input_shape, weight.shape, stride, padding, dilation, groups)
+    return Aval(input_shape, g.dtype)
+
+
+@in_private_order
+@alike_in_float32
+def _input_gradient_kernel(
+    g: Any, weight: Any, input_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
+) -> Any:
+    _input_gradient_aval(g, weight, input_shape, stride, padding, dilation, groups)
+    return kernels.conv2d_input_gradient(g, weight, input_shape, stride, padding, dilation, groups)
+
+
+def _weight_gradient_aval(
+    g: Any,
+    x: Any,
+    weight_shape: Sizes = (),
+    stride: Sizes = (1, 1),
+    padding: Sizes = (0, 0),
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+) -> Aval:
+    return Aval(weight_shape, x.dtype)
+
+
+@in_private_order
+@in_float32
+def _weight_gradient_kernel(
+    g: Any, x: Any, weight_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
+) -> Any:
+    _check_result(g.shape, x.shape, weight_shape, stride, padding, dilation, groups)
+    weight = np.empty_like(x, shape=weight_shape)
+    return kernels.conv2d_backward(g, x, weight, stride, padding, dilation, groups, (False, True, False))[1]
+
+
+def _backward_aval(
+    g: Any,
+    input: Any,
+    weight: Any,
+    stride: Sizes = (1, 1),
+    padding: Sizes = (0, 0),
+    dilation: Sizes = (1, 1),
+    groups: int = 1,
+    needs: Any = (True, True, True),
+) -> tuple[Aval, ...]:
+    made = (Aval(input.shape, g.dtype), Aval(weight.shape, g.dtype), Aval(weight.shape[:1], g.dtype))
+    return tuple(a for a, need in zip(made, needs, strict=True) if need)
+
+
+@in_private_order
+@in_float32
+def _backward_kernel(
+    g: Any,
+    x: Any,
+    weight: Any,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    groups: int,
+    needs: Any,
+) -> Any:
+    _check_result(g.shape, x.shape, weight.shape, stride, padding, dilation, groups)
+    made = kernels.conv2d_backward(g, x, weight, stride, padding, dilation, groups, needs)
+    return tuple([d for d in made if d is not None])
+
+
+def _rule(g: Any, needs: Any, x: Any, weight: Any, **geometry: Any) -> Any:
+    dx = _input_gradient(g, weight, input_shape=x._array.shape, **geometry) if needs[0] else None
+    dw = _weight_gradient(g, x, weight_shape=weight._array.shape, **geometry) if needs[1] else None
+    return dx, dw, sum(g, (0, 2, 3)) if needs[2] else None
+
+
+def _cropped(y: Any, g: Any) -> Any:
+    """A result in the sizes of `g`: an input with output padding has room for more windows than were there."""
+    h, w = g._array.shape[2:]
+    return y if y._array.shape[2:] == (h, w) else y[:, :, :h, :w]
+
+
+_conv2d_backward = Op("conv2d_backward", infer=_backward_aval, cpu=_backward_kernel, cuda=AS_CPU, vjp=None)
+_conv2d = Op(
+    "conv2d",
+    infer=_conv2d_aval,
+    cpu=_conv2d_kernel,
+    cuda=AS_CPU,
+    save=("input", "weight"),
+    flat=True,
+    vjp=fused(_conv2d_backward, _rule),
+    node_name="ConvolutionBackward0",
+)
+_input_gradient = Op(
+    "conv2d_input_gradient",
+    infer=_input_gradient_aval,
+    cpu=_input_gradient_kernel,
+    cuda=AS_CPU,
+    save=("g", "weight"),
+    flat=True,
+    vjp=(
+        lambda gg, g, weight, input_shape, **geometry: _cropped(_conv2d(gg, weight, None, **geometry), g),
+        lambda gg, g, weight, input_shape, **geometry: _weight_gradient(
+            g, gg, weight_shape=weight._array.shape, **geometry
+        ),
+    ),
+    node_name="ConvolutionBackward0",
+)
+_weight_gradient = Op(
+    "conv2d_weight_gradient",
+    infer=_weight_gradient_aval,
+    cpu=_weight_gradient_kernel,
+    cuda=AS_CPU,
+    save=("g", "x"),
+    vjp=(
+        lambda gw, g, x, weight_shape, **geometry: _cropped(_conv2d(x, gw, None, **geometry), g),
+        lambda gw, g, x, weight_shape, **geometry: _input_gradient(g, gw, input_shape=x._array.shape, **geometry),
+    ),
+)
+
+
+# What PyTorch names.  One dimension is two, the first of size 1.
+
+
+def _batched(input: Any, weight: Any, n: int, name: str) -> Any:
+    """(N, C, ...): a batch of one is added where there is none."""
+    ndim = input._array.ndim
+    if ndim not in (n + 1, n + 2):
+        raise RuntimeError(
+            f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {name}, but got input of size: "
+            f"{list(input._array.shape)}"
+        )
+    if weight._array.ndim != n + 2:
+        raise RuntimeError(f"{name}: expected a {n + 2}D weight, but got weight of size: {list(weight._array.shape)}")
+    return input if ndim == n + 2 else lift(input, 0)
+
+
+def _padding(x: Any, padding: Any, weight: Sizes, stride: Sizes, dilation: Sizes, n: int) -> tuple[Any, Sizes]:
+    """The widths, and the input: "same" may need one more zero at the end of a dimension."""
+    if not isinstance(padding, str):
+        return x, _sizes(padding, n, "padding")
+    if padding == "valid":
+        return x, (0,) * n
+    if padding != "same":
+        raise RuntimeError(f"Invalid padding string: '{padding}'")
+    if max(stride) != 1:
+        raise RuntimeError("padding='same' is not supported for strided convolutions")
+    totals = [d * (k - 1) for k, d in zip(weight[2:], dilation, strict=True)]
+    if any(total % 2 for total in totals):
+        x = pad(x, [width for total in reversed(totals) for width in (0, total % 2)])
+    return x, tuple([total // 2 for total in totals])
+
+
+def _convolve(
+    n: int, name: str, input: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Any:
+    x = _batched(input, weight, n, name)
+    shape = weight._array.shape
+    stride, dilation = _sizes(stride, n, "stride"), _sizes(dilation, n, "dilation")
+    x, padding = _padding(x, padding, shape, stride, dilation, n)
+    if n == 1:
+        _check(x._array.shape, shape, groups, False, 1)
+        _out_sizes(x._array.shape, shape, stride, padding, dilation)
+        x, weight = lift(x, 2), lift(weight, 2)
+        stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
+    attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    out = call(_conv2d, (x, weight, bias), attrs)
+    if n == 1:
+        out = drop(out, 2)
+    return out if input._array.ndim == n + 2 else drop(out, 0)
+
+
+def conv2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    """Two-dimensional cross-correlation.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W).
+        weight: (K, C / groups, KH, KW).
+        bias: (K,) or None.
+        stride: Steps of the window.
+        padding: Zeros on both sides; or "same" or "valid".
+        dilation: Distance of the window's elements.
+        groups: Number of independent parts of the channels.
+    Returns:
+        (N, K, OH, OW).
+    Raises:
+        RuntimeError: Sizes or dtypes do not fit.
+    """
+    return _convolve(2, "conv2d", input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Any:
+    """One-dimensional cross-correlation: (N, C, L) or (C, L) with (K, C / groups, KL); see `conv2d`."""
+    return _convolve(1, "conv1d", input, weight, bias, stride, padding, dilation, groups)
+
+
+def _transposed(
+    n: int,
+    name: str,
+    input: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> Any:
+    x = _batched(input, weight, n, name)
+    shape, w = x._array.shape, weight._array.shape
+    _check(shape, w, groups, True, n)
+    if not w[1]:
+        raise RuntimeError(f"non-empty 2D or 4D weight tensor expected, but got: {list(w)}")
+    stride, dilation = _sizes(stride, n, "stride"), _sizes(dilation, n, "dilation")
+    padding, extra = _sizes(padding, n, "padding"), _sizes(output_padding, n, "output_padding")
+    _check_window(shape, w, stride, padding, dilation)
+    if min(extra) < 0:
+        raise RuntimeError("negative output_padding is not supported")
+    if any(e >= s and e >= d for e, s, d in zip(extra, stride, dilation, strict=True)):
+        raise RuntimeError(
+            f"output padding must be smaller than either stride or dilation, but got output_padding={extra}, "
+            f"stride={stride}, dilation={dilation}"
+        )
+    _check_bias(w, None if bias is None else bias._array, w[1] * groups)
+    sizes = [
+        (size - 1) * s - 2 * p + d * (k - 1) + e + 1
+        for size, k, s, p, e, d in zip(shape[2:], w[2:], stride, padding, extra, dilation, strict=True)
+    ]
+    if min(sizes) <= 0:
+        raise RuntimeError(
+            "Given input size per channel: ({}). Calculated output size per channel: ({}). Output size is too "
+            "small".format(*(" x ".join(map(str, part)) for part in (shape[2:], sizes)))
+        )
+    if n == 1:
+        x, weight, sizes = lift(x, 2), lift(weight, 2), [1, *sizes]
+        stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
+    attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    out = call(_input_gradient, (x, weight), {"input_shape": (shape[0], w[1] * groups, *sizes), **attrs})
+    if bias is not None:
+        out = out + reshape(bias, -1, 1, 1)
+    if n == 1:
+        out = drop(out, 2)
+    return out if input._array.ndim == n + 2 else drop(out, 0)
+
+
+def conv_transpose2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    """The gradient of `conv2d` by its input, as a layer of its own.
+
+    Args:
+        input: (N, K, H, W) or (K, H, W).
+        weight: (K, C / groups, KH, KW).
+        bias: (C,) or None.
+        stride: Steps of the convolution.
+        padding: Of the convolution: what is cut off both sides of the result.
+        output_padding: Added to the sizes of the result.
+        groups: Number of independent parts of the channels.
+        dilation: Distance of the window's elements.
+    Returns:
+        (N, C, OH, OW).
+    """
+    name = "conv_transpose2d"
+    return _transposed(2, name, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose1d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Any:
+    """The gradient of `conv1d` by its input, as a layer of its own; see `conv_transpose2d`."""
+    name = "conv_transpose1d"
+    return _transposed(1, name, input, weight, bias, stride, padding, output_padding, groups, dilation)

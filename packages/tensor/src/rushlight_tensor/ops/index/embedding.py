@@ -1,0 +1,206 @@
+"""Embedding: rows of a table by index, with a gradient that adds up what comes back for each row; one-hot codes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core import promote
+from rushlight_tensor.core.cuda import like
+from rushlight_tensor.core.dispatch import call, read
+from rushlight_tensor.core.dtypes import dtype_title
+from rushlight_tensor.core.half_precision import in_float32
+from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.tensor import wrap
+from rushlight_tensor.kernels.embedding import embedding_backward
+from rushlight_tensor.ops.shape.join import stack
+
+
+def _embedding_aval(weight: Any, indices: Any, padding_idx: int = -1) -> Aval:
+    if len(weight.shape) != 2:
+        raise RuntimeError("'weight' must be 2-D")
+    if indices.dtype.name not in ("int64", "int32"):
+        raise RuntimeError(
+            "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got "
+            f"torch.{dtype_title(indices.dtype)}Tensor instead (while checking arguments for embedding)"
+        )
+    return Aval((*indices.shape, weight.shape[1]), weight.dtype)
+
+
+def _embedding_kernel(weight: Any, indices: Any, padding_idx: int) -> Any:
+    if weight.ndim != 2 or indices.dtype.char not in "lqi":
+        raise TypeError("embedding of these")
+    if indices.size and not (indices.min() >= 0 and indices.max() < weight.shape[0]):
+        raise IndexError("index out of range in self")
+    return weight.take(indices, axis=0)
+
+
+def _embedding_backward_aval(
+    g: Any, indices: Any, weight_shape: Any = (), padding_idx: int = -1, needs: Any = (True, False)
+) -> Aval:
+    return Aval(weight_shape, g.dtype)
+
+
+@in_float32
+def _embedding_backward_kernel(g: Any, indices: Any, weight_shape: Any, padding_idx: int, needs: Any) -> Any:
+    rows = g.reshape(indices.size, weight_shape[1])
+    return embedding_backward(rows, indices.reshape(-1), weight_shape[0], padding_idx)
+
+
+def _again_rule(gg: Any, indices: Any, weight_shape: Any, padding_idx: int, needs: Any) -> Any:
+    out = _embedding(gg, indices, padding_idx=padding_idx)
+    return out if padding_idx < 0 else out.masked_fill((indices == padding_idx).unsqueeze(-1), 0)
+
+
+def _embedding_rule(g: Any, needs: Any, indices: Any, weight_shape: Any, padding_idx: int) -> Any:
+    return _embedding_backward(g, indices, weight_shape=weight_shape, padding_idx=padding_idx), None
+
+
+_embedding_backward = Op(
+    "embedding_backward",
+    infer=_embedding_backward_aval,
+    cpu=_embedding_backward_kernel,
+    cuda=AS_CPU,
+    save=("indices",),
+    vjp=(
+        lambda gg, indices, weight_shape, padding_idx, needs: _again_rule(
+            gg, indices, weight_shape, padding_idx, needs
+        ),
+        None,
+    ),
+)
+_embedding = Op(
+    "embedding",
+    infer=_embedding_aval,
+    cpu=_embedding_kernel,
+    cuda=AS_CPU,
+    save=("indices", "weight.shape"),
+    vjp=fused(_embedding_backward, _embedding_rule),
+)
+
+
+def embedding(
+    input: Any,
+    weight: Any,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Any:
+    """The rows of `weight` that `input` names.
+
+    Args:
+        input: Indices of any shape, int64 or int32.
+        weight: (V, D).
+        padding_idx: A row that gets no gradient.
+    Returns:
+        (*input.shape, D).
+    Raises:
+        IndexError: An index is outside the table.
+        NotImplementedError: `max_norm`, `scale_grad_by_freq` or `sparse` is set.
+    """
+    if max_norm is not None or scale_grad_by_freq or sparse:
+        raise NotImplementedError(
+            "embedding: max_norm, scale_grad_by_freq and sparse are not supported; leave them out"
+        )
+    if padding_idx is None:
+        return call(_embedding, (weight, input), {"padding_idx": -1})
+    rows = weight._array.shape[0]
+    if not -rows <= padding_idx < rows:
+        raise AssertionError("Padding_idx must be within num_embeddings")
+    return call(_embedding, (weight, input), {"padding_idx": padding_idx % rows})
+
+
+def _one_hot_aval(x: Any, num_classes: int = -1) -> Aval:
+    if x.dtype != promote.INT64:
+        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
+    return Aval((*x.shape, num_classes), promote.INT64)
+
+
+def _one_hot_kernel(x: Any, num_classes: int) -> Any:
+    if x.dtype != np.int64:
+        raise TypeError("one_hot of these")
+    if x.size and x.min() < 0:
+        raise RuntimeError("Class values must be non-negative.")
+    if x.size and x.max() >= num_classes:
+        raise RuntimeError("Class values must be smaller than num_classes.")
+    classes = np.arange(num_classes) if isinstance(x, np.ndarray) else np.arange(num_classes, like=x)
+    return (x[..., None] == classes).astype(np.int64)
+
+
+_one_hot = Op("one_hot", infer=_one_hot_aval, cpu=_one_hot_kernel, cuda=AS_CPU, vjp=None)
+
+
+def one_hot(input: Any, num_classes: int = -1) -> Any:
+    """A 1 at the place of each class in `num_classes` zeros (default: up to the largest class), int64."""
+    if num_classes == -1:
+        classes = read(input)
+        if classes.size == 0:
+            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+        num_classes = int(classes.max()) + 1
+    return _one_hot(input, num_classes=num_classes)
+
+
+def embedding_bag(
+    input: Any,
+    weight: Any,
+    offsets: Any = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Any:
+    """The sum, mean or maximum of the rows of `weight` that each bag of indices names.
+
+    Args:
+        input: (B, N): B bags of equal size; or (N,), cut into bags at `offsets`.
+        weight: (V, D).
+        offsets: (B,), where each bag starts.
+        mode: "sum", "mean" or "max"; an empty bag gives zeros.
+        per_sample_weights: Of the shape of `input`, multiplied to the rows; for "sum" only.
+        include_last_offset: `offsets` ends with the length of `input`.
+        padding_idx: An index that does not count.
+    Returns:
+        (B, D).
+    """
+    if max_norm is not None or scale_grad_by_freq or sparse:
+        raise NotImplementedError(
+            "embedding_bag: max_norm, scale_grad_by_freq and sparse are not supported; leave them out"
+        )
+    if mode not in ("sum", "mean", "max"):
+        raise ValueError(f"mode has to be one of sum, mean or max, but got {mode}")
+    if per_sample_weights is not None and mode != "sum":
+        raise NotImplementedError(
+            f"embedding_bag: per_sample_weights was not None; for mode='{mode}' only None is supported"
+        )
+    if input._array.ndim == 2:
+        starts = np.arange(input._array.shape[0] + 1) * input._array.shape[1]
+    elif offsets is None:
+        raise ValueError("offsets has to be a 1D Tensor but got None")
+    else:
+        starts = read(offsets)
+        starts = starts if include_last_offset else np.append(starts, input._array.size)
+    flat = input.reshape(-1)
+    rows = embedding(flat, weight, padding_idx)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.reshape(-1, 1)
+    kept = (
+        np.ones(flat._array.size, bool) if padding_idx is None else read(flat) != padding_idx % weight._array.shape[0]
+    )
+    bags = []
+    for start, end in pairwise(starts):
+        at = np.flatnonzero(kept[start:end]) + start
+        members = rows.index_select(0, wrap(like(rows._array, at)))
+        if not len(at):
+            bags.append(rows.new_zeros(rows._array.shape[1]))
+        else:
+            bags.append(members.max(0)[0] if mode == "max" else members.mean(0) if mode == "mean" else members.sum(0))
+    return stack(bags, 0) if bags else rows.new_zeros((0, rows._array.shape[1]))

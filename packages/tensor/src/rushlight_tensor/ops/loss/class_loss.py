@@ -1,0 +1,355 @@
+"""Losses of classes: cross-entropy and negative log-likelihood, with fused gradients."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core.dispatch import MODE, call
+from rushlight_tensor.core.dtypes import dtype_title
+from rushlight_tensor.core.half_precision import aux_in_float32, in_float32, wide
+from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.promote import category
+from rushlight_tensor.kernels.cross_entropy import check_targets
+from rushlight_tensor.kernels.cross_entropy import cross_entropy as cross_entropy_kernel
+from rushlight_tensor.kernels.cross_entropy import cross_entropy_backward as cross_entropy_backward_kernel
+from rushlight_tensor.ops.norm.softmax import log_softmax, softmax
+from rushlight_tensor.ops.reduce.reduce import mean, sum
+from rushlight_tensor.ops.shape.shape import reshape
+
+
+def _reduced(loss: Any, reduction: str) -> Any:
+    if reduction == "mean":
+        return mean(loss)
+    if reduction == "sum":
+        return sum(loss)
+    _check_reduction(reduction)
+    return loss
+
+
+def _check_reduction(reduction: str) -> None:
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{reduction} is not a valid value for reduction")
+
+
+# Classes given by index.  A class dimension is dimension 1, or 0 of a vector; the kernels see rows of logits.
+
+
+def _class_aval(input: Any, target: Any, weight: Any) -> tuple[Aval, tuple[int, ...]]:
+    """Check what both losses of class indices ask for; the classes and the shape of one loss per row."""
+    x, t = input.shape, target.shape
+    if category(input.dtype) != 2:
+        kernel = "log_softmax_lastdim_kernel_impl"
+        raise NotImplementedError(f"\"{kernel}\" not implemented for '{dtype_title(input.dtype)}'")
+    if not x:
+        raise RuntimeError("input tensor should be 1D or more: the last dimension, or dimension 1, holds the classes")
+    if target.dtype.name not in ("int64", "uint8"):
+        raise RuntimeError(f"expected target dtype to be Long or Byte, but got {dtype_title(target.dtype)}")
+    classes = x[1] if len(x) > 1 else x[0]
+    each = (x[0], *x[2:]) if len(x) > 1 else ()
+    if len(x) > 1 and (not t or t[0] != x[0]):
+        raise ValueError(f"Expected input batch_size ({x[0]}) to match target batch_size ({t[0] if t else 1}).")
+    if t != each:
+        if len(x) <= 2:
+            raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
+        raise RuntimeError(f"Expected target size {list(each)}, got {list(t)}")
+    if weight is not None and weight.shape != (classes,):
+        raise RuntimeError(
+            f"weight tensor should be defined either for all {classes} classes or no classes but got weight tensor of "
+            f"shape: {list(weight.shape)}"
+        )
+    return Aval((math.prod(each), classes), input.dtype), each
+
+
+def _rows(x: Any) -> Any:
+    """(N, C, d1, …) as rows of classes (N * d1 * …, C)."""
+    if x.ndim == 2:
+        return x
+    return (
+        x.reshape(1, -1)
+        if x.ndim == 1
+        else np.moveaxis(x, 1, -1).reshape(math.prod(x.shape[2:], start=x.shape[0]), x.shape[1])
+    )
+
+
+def _from_rows(rows: Any, shape: tuple[int, ...]) -> Any:
+    if len(shape) == 2:
+        return rows
+    return rows.reshape(shape) if len(shape) == 1 else np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+
+
+def _cross_entropy_aval(
+    input: Any,
+    target: Any,
+    weight: Any,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> tuple[Aval, Aval]:
+    rows, each = _class_aval(input, target, weight)
+    return Aval(each if reduction == "none" else (), input.dtype), Aval((rows.shape[0], 2), wide(input.dtype))
+
+
+def _check_smoothing(share: float) -> None:
+    if not 0.0 <= share <= 1.0:
+        raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {share:g}")
+
+
+@aux_in_float32
+def _cross_entropy_kernel(
+    x: Any, target: Any, weight: Any, reduction: str, ignore_index: int, label_smoothing: float
+) -> Any:
+    if x.ndim != 2 or target.dtype != np.int64 or target.shape != x.shape[:1] or x.dtype.kind != "f":
+        _class_aval(x, target, weight)
+    if weight is not None:
+        _class_aval(x, target, weight)
+    _check_smoothing(label_smoothing)
+    loss, stats = cross_entropy_kernel(
+        _rows(x), target.reshape(-1).astype(np.int64, copy=False), weight, reduction, ignore_index, label_smoothing
+    )
+    return loss.reshape(target.shape) if reduction == "none" else loss, stats
+
+
+def _cross_entropy_backward_aval(
+    g: Any,
+    input: Any,
+    target: Any,
+    weight: Any,
+    stats: Any,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    needs: Any = (True, False, False),
+) -> tuple[Aval]:
+    return (Aval(input.shape, input.dtype),)
+
+
+@in_float32
+def _cross_entropy_backward_kernel(
+    g: Any,
+    x: Any,
+    target: Any,
+    weight: Any,
+    stats: Any,
+    reduction: str,
+    ignore_index: int,
+    label_smoothing: float,
+    needs: Any,
+) -> Any:
+    t = target.reshape(-1).astype(np.int64, copy=False)
+    _check_smoothing(label_smoothing)
+    g = g.reshape(-1) if reduction == "none" else g
+    dx = cross_entropy_backward_kernel(g, _rows(x), t, stats, weight, reduction, ignore_index, label_smoothing)
+    return (_from_rows(dx, x.shape),)
+
+
+def _wanted_aval(
+    target: Any,
+    weight: Any,
+    like: Any,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> Aval:
+    return Aval(like.shape, like.dtype)
+
+
+def _wanted_kernel(
+    target: Any, weight: Any, like: Any, reduction: str, ignore_index: int, label_smoothing: float
+) -> Any:
+    """What each log-probability is multiplied by: weights at the targets, spread by smoothing, over the total "
+    "weight."""
+    classes = like.shape[1] if like.ndim > 1 else like.shape[0]
+    w = np.ones_like(like, shape=(classes,)) if weight is None else weight
+    t = target.reshape(-1).astype(np.int64)
+    counts = t != ignore_index
+    check_targets(t, counts, classes)
+    t = np.where(counts, t, 0)
+    total = (w[t] * counts).sum() if reduction == "mean" else w.dtype.type(1)
+    rows = np.zeros_like(like, shape=(t.size, classes))
+    if label_smoothing:
+        rows += np.where(counts[:, None], label_smoothing / max(classes, 1) * w / total, rows)
+    # no weight at all makes NaN where the targets are, and zero elsewhere
+    rows[np.arange(t.size, like=t), t] += (1 - label_smoothing) * np.where(counts, w[t] / total, w.dtype.type(0))
+    return _from_rows(rows, like.shape).astype(like.dtype, copy=False)
+
+
+_wanted = Op("class_weights", infer=_wanted_aval, cpu=_wanted_kernel, cuda=AS_CPU, vjp=None)
+
+
+def _per_class(g: Any, x: Any, reduction: str) -> Any:
+    """The gradient of the losses, to be broadcast against the logits."""
+    shape = x._array.shape
+    return g if reduction != "none" or len(shape) < 2 else reshape(g, shape[0], 1, *shape[2:])
+
+
+def _cross_entropy_rule(
+    g: Any,
+    needs: Any,
+    x: Any,
+    target: Any,
+    weight: Any,
+    stats: Any,
+    reduction: str,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Any:
+    dim = 1 if x._array.ndim > 1 else 0
+    attrs = {"reduction": reduction, "ignore_index": ignore_index, "label_smoothing": label_smoothing}
+    wanted = call(_wanted, (target, weight, x.detach()), attrs)
+    dx = softmax(x, dim) * sum(wanted, dim, True) - wanted
+    return dx * _per_class(g, x, reduction), None, None
+
+
+_cross_entropy_backward = Op(
+    "cross_entropy_backward",
+    infer=_cross_entropy_backward_aval,
+    cpu=_cross_entropy_backward_kernel,
+    cuda=AS_CPU,
+    vjp=None,
+)
+_cross_entropy = Op(
+    "cross_entropy",
+    infer=_cross_entropy_aval,
+    cpu=_cross_entropy_kernel,
+    cuda=AS_CPU,
+    save=("input", "target", "weight", "out1"),
+    vjp=fused(_cross_entropy_backward, _cross_entropy_rule),
+    aux=True,
+    node_name="NllLossBackward0",
+)
+
+
+def _constant(weight: Any) -> Any:
+    """The weights of the classes.  Raises RuntimeError, as PyTorch, where a gradient is wanted for them."""
+    if weight is not None and weight._requires_grad and MODE.grad:
+        raise RuntimeError(
+            "The function 'nll_loss_forward' is not differentiable with respect to argument 'weight'. This input "
+            "cannot have requires_grad True."
+        )
+    return weight
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """The cross-entropy of logits against class indices or class probabilities.
+
+    Args:
+        input: (C,), (N, C) or (N, C, d1, …) logits.
+        target: Class indices (), (N,) or (N, d1, …), int64; or probabilities of the shape of `input`.
+        weight: (C,), the weight of each class.
+        ignore_index: The class index that does not count.
+        reduction: "mean" (weighted, over those that count), "sum" or "none".
+        label_smoothing: The share of each target that is spread over all classes, 0 to 1.
+    Raises:
+        ValueError: Batch sizes differ, or the reduction is unknown.
+        RuntimeError: Other shapes or dtypes do not fit.
+        IndexError: A class does not exist.
+    """
+    if reduction not in ("mean", "sum", "none"):
+        _check_reduction(reduction)
+    if target._array.shape == input._array.shape:
+        _check_smoothing(label_smoothing)
+        return _cross_entropy_of_probabilities(input, target, weight, reduction, label_smoothing)
+    attrs = {"reduction": reduction, "ignore_index": ignore_index, "label_smoothing": label_smoothing}
+    return call(_cross_entropy, (input, target, _constant(weight)), attrs)
+
+
+def _cross_entropy_of_probabilities(x: Any, target: Any, weight: Any, reduction: str, smoothing: float) -> Any:
+    if category(target._array.dtype) < 2:
+        got = dtype_title(target._array.dtype)
+        raise RuntimeError(f"Expected floating point type for target with class probabilities, got {got}")
+    shape = x._array.shape
+    dim = 1 if len(shape) > 1 else 0
+    if smoothing > 0:
+        target = target * (1 - smoothing) + smoothing / shape[dim]
+    logp = log_softmax(x, dim)
+    if weight is not None:
+        logp = logp * reshape(weight, -1, *[1] * (len(shape) - dim - 1))
+    each = -sum(logp * target, dim)
+    return sum(each) / math.prod(each._array.shape) if reduction == "mean" else _reduced(each, reduction)
+
+
+# Negative log-likelihood
+
+
+def _nll_aval(input: Any, target: Any, weight: Any, reduction: str = "mean", ignore_index: int = -100) -> Aval:
+    each = _class_aval(input, target, weight)[1]
+    return Aval(each if reduction == "none" else (), input.dtype)
+
+
+@in_float32
+def _nll_kernel(x: Any, target: Any, weight: Any, reduction: str, ignore_index: int) -> Any:
+    _class_aval(x, target, weight)
+    rows, t = _rows(x), target.reshape(-1).astype(np.int64, copy=False)
+    counts = t != ignore_index
+    check_targets(t, counts, rows.shape[1])
+    t = np.where(counts, t, 0)
+    w = counts.astype(x.dtype) if weight is None else weight[t] * counts
+    each = np.where(counts, -w * rows[np.arange(t.size, like=t), t], x.dtype.type(0))
+    if reduction == "none":
+        return each.reshape(target.shape)
+    return each.sum() / w.sum() if reduction == "mean" else each.sum()
+
+
+def _nll_backward_aval(
+    g: Any,
+    input: Any,
+    target: Any,
+    weight: Any,
+    reduction: str = "mean",
+    ignore_index: int = -100,
+    needs: Any = (True, False, False),
+) -> tuple[Aval]:
+    return (Aval(input.shape, input.dtype),)
+
+
+@in_float32
+def _nll_backward_kernel(
+    g: Any, x: Any, target: Any, weight: Any, reduction: str, ignore_index: int, needs: Any
+) -> Any:
+    wanted = _wanted_kernel(target, weight, x, reduction, ignore_index, 0.0)
+    if reduction == "none" and x.ndim > 1:
+        g = np.expand_dims(g, 1)
+    return (-wanted * g,)
+
+
+def _nll_rule(g: Any, needs: Any, x: Any, target: Any, weight: Any, reduction: str, ignore_index: int) -> Any:
+    attrs = {"reduction": reduction, "ignore_index": ignore_index, "label_smoothing": 0.0}
+    return -call(_wanted, (target, weight, x.detach()), attrs) * _per_class(g, x, reduction), None, None
+
+
+_nll_backward = Op("nll_loss_backward", infer=_nll_backward_aval, cpu=_nll_backward_kernel, cuda=AS_CPU, vjp=None)
+_nll = Op(
+    "nll_loss",
+    infer=_nll_aval,
+    cpu=_nll_kernel,
+    cuda=AS_CPU,
+    save=("input", "target", "weight"),
+    flat=True,
+    vjp=fused(_nll_backward, _nll_rule),
+)
+
+
+def nll_loss(input: Any, target: Any, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean") -> Any:
+    """Minus the log-probability of each target class.
+
+    Args:
+        input: (C,), (N, C) or (N, C, d1, …) log-probabilities.
+        target: (), (N,) or (N, d1, …) class indices, int64.
+        weight: (C,), the weight of each class.
+        ignore_index: The class index that does not count.
+        reduction: "mean" (weighted, over those that count), "sum" or "none".
+    """
+    _check_reduction(reduction)
+    return call(_nll, (input, target, _constant(weight)), {"reduction": reduction, "ignore_index": ignore_index})

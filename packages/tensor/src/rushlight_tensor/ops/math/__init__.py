@@ -1,0 +1,1 @@
+"""Element by element: arithmetic, functions, comparison, conversion."""

@@ -1,0 +1,170 @@
+"""Arithmetic with the arguments and the rules of dtypes that PyTorch gives it, made of the records in `elementwise`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core.dispatch import CAST, floats_only, numbers_only, real_only, refuse
+from rushlight_tensor.core.inplace import inplace
+from rushlight_tensor.core.promote import BOOL, category, result_type
+from rushlight_tensor.core.scalars import checked
+from rushlight_tensor.ops.math.cast import copy
+from rushlight_tensor.ops.math.elementwise import (
+    _NO_CLAMP,
+    _add,
+    _clamp,
+    _div,
+    _round,
+    _sub,
+    floor_divide,
+    fmod,
+    pow,
+    trunc,
+)
+from rushlight_tensor.ops.math.select import where
+
+
+def _common(*xs: Any) -> np.dtype[Any]:
+    return result_type([getattr(x, "_array", x) for x in xs if x is not None])
+
+
+def _times(alpha: Any, input: Any, other: Any) -> Any:
+    """`alpha * other`, as `add` and `sub` compute it: in the common dtype.  Raises RuntimeError where it cannot be."""
+    if type(alpha) is int and alpha == 1:
+        return other
+    alpha = alpha.item() if hasattr(alpha, "_array") else alpha
+    common = _common(input, other)
+    if type(alpha) is bool and common != BOOL:
+        raise RuntimeError("Boolean alpha only supported for Boolean results.")
+    if isinstance(alpha, float) and category(common) < 2:
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if isinstance(alpha, complex) and common.kind != "c":
+        raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
+    if common.kind in "biu":
+        alpha = checked(alpha, common)
+    if hasattr(other, "_array") and other._array.dtype != common:
+        other = CAST(other, dtype=common)
+    return other * alpha if common != BOOL or hasattr(other, "_array") else bool(other and alpha)
+
+
+def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """`input + alpha * other`."""
+    return _add(input, _times(alpha, input, other))
+
+
+def add_(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """`input += alpha * other`, in place."""
+    return inplace(_add, input, _times(alpha, input, other))
+
+
+def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """`input - alpha * other`.  Raises RuntimeError for bools."""
+    return _sub(input, _times(alpha, input, other))
+
+
+def sub_(input: Any, other: Any, *, alpha: float = 1) -> Any:
+    """`input -= alpha * other`, in place."""
+    return inplace(_sub, input, _times(alpha, input, other))
+
+
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+    """`input / other`; with `rounding_mode` "floor" or "trunc" rounded, and in the common dtype."""
+    if rounding_mode is None:
+        return _div(input, other)
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode != "trunc":
+        raise RuntimeError(
+            f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
+        )
+    common = _common(input, other)
+    if common.kind in "bc":
+        refuse("div_trunc_cpu", common)
+    if category(common) < 2:
+        x, y = (CAST(t, dtype=common) if hasattr(t, "_array") else t for t in (input, other))
+        return floor_divide(x - fmod(x, y), y)
+    return trunc(_div(input, other))
+
+
+def div_(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+    """`div`, in place."""
+    if rounding_mode is None:
+        return inplace(_div, input, other)
+    return inplace(copy, input, div(input, other, rounding_mode=rounding_mode))
+
+
+def round(input: Any, *, decimals: int = 0) -> Any:
+    """The nearest integers, halves to the even one; with `decimals`, the nearest multiples of 10 ** -decimals."""
+    if decimals == 0:
+        return _round(input)
+    floats_only("round_cpu", input)
+    scale = 10.0 ** (decimals if decimals > 0 else -decimals)
+    return _div(_round(input * scale), scale) if decimals > 0 else _round(input / scale) * scale
+
+
+def square(input: Any) -> Any:
+    """`input * input`."""
+    return pow(input, 2)
+
+
+def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
+    """`input` limited to [min, max] (numbers, tensors or None), in their common dtype; at equality the gradient goes to
+    `input`."""
+    if min is None and max is None:
+        raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    tensor = hasattr(min, "_array") or hasattr(max, "_array")
+    kernel = "maximum_cpu" if hasattr(min, "_array") else "minimum_cpu"
+    why = kernel if tensor else _NO_CLAMP
+    real_only(why, input, min, max)
+    common = _common(input, min, max)
+    if common == BOOL and not tensor:
+        refuse("clamp_scalar_cpu", common)
+    out = input if input._array.dtype == common else CAST(input, dtype=common)
+    if not tensor and category(common) == 2:
+        return _clamp(out, -math.inf if min is None else float(min), math.inf if max is None else float(max))
+    if min is not None:
+        out = _limited(out, min, out < min)
+    if max is not None:
+        out = _limited(out, max, out > max)
+    return out
+
+
+def _limited(x: Any, bound: Any, beyond: Any) -> Any:
+    """`bound` where `x` is `beyond` it; NaN of either passes, that of `x` without a gradient."""
+    out = where(beyond, bound, x)
+    if category(x._array.dtype) == 2:
+        out = where(x != x, x.detach(), out)
+    return where(bound != bound, bound, out) if hasattr(bound, "_array") else out
+
+
+def lerp(input: Any, end: Any, weight: Any) -> Any:
+    """`input + weight * (end - input)`, of tensors of one dtype."""
+    own = input._array.dtype
+    for name, x in (("end", end), ("weight", weight)):
+        if hasattr(x, "_array") and x._array.dtype != own:
+            raise RuntimeError(f"expected dtype {own} for `{name}` but got dtype {x._array.dtype}")
+    floats_only("lerp_kernel_tensor" if hasattr(weight, "_array") else "lerp_kernel_scalar", input)
+    return input + weight * (end - input)
+
+
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+    """`input + value * tensor1 * tensor2`."""
+    common = _common(input, tensor1, tensor2)
+    if common == BOOL:
+        numbers_only("addcmul_cpu_out", input)
+    if category(common) < 2:
+        value = int(value)
+    return input + (tensor1 * tensor2 if value == 1 else value * tensor1 * tensor2)
+
+
+def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
+    """`input + value * tensor1 / tensor2`.  Raises RuntimeError where both of these are integers."""
+    if category(_common(tensor1, tensor2)) < 2:
+        raise RuntimeError(
+            "Integer division with addcdiv is no longer supported. Give floats, or say which division is meant: "
+            "input + value * torch.div(tensor1, tensor2, rounding_mode='trunc')"
+        )
+    return input + value * (tensor1 / tensor2)

@@ -1,0 +1,125 @@
+"""Copies: to another dtype, to fresh memory, into existing memory, and out of the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core import cuda, devices, dispatch, labels, layout
+from rushlight_tensor.core.infer import Aval, broadcast_shapes, unary_same
+from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.tensor import wrap
+
+
+def _cast_aval(x: Any, dtype: Any = None) -> Aval:
+    return Aval(x.shape, dtype)
+
+
+def _cast_rule(g: Any, dtype_before: Any, dtype: Any) -> Any:
+    return cast(g, dtype=dtype_before)
+
+
+def _real_part(x: Any, dtype: np.dtype[Any]) -> Any:
+    """What is left of complex numbers in a real dtype; NumPy would warn."""
+    return x.real if x.dtype.kind == "c" and dtype.kind not in "cb" else x
+
+
+cast = Op(
+    "cast",
+    infer=_cast_aval,
+    cpu=lambda x, dtype: _real_part(x, dtype).astype(dtype),
+    cuda=AS_CPU,
+    save=("x.dtype",),
+    vjp=(_cast_rule,),
+    wirtinger=True,
+)
+
+
+def _clone_aval(x: Any, memory_format: Any = labels.preserve_format) -> Aval:
+    return Aval(x.shape, x.dtype)
+
+
+clone = Op("clone", infer=_clone_aval, cpu=layout.copy, cuda=AS_CPU, vjp=(lambda g, memory_format: g,))
+
+
+def contiguous(input: Any, memory_format: Any = labels.contiguous_format) -> Any:
+    """`input` in a memory format: itself where it lies so, else a copy."""
+    if layout.is_contiguous(input._array, layout.check(memory_format, "contiguous")):
+        return input
+    if memory_format is labels.preserve_format:
+        raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
+    return clone(input, memory_format=memory_format)
+
+
+_alias = Op("alias", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=(lambda g: g,), view=True, flat=True)
+
+detach = Op("detach", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=None, view=True)
+
+
+def unrecorded(x: Any) -> Any:
+    """`x` without its history, for a kernel that only reads: the order in memory stays private."""
+    return dispatch.call(detach, (x,), {}, hidden=True) if x._requires_grad else x
+
+
+def flat(x: Any) -> Any:
+    """`x` for a function of it that is made of ops and has a flat derivative: Note [Flat derivatives] in `graph.py`."""
+    return dispatch.call(_alias, (x,), {}, hidden=True) if x._requires_grad else x
+
+
+def _copy_aval(x: Any, y: Any) -> Aval:
+    if not isinstance(y, (int, float, complex)) and broadcast_shapes(x.shape, y.shape) != x.shape:
+        raise RuntimeError(
+            f"output with shape {list(x.shape)} doesn't match the broadcast shape "
+            f"{list(broadcast_shapes(x.shape, y.shape))}: copy_ cannot make its target larger"
+        )
+    return Aval(x.shape, x.dtype)
+
+
+def _copy_into(x: Any, y: Any) -> None:
+    try:
+        x[...] = _real_part(y, x.dtype) if hasattr(y, "dtype") else y
+    except ValueError:
+        _copy_aval(x, y)
+        raise
+
+
+def _zeros(g: Any) -> Any:
+    """Zeros of the shape and dtype of `g`, where it is: the gradient of steps, whatever `g` is."""
+    return wrap(cuda.like(g._array, np.zeros(g._array.shape, g._array.dtype)))
+
+
+def _copy_kernel(x: Any, y: Any) -> Any:
+    out = np.empty_like(x, order="C")
+    if hasattr(y, "dtype"):
+        out[...] = np.broadcast_to(_real_part(y, x.dtype), x.shape)
+    else:
+        out[...] = y.real if isinstance(y, complex) and x.dtype.kind != "c" else y
+    return out
+
+
+copy = Op(
+    "copy",
+    infer=_copy_aval,
+    cpu=_copy_kernel,
+    cuda=AS_CPU,
+    save=("y.dtype",),
+    vjp=(lambda g, dtype: _zeros(g), lambda g, dtype: cast(g, dtype=dtype)),
+    into=_copy_into,
+    wirtinger=True,
+)
+
+
+def _move_aval(x: Any, to: str = "cpu", back: str = "cpu") -> Aval:
+    return Aval(x.shape, x.dtype)
+
+
+to_device = Op(
+    "to_device",
+    infer=_move_aval,
+    cpu=lambda x, to, back: devices.place(x, to),
+    cuda=AS_CPU,
+    vjp=(lambda g, to, back: to_device(g, to=back, back=to),),
+)
+
+dispatch.CAST, dispatch.CLONE, dispatch.COPY, dispatch.MOVE = cast, clone, copy, to_device

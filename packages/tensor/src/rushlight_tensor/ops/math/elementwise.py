@@ -1,0 +1,476 @@
+"""Elementwise arithmetic and functions: each op is a NumPy ufunc, one C expression and a gradient.
+
+Broadcasting appears nowhere below: autograd sums a gradient to the shape of the input it belongs to.
+
+Note [Gradients at kinks]
+    Where a function has no derivative (`relu` at 0, `abs` at 0) the value is PyTorch's, not the mathematically
+    symmetric one, because saved training runs depend on it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core.half_precision import in_float32
+from rushlight_tensor.core.infer import binary_float, binary_promoted, unary_float, unary_real, unary_same
+from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.promote import difference, power, same, to_float
+from rushlight_tensor.kernels import activation as kernels
+from rushlight_tensor.kernels import integers
+from rushlight_tensor.ops.math.cast import _zeros
+from rushlight_tensor.ops.math.complex import conj, imag, real
+from rushlight_tensor.ops.math.select import where
+
+# Arithmetic
+
+_add = Op("add", infer=binary_promoted, promote=same, cpu=np.add, expr="{x} + {y}", vjp=(lambda g: g, lambda g: g))
+
+_sub = Op(
+    "sub", infer=binary_promoted, promote=difference, cpu=np.subtract, expr="{x} - {y}", vjp=(lambda g: g, lambda g: -g)
+)
+
+mul = Op(
+    "mul",
+    infer=binary_promoted,
+    promote=same,
+    cpu=np.multiply,
+    expr="{x} * {y}",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: g * y, lambda g, x, y: g * x),
+)
+
+_div = Op(
+    "div",
+    infer=binary_float,
+    promote=to_float,
+    cpu=np.true_divide,
+    expr="{x} / {y}",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: g / y, lambda g, x, y: -g * x / (y * y)),
+)
+
+floor_divide = Op(
+    "floor_divide",
+    infer=binary_promoted,
+    promote=same,
+    real="div_floor_cpu",
+    numeric="div_floor_cpu",
+    cpu=integers.dividing(np.floor_divide),
+    expr="floor_divide({x}, {y})",
+    vjp=None,
+)
+
+remainder = Op(
+    "remainder",
+    infer=binary_promoted,
+    promote=same,
+    real="remainder_cpu",
+    numeric="remainder_cpu",
+    cpu=integers.dividing(np.remainder),
+    expr="floor_remainder({x}, {y})",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: g, lambda g, x, y: -g * floor_divide(x, y)),
+)
+
+fmod = Op(
+    "fmod",
+    infer=binary_promoted,
+    promote=same,
+    real="fmod_cpu",
+    numeric="fmod_cpu",
+    cpu=integers.dividing(np.fmod),
+    expr="fmod({x}, {y})",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: g, lambda g, x, y: -g * trunc(x / y)),
+)
+
+
+def _nothing(g: Any, *saved: Any) -> Any:
+    return _zeros(g)
+
+
+def _pow_x(g: Any, x: Any, y: Any, out: Any) -> Any:
+    if isinstance(y, (int, float, complex)):
+        return _nothing(g) if y == 0 else g * (y * pow(x, y - 1))
+    return where(y == 0, 0.0, g * (y * pow(x, y - 1)))
+
+
+def _pow_y(g: Any, x: Any, y: Any, out: Any) -> Any:
+    base = x if not isinstance(x, (int, float)) else y * 0 + x
+    zero = base == 0
+    if zero._array.size:
+        zero = zero & ((real(y) >= 0) & (imag(y) == 0) if y._array.dtype.kind == "c" else y >= 0)
+    return where(zero, 0.0, g * out * log(base))
+
+
+def _pow_kernel(x: Any, y: Any) -> Any:
+    if isinstance(y, (int, float)) and x.dtype.kind == "f":
+        if y == 2:
+            return np.square(x)
+        if y == 0.5:
+            return np.sqrt(x)
+    if (y if isinstance(x, (int, float)) else x).dtype.kind in "biu":
+        return integers.power(x if isinstance(x, np.ndarray) else np.asarray(x, y.dtype), y)
+    return np.power(x, y)
+
+
+pow = Op(
+    "pow",
+    infer=binary_promoted,
+    keywords=("input", "exponent"),
+    promote=power,
+    cpu=_pow_kernel,
+    expr="pow({x}, {y})",
+    save=("x", "y", "out"),
+    vjp=(_pow_x, _pow_y),
+)
+
+neg = Op(
+    "neg",
+    infer=unary_same,
+    promote=same,
+    numeric=RuntimeError(
+        "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use the "
+        "`~` or `logical_not()` operator instead."
+    ),
+    cpu=np.negative,
+    expr="-{x}",
+    vjp=(lambda g: -g,),
+)
+
+maximum = Op(
+    "maximum",
+    infer=binary_promoted,
+    promote=same,
+    real=RuntimeError("maximum not implemented for complex tensors."),
+    cpu=np.maximum,
+    expr="{x} != {x} || {x} > {y} ? {x} : {y}",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: _share(g, x, y, x < y), lambda g, x, y: _share(g, x, y, x > y)),
+)
+
+minimum = Op(
+    "minimum",
+    infer=binary_promoted,
+    promote=same,
+    real=RuntimeError("minimum not implemented for complex tensors."),
+    cpu=np.minimum,
+    expr="{x} != {x} || {x} < {y} ? {x} : {y}",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: _share(g, x, y, x > y), lambda g, x, y: _share(g, x, y, y > x)),
+)
+
+
+def _share(g: Any, x: Any, y: Any, loses: Any) -> Any:
+    """The loser gets nothing; equals share the gradient, and both get it beside NaN, as in PyTorch."""
+    return where(x == y, g * 0.5, where(loses, 0.0, g))
+
+
+def _across(x: Any, y: Any) -> Any:
+    squares = x * x + y * y
+    zero = squares == 0  # no direction, and no gradient
+    return where(zero, 0.0, 1 / where(zero, 1.0, squares))
+
+
+atan2 = Op(
+    "atan2",
+    infer=binary_float,
+    promote=to_float,
+    real="atan2_cpu",
+    cpu=np.arctan2,
+    expr="atan2({x}, {y})",
+    save=("x", "y"),
+    vjp=(lambda g, x, y: g * _across(x, y) * y, lambda g, x, y: -g * _across(x, y) * x),
+)
+
+# Sign, rounding
+
+
+def _abs_rule(g: Any, x: Any) -> Any:
+    return g * (sgn(x) if x._array.dtype.kind == "c" else sign(x))
+
+
+abs = Op(
+    "abs",
+    infer=unary_real,
+    promote=same,
+    numeric="abs_cpu",
+    cpu=np.absolute,
+    expr="{x} <= 0 ? 0 - {x} : {x}",
+    save=("x",),
+    vjp=(_abs_rule,),
+    wirtinger=True,
+)
+
+
+def _sgn_rule(g: Any, x: Any, out: Any) -> Any:
+    """What is across `x` of a change turns its direction; at 0 nothing does."""
+    zero = out == 0
+    across = g - out * real(conj(out) * g)
+    return where(zero, 0.0, across / where(zero, 1.0, abs(x)))
+
+
+_sgn = Op(
+    "sgn", infer=unary_same, promote=same, cpu=np.sign, cuda=AS_CPU, save=("x", "out"), vjp=(_sgn_rule,), wirtinger=True
+)
+
+
+def sgn(input: Any) -> Any:
+    """`input / abs(input)`, 0 at 0: the direction of a complex number, the sign of a real one."""
+    return _sgn(input) if input._array.dtype.kind == "c" else sign(input)
+
+
+def _sign_kernel(x: Any) -> Any:
+    if x.dtype.kind == "b":
+        return x.copy()
+    out = np.sign(x)
+    return out if x.dtype.kind in "iu" else np.where(x == x, out, x.dtype.type(0))  # that of nan is 0
+
+
+sign = Op(
+    "sign",
+    infer=unary_same,
+    promote=same,
+    real=NotImplementedError(
+        "Unlike NumPy, torch.sign is not intended to support complex numbers. Please use torch.sgn instead."
+    ),
+    cpu=_sign_kernel,
+    expr="({x} > 0) - ({x} < 0)",
+    vjp=(_nothing,),
+)
+floor = Op(
+    "floor",
+    infer=unary_same,
+    promote=same,
+    real=NotImplementedError("floor is not supported for complex inputs"),
+    numeric="floor_vml_cpu",
+    cpu=np.floor,
+    expr="floor({x})",
+    vjp=(_nothing,),
+)
+ceil = Op(
+    "ceil",
+    infer=unary_same,
+    promote=same,
+    real=NotImplementedError("ceil is not supported for complex inputs"),
+    numeric="ceil_vml_cpu",
+    cpu=np.ceil,
+    expr="ceil({x})",
+    vjp=(_nothing,),
+)
+trunc = Op(
+    "trunc",
+    infer=unary_same,
+    promote=same,
+    real=NotImplementedError("trunc is not supported for complex inputs"),
+    numeric="trunc_vml_cpu",
+    cpu=np.trunc,
+    expr="trunc({x})",
+    vjp=(_nothing,),
+)
+
+
+def _round_kernel(x: Any) -> Any:
+    return x.copy() if x.dtype.kind in "iu" else np.rint(x)  # which would make integers floats
+
+
+_round = Op(
+    "round",
+    infer=unary_same,
+    promote=same,
+    real="round_vml_cpu",
+    numeric="round_vml_cpu",
+    cpu=_round_kernel,
+    expr="rint({x})",
+    vjp=(_nothing,),
+)
+
+# Exponentials, roots, logarithms
+
+exp = Op(
+    "exp",
+    infer=unary_float,
+    promote=to_float,
+    cpu=kernels.exp,
+    expr="exp({x})",
+    save=("out",),
+    vjp=(lambda g, out: g * out,),
+)
+exp2 = Op(
+    "exp2",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.exp2,
+    expr="exp2({x})",
+    save=("out",),
+    vjp=(lambda g, out: g * out * math.log(2),),
+)
+expm1 = Op(
+    "expm1",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.expm1,
+    expr="expm1({x})",
+    save=("out",),
+    vjp=(lambda g, out: g * (out + 1),),
+)
+log = Op(
+    "log", infer=unary_float, promote=to_float, cpu=np.log, expr="log({x})", save=("x",), vjp=(lambda g, x: g / x,)
+)
+log2 = Op(
+    "log2",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.log2,
+    expr="log2({x})",
+    save=("x",),
+    vjp=(lambda g, x: g / (x * math.log(2)),),
+)
+log10 = Op(
+    "log10",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.log10,
+    expr="log10({x})",
+    save=("x",),
+    vjp=(lambda g, x: g / (x * math.log(10)),),
+)
+log1p = Op(
+    "log1p",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.log1p,
+    expr="log1p({x})",
+    save=("x",),
+    vjp=(lambda g, x: g / (1 + x),),
+)
+sqrt = Op(
+    "sqrt",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.sqrt,
+    expr="sqrt({x})",
+    save=("out",),
+    vjp=(lambda g, out: g / (2 * out),),
+)
+rsqrt = Op(
+    "rsqrt",
+    infer=unary_float,
+    promote=to_float,
+    cpu=lambda x: np.reciprocal(np.sqrt(x)),
+    expr="1 / sqrt({x})",
+    save=("out",),
+    vjp=(lambda g, out: g * (out * out * out) * -0.5,),
+)
+reciprocal = Op(
+    "reciprocal",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.reciprocal,
+    expr="1 / {x}",
+    save=("out",),
+    vjp=(lambda g, out: -g * (out * out),),
+)
+
+# Trigonometry
+
+sin = Op(
+    "sin", infer=unary_float, promote=to_float, cpu=np.sin, expr="sin({x})", save=("x",), vjp=(lambda g, x: g * cos(x),)
+)
+cos = Op(
+    "cos",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.cos,
+    expr="cos({x})",
+    save=("x",),
+    vjp=(lambda g, x: -g * sin(x),),
+)
+tan = Op(
+    "tan",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.tan,
+    expr="tan({x})",
+    save=("out",),
+    vjp=(lambda g, out: g * (1 + out * out),),
+)
+asin = Op(
+    "asin",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.arcsin,
+    expr="asin({x})",
+    save=("x",),
+    vjp=(lambda g, x: g * rsqrt(1 - x * x),),
+)
+acos = Op(
+    "acos",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.arccos,
+    expr="acos({x})",
+    save=("x",),
+    vjp=(lambda g, x: -g * rsqrt(1 - x * x),),
+)
+atan = Op(
+    "atan",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.arctan,
+    expr="atan({x})",
+    save=("x",),
+    vjp=(lambda g, x: g / (1 + x * x),),
+)
+sinh = Op(
+    "sinh",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.sinh,
+    expr="sinh({x})",
+    save=("x",),
+    vjp=(lambda g, x: g * cosh(x),),
+)
+cosh = Op(
+    "cosh",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.cosh,
+    expr="cosh({x})",
+    save=("x",),
+    vjp=(lambda g, x: g * sinh(x),),
+)
+tanh = Op(
+    "tanh",
+    infer=unary_float,
+    promote=to_float,
+    cpu=kernels.tanh,
+    expr="tanh({x})",
+    save=("out",),
+    vjp=(lambda g, out: g * (1 - out * out),),
+)
+
+# Compositions need no record: they get CPU, CUDA, gradients and the compiler from what they are made of.
+
+
+_NO_CLAMP = NotImplementedError("clamp is not supported for complex types")
+
+
+def _clamp_aval(x: Any, min: float = -math.inf, max: float = math.inf) -> Any:
+    return unary_same(x)
+
+
+_clamp = Op(
+    "clamp",
+    infer=_clamp_aval,
+    promote=same,
+    real=_NO_CLAMP,
+    cpu=in_float32(lambda x, min, max: np.clip(x, x.dtype.type(min), x.dtype.type(max))),
+    expr="{x} != {x} ? {x} : {x} < {min} && {min} < {max} ? {min} : {x} > {max} || {min} > {max} ? {max} : {x}",
+    save=("x",),
+    vjp=(lambda g, x, min, max: where((x >= min) & (x <= max), g, 0.0),),
+    flat=True,
+)

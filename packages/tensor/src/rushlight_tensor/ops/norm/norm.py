@@ -1,0 +1,474 @@
+"""Normalisation: of rows (layer, RMS, group, instance) and of channels over a batch (batch norm)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core.dispatch import call
+from rushlight_tensor.core.half_precision import aux_in_float32, in_float32, wide
+from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.inplace import mutate
+from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.size import Size
+from rushlight_tensor.kernels import batch_norm as channel_kernels
+from rushlight_tensor.kernels import norm as row_kernels
+from rushlight_tensor.ops.math.cast import flat, unrecorded
+from rushlight_tensor.ops.math.elementwise import rsqrt
+from rushlight_tensor.ops.reduce.reduce import mean, sum
+from rushlight_tensor.ops.shape.pad import pad
+from rushlight_tensor.ops.shape.shape import drop, lift, reshape
+
+# Rows.  The last `dims` dimensions are one row for the kernels.
+
+
+def _check_rows(input: Any, weight: Any, bias: Any, dims: int) -> None:
+    shape = input.shape
+    for name, t in (("weight", weight), ("bias", bias)):
+        if t is not None and t.shape != shape[len(shape) - dims :]:
+            got, want = list(t.shape), list(shape[len(shape) - dims :])
+            raise RuntimeError(
+                f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape {got} and "
+                f"normalized_shape = {want}"
+            )
+
+
+def _layer_norm_aval(input: Any, weight: Any, bias: Any, dims: int = 1, eps: float = 1e-5) -> tuple[Aval, ...]:
+    _check_rows(input, weight, bias, dims)
+    rows = (math.prod(input.shape[: len(input.shape) - dims]),)
+    stats = Aval(rows, wide(input.dtype))
+    return Aval(input.shape, input.dtype), stats, stats
+
+
+def _as_rows(x: Any, dims: int) -> Any:
+    at = x.ndim - dims
+    rows = x if at == dims == 1 else x.reshape(math.prod(x.shape[:at]), math.prod(x.shape[at:]))
+    return rows if type(rows) is not np.ndarray or rows.flags.c_contiguous else np.ascontiguousarray(rows)
+
+
+def _flat(w: Any) -> Any:
+    return w if w is None or w.ndim == 1 else w.reshape(-1)
+
+
+@aux_in_float32
+def _layer_norm_kernel(x: Any, weight: Any, bias: Any, dims: int, eps: float) -> Any:
+    if (weight is not None and weight.shape != x.shape[x.ndim - dims :]) or (
+        bias is not None and bias.shape != x.shape[x.ndim - dims :]
+    ):
+        _check_rows(x, weight, bias, dims)
+    y, centre, rstd = row_kernels.layer_norm(_as_rows(x, dims), _flat(weight), _flat(bias), eps)
+    return y.reshape(x.shape), centre, rstd
+
+
+def _row_grads_aval(input: Any, dims: int, needs: Any) -> tuple[Aval, ...]:
+    row = Aval(input.shape[len(input.shape) - dims :], input.dtype)
+    return tuple(a for a, need in zip((Aval(input.shape, input.dtype), row, row), needs, strict=False) if need)
+
+
+def _layer_norm_backward_aval(
+    g: Any, input: Any, weight: Any, centre: Any, rstd: Any, dims: int = 1, eps: float = 1e-5, needs: Any = ()
+) -> tuple[Aval, ...]:
+    return _row_grads_aval(input, dims, needs)
+
+
+def _shaped(grads: tuple[Any, ...], x: Any, dims: int) -> tuple[Any, ...]:
+    """The gradients that were made, in their shapes."""
+    shapes = (x.shape, x.shape[x.ndim - dims :], x.shape[x.ndim - dims :])
+    return tuple(
+        [
+            d if d.shape == shape else d.reshape(shape)  # a view would be copied into `.grad`
+            for d, shape in zip(grads, shapes, strict=False)
+            if d is not None
+        ]
+    )
+
+
+@in_float32
+def _layer_norm_backward_kernel(
+    g: Any, x: Any, weight: Any, centre: Any, rstd: Any, dims: int, eps: float, needs: Any
+) -> Any:
+    rows = _as_rows(g, dims), _as_rows(x, dims)
+    return _shaped(row_kernels.layer_norm_backward(*rows, _flat(weight), centre, rstd, needs), x, dims)
+
+
+def _layer_norm_rule(g: Any, needs: Any, x: Any, weight: Any, centre: Any, rstd: Any, dims: int, eps: float) -> Any:
+    n = x._array.ndim
+    over, lead = tuple(range(n - dims, n)), tuple(range(n - dims))
+    away = x - mean(x, over, True)
+    scale = rsqrt(mean(away * away, over, True) + eps)
+    normed = away * scale
+    gw = g if weight is None else g * weight
+    dx = scale * (gw - mean(gw, over, True) - normed * mean(gw * normed, over, True)) if needs[0] else None
+    dw = (sum(g * normed, lead) if lead else g * normed) if needs[1] else None
+    return dx, dw, (sum(g, lead) if lead else g) if needs[2] else None
+
+
+_layer_norm_backward = Op(
+    "layer_norm_backward", infer=_layer_norm_backward_aval, cpu=_layer_norm_backward_kernel, cuda=AS_CPU, vjp=None
+)
+_layer_norm = Op(
+    "layer_norm",
+    infer=_layer_norm_aval,
+    real="LayerNormKernelImpl",
+    cpu=_layer_norm_kernel,
+    cuda=AS_CPU,
+    save=("input", "weight", "out1", "out2"),
+    vjp=fused(_layer_norm_backward, _layer_norm_rule),
+    aux=True,
+    node_name="NativeLayerNormBackward0",
+)
+
+
+def _row_dims(input: Any, normalized_shape: Any, star: str) -> int:
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    have = input._array.shape
+    if not shape or have[len(have) - len(shape) :] != shape or len(shape) > len(have):
+        want = ", ".join(map(str, shape))
+        raise RuntimeError(
+            f"Given normalized_shape={list(shape)}, expected input with shape [*{star}{want}], but got input of "
+            f"size{list(have)}"
+        )
+    return len(shape)
+
+
+def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    """Normalise to mean 0 and variance 1 over the last dimensions (Ba, Kiros and Hinton, 2016).
+
+    Args:
+        input: (..., *normalized_shape).
+        normalized_shape: The sizes of these dimensions.
+        weight: Of that shape, multiplied to the result.
+        bias: Of that shape, added to it.
+        eps: Added to the variance.
+    """
+    dims = _row_dims(input, normalized_shape, ", ")
+    return call(_layer_norm, (input, weight, bias), {"dims": dims, "eps": eps})
+
+
+def _rms_norm_aval(input: Any, weight: Any, dims: int = 1, eps: float = 1e-5) -> tuple[Aval, ...]:
+    _check_rows(input, weight, None, dims)
+    rows = (math.prod(input.shape[: len(input.shape) - dims]),)
+    return Aval(input.shape, input.dtype), Aval(rows, wide(input.dtype))
+
+
+@aux_in_float32
+def _rms_norm_kernel(x: Any, weight: Any, dims: int, eps: float) -> Any:
+    _check_rows(x, weight, None, dims)
+    y, rstd = row_kernels.rms_norm(_as_rows(x, dims), _flat(weight), eps)
+    return y.reshape(x.shape), rstd
+
+
+def _rms_norm_backward_aval(
+    g: Any, input: Any, weight: Any, rstd: Any, dims: int = 1, eps: float = 1e-5, needs: Any = ()
+) -> tuple[Aval, ...]:
+    return _row_grads_aval(input, dims, needs)
+
+
+@in_float32
+def _rms_norm_backward_kernel(g: Any, x: Any, weight: Any, rstd: Any, dims: int, eps: float, needs: Any) -> Any:
+    rows = _as_rows(g, dims), _as_rows(x, dims)
+    return _shaped(row_kernels.rms_norm_backward(*rows, _flat(weight), rstd, needs), x, dims)
+
+
+def _rms_norm_rule(g: Any, needs: Any, x: Any, weight: Any, rstd: Any, dims: int, eps: float) -> Any:
+    n = x._array.ndim
+    over, lead = tuple(range(n - dims, n)), tuple(range(n - dims))
+    scale = rsqrt(mean(x * x, over, True) + eps)
+    normed = x * scale
+    gw = g if weight is None else g * weight
+    dx = scale * (gw - normed * mean(gw * normed, over, True)) if needs[0] else None
+    return dx, (sum(g * normed, lead) if lead else g * normed) if needs[1] else None
+
+
+_rms_norm_backward = Op(
+    "rms_norm_backward", infer=_rms_norm_backward_aval, cpu=_rms_norm_backward_kernel, cuda=AS_CPU, vjp=None
+)
+_rms_norm = Op(
+    "rms_norm",
+    infer=_rms_norm_aval,
+    cpu=_rms_norm_kernel,
+    cuda=AS_CPU,
+    save=("input", "weight", "out1"),
+    vjp=fused(_rms_norm_backward, _rms_norm_rule),
+    aux=True,
+)
+
+
+def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
+    """Divide by the root of the mean square over the last dimensions (Zhang and Sennrich, 2019).
+
+    Args:
+        input: (..., *normalized_shape).
+        normalized_shape: The sizes of these dimensions.
+        weight: Of that shape, multiplied to the result.
+        eps: Added to the mean square; default: the machine epsilon of the dtype.
+    """
+    dims = _row_dims(input, normalized_shape, "")
+    if eps is None:
+        eps = float(np.finfo(np.float32 if input._array.dtype.itemsize == 2 else input._array.dtype).eps)
+    return call(_rms_norm, (input, weight), {"dims": dims, "eps": eps})
+
+
+def _affine(x: Any, weight: Any, bias: Any) -> Any:
+    """`x * weight + bias` by channel (dimension 1)."""
+    ones = [1] * (x._array.ndim - 2)
+    if weight is not None:
+        x = x * reshape(weight, -1, *ones)
+    return x if bias is None else x + reshape(bias, -1, *ones)
+
+
+def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    """Normalise each sample's channels in `num_groups` groups (Wu and He, 2018).
+
+    Args:
+        input: (N, C, ...).
+        weight: (C,) or None.
+        bias: (C,) or None.
+        eps: Added to the variance.
+    """
+    shape = input._array.shape
+    if len(shape) < 2:
+        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {len(shape)}")
+    n, c = shape[:2]
+    if num_groups <= 0:
+        raise RuntimeError(f"Expected num groups to be greater than 0, got {num_groups}")
+    if n * c // num_groups * math.prod(shape[2:]) == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(shape)}")
+    for name, t in (("weight", weight), ("bias", bias)):
+        if t is not None and t._array.shape != (c,):
+            raise RuntimeError(
+                f"Expected {name} to be a vector of size equal to the number of channels in input, but got {name} of "
+                f"shape {list(t._array.shape)} and input of shape {list(shape)}"
+            )
+    if c % num_groups:
+        raise RuntimeError(
+            "Expected number of channels in input to be divisible by num_groups, but got input of shape "
+            f"{list(shape)} and num_groups={num_groups}"
+        )
+    rows = reshape(input, n * num_groups, (c // num_groups) * math.prod(shape[2:]))
+    out = call(_layer_norm, (rows, None, None), {"dims": 1, "eps": eps})
+    return _affine(reshape(out, shape), weight, bias)
+
+
+# Channels
+
+
+def _moments_aval(input: Any) -> tuple[Aval, Aval]:
+    return Aval(input.shape[1:2], input.dtype), Aval(input.shape[1:2], input.dtype)
+
+
+@in_float32
+def _moments_kernel(x: Any) -> Any:
+    return channel_kernels.moments(x)
+
+
+_moments = Op("batch_norm_moments", infer=_moments_aval, real="batch_norm", cpu=_moments_kernel, cuda=AS_CPU, vjp=None)
+
+
+def _update_aval(
+    running_mean: Any, running_var: Any, centre: Any, var: Any, momentum: float = 0.1, correction: float = 1.0
+) -> tuple[()]:
+    return ()
+
+
+def _update_kernel(
+    running_mean: Any, running_var: Any, centre: Any, var: Any, momentum: float, correction: float
+) -> tuple[()]:
+    for running, new, factor in ((running_mean, centre, momentum), (running_var, var, momentum * correction)):
+        running *= running.dtype.type(1 - momentum)
+        running += (new * new.dtype.type(factor)).astype(running.dtype, copy=False)
+    return ()
+
+
+_update = Op("batch_norm_update", infer=_update_aval, cpu=_update_kernel, cuda=AS_CPU, vjp=None)
+
+
+def _batch_norm_aval(
+    input: Any, centre: Any, var: Any, weight: Any, bias: Any, training: bool = False, eps: float = 1e-5
+) -> Aval:
+    return Aval(input.shape, input.dtype)
+
+
+@in_float32
+def _batch_norm_kernel(x: Any, centre: Any, var: Any, weight: Any, bias: Any, training: bool, eps: float) -> Any:
+    centre, rstd, weight, bias = _channel_parameters(x, centre, var, weight, bias, eps)
+    return channel_kernels.normalize(x, centre, rstd, weight, bias)
+
+
+def _channel_parameters(x: Any, centre: Any, var: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, ...]:
+    """Statistics and parameters in the dtype of `x`, the variance as 1 / standard deviation."""
+    for name, p in (("running_mean", centre), ("running_var", var), ("weight", weight), ("bias", bias)):
+        if p is not None and p.shape != x.shape[1:2]:
+            raise RuntimeError(f"{name} should contain {x.shape[1]} elements, not {p.shape}")
+    rstd = 1 / np.sqrt(var + var.dtype.type(eps))
+    return tuple([p if p is None else p.astype(x.dtype, copy=False) for p in (centre, rstd, weight, bias)])
+
+
+def _batch_norm_backward_aval(
+    g: Any,
+    input: Any,
+    centre: Any,
+    var: Any,
+    weight: Any,
+    training: bool = False,
+    eps: float = 1e-5,
+    needs: Any = (),
+) -> tuple[Aval, ...]:
+    channel = Aval(input.shape[1:2], input.dtype)
+    made = (Aval(input.shape, input.dtype), channel, channel)
+    return tuple(a for a, need in zip(made, (needs[0], *needs[3:]), strict=True) if need)
+
+
+@in_float32
+def _batch_norm_backward_kernel(
+    g: Any, x: Any, centre: Any, var: Any, weight: Any, training: bool, eps: float, needs: Any
+) -> Any:
+    centre, rstd, weight, _ = _channel_parameters(x, centre, var, weight, None, eps)
+    made = channel_kernels.batch_norm_backward(g, x, centre, rstd, weight, training, needs[0])
+    return tuple([d for d, need in zip(made, (needs[0], *needs[3:]), strict=True) if need])
+
+
+def _batch_norm_rule(g: Any, needs: Any, x: Any, centre: Any, var: Any, weight: Any, training: bool, eps: float) -> Any:
+    shape = x._array.shape
+    over = (0, *range(2, len(shape)))
+    column = (-1, *[1] * (len(shape) - 2))
+    if training:
+        away = x - mean(x, over, True)
+        scale = rsqrt(mean(away * away, over, True) + eps)
+    else:
+        away = x - reshape(centre, *column)
+        scale = rsqrt(reshape(var, *column) + eps)
+    normed = away * scale
+    gw = g if weight is None else g * reshape(weight, *column)
+    inner = gw - mean(gw, over, True) - normed * mean(gw * normed, over, True) if training else gw
+    return inner * scale, None, None, sum(g * normed, over), sum(g, over)
+
+
+_batch_norm_backward = Op(
+    "batch_norm_backward", infer=_batch_norm_backward_aval, cpu=_batch_norm_backward_kernel, cuda=AS_CPU, vjp=None
+)
+_batch_norm = Op(
+    "batch_norm",
+    infer=_batch_norm_aval,
+    real="batch_norm",
+    cpu=_batch_norm_kernel,
+    cuda=AS_CPU,
+    save=("input", "centre", "var", "weight"),
+    vjp=fused(_batch_norm_backward, _batch_norm_rule),
+    node_name="NativeBatchNormBackward0",
+)
+
+
+def _as_images(x: Any) -> Any:
+    """(N, C, ...) as (N, C) or (N, C, H, W), which the kernels take."""
+    shape = x._array.shape
+    if len(shape) in (2, 4):
+        return x
+    return lift(x, 2) if len(shape) == 3 else reshape(x, *shape[:3], math.prod(shape[3:]))
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Normalise each channel over the batch (Ioffe and Szegedy, 2015).
+
+    Args:
+        input: (N, C, ...).
+        running_mean: (C,), used when not training; updated in place when training; or None.
+        running_var: (C,), likewise.
+        weight: (C,) or None.
+        bias: (C,) or None.
+        training: Use the statistics of the batch.
+        momentum: The weight of the batch in the running statistics.
+        eps: Added to the variance.
+    Raises:
+        ValueError: Training on one value per channel.
+        RuntimeError: Sizes do not fit, or there are no statistics.
+    """
+    shape = input._array.shape
+    if len(shape) < 2:
+        raise RuntimeError(f"batch_norm: expected an input (N, C, ...), got shape {shape}")
+    for name, t in (
+        ("running_mean", running_mean),
+        ("running_var", running_var),
+        ("weight", weight),
+        ("bias", bias),
+    ):
+        if t is not None and t._array.size != shape[1]:
+            raise RuntimeError(f"{name} should contain {shape[1]} elements not {t._array.size}")
+        if t is None and not training and name.startswith("running"):
+            raise RuntimeError(f"{name} must be defined in evaluation mode")
+    x = _as_images(input)
+    centre, var = running_mean, running_var
+    if not training:
+        x = flat(x)
+    if training:
+        n = shape[0] * math.prod(shape[2:])
+        if n == 1:
+            raise ValueError(f"Expected more than 1 value per channel when training, got input size {Size(shape)}")
+        training = n > 0
+        if training:
+            centre, var = _moments(unrecorded(x))
+        else:  # no value has no moments: any will do, and the running ones stay
+            centre, var = input.new_zeros(shape[1]), input.new_ones(shape[1])
+        if running_mean is not None and training:
+            attrs = {"momentum": momentum, "correction": n / (n - 1)}
+            mutate(_update, (running_mean, running_var), attrs, (centre, var))
+    out = call(_batch_norm, (x, centre, var, weight, bias), {"training": training, "eps": eps})
+    return out if x is input else drop(out, 2) if len(shape) == 3 else reshape(out, shape)
+
+
+def instance_norm(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Any:
+    """Normalise each channel of each sample (Ulyanov, Vedaldi and Lempitsky, 2016).
+
+    Args:
+        input: (N, C, ...).
+        running_mean: (C,), used without input statistics, else updated in place; or None.
+        running_var: (C,), likewise.
+        weight: (C,) or None.
+        bias: (C,) or None.
+        use_input_stats: Use the statistics of the input.
+        momentum: The weight of the input in the running statistics.
+        eps: Added to the variance.
+    """
+    shape = input._array.shape
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    n = math.prod(shape[2:])
+    if n == 1:
+        raise ValueError(f"Expected more than 1 spatial element when training, got input size {Size(shape)}")
+    if running_mean is not None and input._array.size:
+        images = reshape(input.detach(), 1, shape[0] * shape[1], 1, n)
+        centre, var = (mean(reshape(s, shape[0], shape[1]), 0) for s in _moments(images))
+        mutate(_update, (running_mean, running_var), {"momentum": momentum, "correction": n / (n - 1)}, (centre, var))
+    return group_norm(input, shape[1], weight, bias, eps)
+
+
+def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
+    """Divide by `(k + alpha * mean of squares of `size` neighbouring channels) ** beta` (Krizhevsky et al., 2012)."""
+    shape = input._array.shape
+    if len(shape) < 3:
+        raise ValueError(f"Expected 3D or higher dimensionality input (got {len(shape)} dimensions)")
+    if not input._array.size:
+        return input
+    squares = pad((input * input).movedim(1, -1), (size // 2, (size - 1) // 2))
+    total = sum(squares.unfold(-1, size, 1), -1).movedim(-1, 1)
+    return input / (total * (alpha / size) + k) ** beta

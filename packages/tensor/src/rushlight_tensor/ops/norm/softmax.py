@@ -1,0 +1,146 @@
+"""Softmax and log-softmax along a dimension, with gradients from their results."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core import dtypes
+from rushlight_tensor.core.dtypes import dtype_title
+from rushlight_tensor.core.half_precision import in_float32
+from rushlight_tensor.core.infer import Aval, axis
+from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.promote import category
+from rushlight_tensor.kernels import softmax as kernels
+from rushlight_tensor.kernels.arrays import contiguous
+from rushlight_tensor.ops.math.cast import cast
+from rushlight_tensor.ops.math.elementwise import exp, log
+from rushlight_tensor.ops.reduce.reduce import sum
+
+
+def _aval(name: str) -> Callable[..., Aval]:
+    def infer(input: Any, dim: int = -1) -> Aval:
+        axis(dim, len(input.shape))
+        if category(input.dtype) != 2:
+            raise NotImplementedError(
+                f"\"{name}_lastdim_kernel_impl\" not implemented for '{dtype_title(input.dtype)}'"
+            )
+        return Aval(input.shape, input.dtype)
+
+    return infer
+
+
+def _backward_aval(g: Any, y: Any, dim: int = -1, needs: Any = (True,)) -> Aval:
+    return Aval(y.shape, y.dtype)
+
+
+def _along_last(rows: Callable[..., Any]) -> Callable[..., Any]:
+    """A kernel along any dimension from one along the last."""
+
+    @in_float32
+    def kernel(*xs: Any, dim: int, needs: Any = None) -> Any:
+        n = xs[0].ndim
+        if n and (dim == -1 or dim == n - 1):
+            return rows(*xs)
+        if not n and dim in (0, -1):
+            return rows(*[x.reshape(1) for x in xs]).reshape(())
+        if not -n <= dim < n or xs[0].dtype.kind != "f":
+            raise ValueError(f"dimension {dim} of {n}, {xs[0].dtype}")
+        return np.moveaxis(rows(*[contiguous(np.moveaxis(x, dim, -1)) for x in xs]), -1, dim)
+
+    return kernel
+
+
+def _floating(rows: Callable[..., Any]) -> Callable[..., Any]:
+    def checked(x: Any) -> Any:
+        if x.dtype.kind != "f":
+            raise TypeError(f"softmax of {x.dtype}")
+        return rows(x)
+
+    return checked
+
+
+def _softmax_rule(g: Any, needs: Any, out: Any, dim: int) -> Any:
+    return (out * (g - sum(g * out, dim, True)),)
+
+
+def _log_softmax_rule(g: Any, needs: Any, out: Any, dim: int) -> Any:
+    return (g - exp(out) * sum(g, dim, True),)
+
+
+_softmax_backward = Op(
+    "softmax_backward", infer=_backward_aval, cpu=_along_last(kernels.softmax_backward), cuda=AS_CPU, vjp=None
+)
+_softmax = Op(
+    "softmax",
+    infer=_aval("softmax"),
+    cpu=_along_last(_floating(kernels.softmax)),
+    cuda=AS_CPU,
+    save=("out",),
+    vjp=fused(_softmax_backward, _softmax_rule),
+)
+_log_softmax_backward = Op(
+    "log_softmax_backward", infer=_backward_aval, cpu=_along_last(kernels.log_softmax_backward), cuda=AS_CPU, vjp=None
+)
+_log_softmax = Op(
+    "log_softmax",
+    infer=_aval("log_softmax"),
+    cpu=_along_last(_floating(kernels.log_softmax)),
+    cuda=AS_CPU,
+    save=("out",),
+    vjp=fused(_log_softmax_backward, _log_softmax_rule),
+)
+
+
+def _dim(name: str, dim: int | None, ndim: int, stacklevel: int) -> int:
+    if dim is not None:
+        return dim
+    warnings.warn(
+        f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.",
+        stacklevel=stacklevel,
+    )
+    return 0 if ndim in (0, 1, 3) else 1
+
+
+def softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+    """`exp(input) / sum(exp(input), dim)`, without overflow.
+
+    Args:
+        dtype: Convert to this dtype first.
+    """
+    if dtype is not None:
+        input = cast(input, dtype=dtypes.to_numpy(dtype))
+    return _softmax(input, dim=_dim("softmax", dim, input._array.ndim, _stacklevel))
+
+
+def log_softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+    """`log(softmax(input, dim))`, without underflow.
+
+    Args:
+        dtype: Convert to this dtype first.
+    """
+    if dtype is not None:
+        input = cast(input, dtype=dtypes.to_numpy(dtype))
+    return _log_softmax(input, dim=_dim("log_softmax", dim, input._array.ndim, _stacklevel))
+
+
+def softmin(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+    """The softmax of `-input` along `dim`."""
+    return softmax(-input, _dim("softmin", dim, input._array.ndim, _stacklevel), dtype=dtype)
+
+
+def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Any:
+    """A random softmax that approaches a one-hot choice as `tau` goes to 0 (Jang, Gu and Poole, 2017).
+
+    Args:
+        hard: Return the choice itself, with the gradient of the soft one.
+    """
+    noise = -log(logits.detach().clone().exponential_())
+    soft = softmax((logits + noise) / tau, dim)
+    if not hard:
+        return soft
+    chosen = soft.detach() == soft.detach().amax(dim, True)
+    return cast(chosen, dtype=soft._array.dtype) - soft.detach() + soft

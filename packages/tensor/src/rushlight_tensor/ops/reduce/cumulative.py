@@ -1,0 +1,139 @@
+"""Running sums and products along a dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core import promote
+from rushlight_tensor.core.cuda import like
+from rushlight_tensor.core.half_precision import in_float32
+from rushlight_tensor.core.infer import Aval, axis
+from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.tensor import wrap
+from rushlight_tensor.kernels.arrays import accumulate
+from rushlight_tensor.ops.math.complex import real
+from rushlight_tensor.ops.math.elementwise import exp, log
+from rushlight_tensor.ops.math.select import where
+from rushlight_tensor.ops.reduce.reduce import _in_dtype, _sum, amax
+from rushlight_tensor.ops.shape.shape import reshape
+
+
+def _cumulative_aval(x: Any, dim: int = 0, reverse: bool = False) -> Aval:
+    axis(dim, len(x.shape))
+    return Aval(x.shape, promote.INT64 if promote.category(x.dtype) < 2 else x.dtype)
+
+
+def _cumulative(accumulate: Any) -> Callable[..., Any]:
+    @in_float32
+    def kernel(x: Any, dim: int, reverse: bool) -> Any:
+        dtype = np.int64 if x.dtype.kind in "iub" else x.dtype
+        if not x.ndim:
+            return x.astype(dtype)
+        if not reverse:
+            return accumulate(x, axis=dim, dtype=dtype)
+        return np.flip(accumulate(np.flip(x, dim), axis=dim, dtype=dtype), dim)
+
+    return kernel
+
+
+_cumsum = Op(
+    "cumsum",
+    infer=_cumulative_aval,
+    cpu=_cumulative(np.cumsum),
+    cuda=AS_CPU,
+    vjp=(lambda g, dim, reverse: _cumsum(g, dim=dim, reverse=not reverse),),
+)
+
+
+def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Any:
+    """The running sum along `dim`; integers add up as int64."""
+    return _in_dtype(_cumsum(_in_dtype(input, dtype), dim=dim), dtype)
+
+
+def _cumprod_rule(g: Any, x: Any, dim: int, reverse: bool) -> Any:
+    """Row k of the table is the running product with 1 in place of element k: exact for zeros, n times the memory."""
+    shape = x._array.shape
+    if not shape:
+        return g
+    at = axis(dim, len(shape))
+    n, outer, inner = shape[at], shape[:at], shape[at + 1 :]
+    ones = [1] * len(inner)
+    eye = wrap(like(x._array, np.eye(n, dtype=bool).reshape(n, n, *ones)))
+    seen = wrap(like(x._array, np.triu(np.ones((n, n), bool)).reshape(n, n, *ones)))
+    table = _cumprod(where(eye, 1.0, reshape(x, *outer, 1, n, *inner)), dim=at + 1)
+    return _sum(where(seen, table, 0.0) * reshape(g, *outer, 1, n, *inner), dim=at + 1)
+
+
+_cumprod = Op(
+    "cumprod", infer=_cumulative_aval, cpu=_cumulative(np.cumprod), cuda=AS_CPU, save=("x",), vjp=(_cumprod_rule,)
+)
+
+
+def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Any:
+    """The running product along `dim`; integers multiply as int64."""
+    return _in_dtype(_cumprod(_in_dtype(input, dtype), dim=dim), dtype)
+
+
+def _log_running(x: Any, dim: int, reverse: bool) -> Any:
+    if not x.ndim:
+        return x.copy()
+    if reverse:
+        return np.flip(accumulate(np.logaddexp, np.flip(x, dim), dim), dim)
+    return accumulate(np.logaddexp, x, dim)
+
+
+def _log_running_backward_aval(
+    g: Any, x: Any, out: Any, dim: int = 0, reverse: bool = False, needs: Any = (True,)
+) -> Aval:
+    return Aval(x.shape, x.dtype)
+
+
+@in_float32
+def _log_running_backward(g: Any, x: Any, out: Any, dim: int, reverse: bool, needs: Any) -> Any:
+    """`exp(x) * cumsum(g / exp(out))` from the other end, in logarithms, so that nothing overflows."""
+    zero = g.dtype.type(0)
+    parts = [np.exp(_log_running(np.log(np.maximum(part, zero)) - out, dim, not reverse) + x) for part in (g, -g)]
+    return parts[0] - parts[1]
+
+
+def _logcumsumexp_rule(g: Any, needs: Any, x: Any, out: Any, dim: int, reverse: bool) -> Any:
+    """The same as a table of `exp(x) / exp(out)` for each pair along `dim`."""
+    shape = x._array.shape
+    if not shape:
+        return (g,)
+    at = axis(dim, len(shape))
+    n, outer, inner = shape[at], shape[:at], shape[at + 1 :]
+    seen = np.triu(np.ones((n, n), bool)).reshape(n, n, *[1] * len(inner))
+    mask = wrap(like(x._array, np.swapaxes(seen, 0, 1) if reverse else seen))
+    apart = reshape(x, *outer, n, 1, *inner) - reshape(out, *outer, 1, n, *inner)
+    share = where(mask, exp(where(mask, apart, 0.0)), 0.0)
+    return (_sum(share * reshape(g, *outer, 1, n, *inner), dim=at + 1),)
+
+
+_logcumsumexp_backward = Op(
+    "logcumsumexp_backward",
+    infer=_log_running_backward_aval,
+    cpu=_log_running_backward,
+    cuda=AS_CPU,
+    vjp=None,
+)
+_logcumsumexp = Op(
+    "logcumsumexp",
+    infer=_cumulative_aval,
+    cpu=in_float32(_log_running),
+    cuda=AS_CPU,
+    real="logcumsumexp",
+    save=("x", "out"),
+    vjp=fused(_logcumsumexp_backward, _logcumsumexp_rule),
+)
+
+
+def logcumsumexp(input: Any, dim: int) -> Any:
+    """`log(cumsum(exp(input), dim))` without overflow."""
+    if input._array.dtype.kind == "c":
+        top = amax(real(input.detach()), dim, True)
+        return log(cumsum(exp(input - top), dim)) + top
+    return _logcumsumexp(input, dim=dim)

@@ -1,0 +1,305 @@
+"""Reductions to extremes and truth: max, argmax, median, any, all, and the pairs (values, indices) they return."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core import promote
+from rushlight_tensor.core.cuda import like
+from rushlight_tensor.core.dispatch import numbers_only, real_only
+from rushlight_tensor.core.half_precision import in_float32
+from rushlight_tensor.core.infer import Aval, axes, axis, reduced
+from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.tensor import Tensor, wrap
+from rushlight_tensor.kernels.arrays import accumulate
+from rushlight_tensor.ops.math.elementwise import maximum, minimum
+from rushlight_tensor.ops.math.select import where
+from rushlight_tensor.ops.reduce.reduce import _dims, _refuse_empty, _spread, amax, amin, sum
+
+
+def _result(name: str, *fields: str) -> Any:
+    """A named tuple that prints as those of `torch.return_types`."""
+
+    def show(self: Any) -> str:
+        rows = ",\n".join(f"{field}={value!r}" for field, value in zip(fields, self, strict=True))
+        return f"torch.return_types.{name}(\n{rows})"
+
+    kind = namedtuple(name, fields)  # type: ignore[misc]
+    kind.__repr__ = show  # type: ignore[method-assign]
+    kind.__module__ = __name__
+    return kind
+
+
+_MaxPair, _MinPair, _MedianPair = (_result(name, "values", "indices") for name in ("max", "min", "median"))
+_CummaxPair, _CumminPair = (_result(name, "values", "indices") for name in ("cummax", "cummin"))
+_AminmaxPair = _result("aminmax", "min", "max")
+
+
+# One value per row
+
+
+def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The smallest and the largest value, as (min, max)."""
+    real_only("aminmax_cpu", input)
+    over = () if dim is None else dim
+    return _AminmaxPair(amin(input, over, keepdim), amax(input, over, keepdim))
+
+
+# One element per row, with its index
+
+
+def _picked_aval(name: str) -> Callable[..., tuple[Aval, Aval]]:
+    def infer(x: Any, dim: int = -1, keepdim: bool = False) -> tuple[Aval, Aval]:
+        axis(dim, len(x.shape))
+        shape = reduced(x.shape, dim, keepdim)
+        if x.shape:
+            _refuse_empty(name, x.shape, dim)
+        return Aval(shape, x.dtype), Aval(shape, promote.INT64)
+
+    return infer
+
+
+def _pick(find: Callable[[Any, int], Any]) -> Callable[..., Any]:
+    """A kernel for (values, indices) from one that finds the indices, (..., 1, ...)."""
+
+    def kernel(x: Any, dim: int, keepdim: bool) -> Any:
+        if not x.ndim:
+            axis(dim, 0)
+            return x.copy(), np.zeros_like(x, dtype=np.int64)
+        found = find(x, dim)
+        values = np.take_along_axis(x, found, dim)
+        return (values, found) if keepdim else (values.squeeze(dim), found.squeeze(dim))
+
+    return kernel
+
+
+def _picked_rule(g: Any, indices: Any, shape: tuple[int, ...], dim: int, keepdim: bool) -> Any:
+    """The whole gradient to the element that was picked."""
+    if not shape:
+        return g[0]
+    at = axis(dim, len(shape))
+    places = np.arange(shape[at]).reshape(-1, *[1] * (len(shape) - at - 1))
+    chosen = _spread(indices, shape, dim, keepdim) == wrap(like(indices._array, places))
+    return where(chosen, _spread(g[0], shape, dim, keepdim), 0.0)
+
+
+def _picked(name: str, find: Callable[[Any, int], Any]) -> Op:
+    return Op(
+        f"{name}_dim",
+        infer=_picked_aval(name),
+        cpu=_pick(find),
+        cuda=AS_CPU,
+        real="median_out" if name == "median" else RuntimeError(f"{name}(): does not support complex input"),
+        save=("out1", "x.shape"),
+        vjp=(_picked_rule,),
+        node_name=f"{name.capitalize()}Backward{int(name == 'median')}",
+    )
+
+
+@in_float32
+def _find_median(x: Any, dim: int) -> Any:
+    """The lower median; the first NaN if there is one."""
+    n = x.shape[dim]
+    order = np.argsort(x, axis=dim, kind="stable")
+    middle = np.take(order, [(n - 1) // 2], axis=dim)
+    if x.dtype.kind != "f":
+        return middle
+    unknown = np.isnan(x)
+    return np.where(unknown.any(dim, keepdims=True), np.argmax(unknown, axis=dim, keepdims=True), middle)
+
+
+_max_dim = _picked("max", in_float32(lambda x, dim: np.argmax(x, axis=dim, keepdims=True)))
+_min_dim = _picked("min", in_float32(lambda x, dim: np.argmin(x, axis=dim, keepdims=True)))
+_median_dim = _picked("median", _find_median)
+
+
+def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+    """The largest element; along `dim`: (values, indices); with a tensor for `dim`: the larger of each two."""
+    return _overloaded(input, dim if other is None else other, keepdim, maximum, amax, _max_dim, _MaxPair)
+
+
+def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+    """The smallest element; along `dim`: (values, indices); with a tensor for `dim`: the smaller of each two."""
+    return _overloaded(input, dim if other is None else other, keepdim, minimum, amin, _min_dim, _MinPair)
+
+
+def _even_aval(x: Any, value: Any) -> Aval:
+    return Aval((), x.dtype)
+
+
+def _even_rule(g: Any, x: Any, value: Any) -> Any:
+    chosen = (x == value) | ((x != x) & (value != value))
+    return where(chosen, g / sum(chosen), 0.0)
+
+
+def _shared(kind: str) -> Op:
+    """The `value` of one element, or of several, of all: the gradient is shared by those that have it, NaN included."""
+    return Op(
+        f"{kind}_of_all",
+        infer=_even_aval,
+        cpu=lambda x, value: value.copy(),
+        cuda=AS_CPU,
+        save=("x", "value"),
+        vjp=(_even_rule, None),
+        node_name=f"{kind.title()}Backward1" if kind != "median" else "MedianBackward0",
+    )
+
+
+_of_all = {kind: _shared(kind) for kind in ("max", "min", "median")}
+
+
+def _overloaded(input: Any, dim: Any, keepdim: bool, two: Op, all_of: Any, along: Op, kind: Any) -> Any:
+    if isinstance(dim, Tensor):
+        return two(input, dim)
+    if dim is None:
+        real_only(f"{kind.__name__}_all", input)
+    if dim is not None:
+        return kind(*along(input, dim=dim, keepdim=keepdim))
+    if input._array.size == 0:
+        raise RuntimeError(
+            f"{kind.__name__}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction "
+            "dim with the 'dim' argument."
+        )
+    return _of_all[kind.__name__](input, all_of(input.detach()))
+
+
+def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The (lower) median of all elements; along `dim`: (values, indices)."""
+    if dim is None:
+        real_only("median_cpu", input)
+        numbers_only("median_cpu", input)
+    if dim is not None:
+        return _MedianPair(*_median_dim(input, dim=dim, keepdim=keepdim))
+    if input._array.size == 0:
+        return input.new_full((), float("nan"))
+    return _of_all["median"](input, _median_dim(input.detach().reshape(-1), dim=0)[0])
+
+
+# Indices alone
+
+
+def _arg_aval(name: str) -> Callable[..., Aval]:
+    def infer(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
+        if 0 in x.shape and (dim is None or x.shape[axis(dim, len(x.shape))] == 0):
+            which = "to be specified for input.numel() == 0" if dim is None else f"{dim} to have non-zero size"
+            raise IndexError(f"{name}(): Expected reduction dim {which}.")
+        return Aval(reduced(x.shape, dim, keepdim), promote.INT64)
+
+    return infer
+
+
+def _arg(name: str, find: Any) -> Op:
+    @in_float32
+    def kernel(x: Any, dim: Any, keepdim: bool) -> Any:
+        return find(x, axis=dim, keepdims=keepdim) if x.ndim else np.zeros_like(x, dtype=np.int64)
+
+    return Op(
+        name,
+        infer=_arg_aval(name),
+        cpu=kernel,
+        cuda=AS_CPU,
+        vjp=None,
+        real=RuntimeError(f"{name}(): does not support complex input"),
+        numeric=RuntimeError(f"{name}(): does not support bool input"),
+    )
+
+
+_argmax, _argmin = _arg("argmax", np.argmax), _arg("argmin", np.argmin)
+
+
+def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The index of the (first) largest element, of all or along `dim`."""
+    return _argmax(input, dim=dim, keepdim=keepdim)
+
+
+def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The index of the (first) smallest element, of all or along `dim`."""
+    return _argmin(input, dim=dim, keepdim=keepdim)
+
+
+# Running extremes
+
+
+def _running_aval(x: Any, dim: int = 0) -> tuple[Aval, Aval]:
+    axis(dim, len(x.shape))
+    return Aval(x.shape, x.dtype), Aval(x.shape, promote.INT64)
+
+
+def _running(name: str, better: Any) -> Op:
+    def kernel(x: Any, dim: int) -> Any:
+        if not x.ndim:
+            return x.copy(), np.zeros_like(x, dtype=np.int64)
+        values = accumulate(better, x, dim)
+        places = np.arange(x.shape[dim], like=x).reshape(-1, *[1] * (x.ndim - dim % x.ndim - 1))
+        new = (x == values) | (x != x)
+        return values, accumulate(np.maximum, np.where(new, places, 0), dim)
+
+    def rule(g: Any, indices: Any, shape: tuple[int, ...], dim: int) -> Any:
+        if not shape:
+            return g[0]
+        at = axis(dim, len(shape))
+        rows = (*shape[:at], 1, shape[at], *shape[at + 1 :])
+        places = np.arange(shape[at]).reshape(-1, 1, *[1] * (len(shape) - at - 1))
+        chosen = indices.reshape(rows) == wrap(like(indices._array, places))
+        return sum(where(chosen, g[0].reshape(rows), 0.0), at + 1)
+
+    return Op(
+        f"_{name}",
+        infer=_running_aval,
+        cpu=kernel,
+        cuda=AS_CPU,
+        real=f"{name}_cpu",
+        save=("out1", "x.shape"),
+        vjp=(rule,),
+        node_name=f"{name.capitalize()}Backward0",
+    )
+
+
+_cummax, _cummin = _running("cummax", np.maximum), _running("cummin", np.minimum)
+
+
+def cummax(input: Any, dim: int) -> Any:
+    """The running maximum along `dim`, as (values, indices)."""
+    return _CummaxPair(*_cummax(input, dim=dim))
+
+
+def cummin(input: Any, dim: int) -> Any:
+    """The running minimum along `dim`, as (values, indices)."""
+    return _CumminPair(*_cummin(input, dim=dim))
+
+
+# Truth
+
+
+def _truth_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
+    return Aval(reduced(x.shape, dim, keepdim), promote.UINT8 if x.dtype == promote.UINT8 else promote.BOOL)
+
+
+def _truth(name: str, reduce: Any) -> Op:
+    def kernel(x: Any, dim: Any, keepdim: bool) -> Any:
+        out = reduce(x != 0, axis=None if dim is None else axes(dim, x.ndim), keepdims=keepdim)
+        return out.astype(np.uint8) if x.dtype == promote.UINT8 else out
+
+    return Op(name, infer=_truth_aval, cpu=kernel, cuda=AS_CPU, vjp=None)
+
+
+_any, _all = _truth("any", np.any), _truth("all", np.all)
+
+
+def any(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Whether some element over `dim` (None: of all) is not zero."""
+    return _any(input, dim=_dims(dim), keepdim=keepdim)
+
+
+def all(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Whether every element over `dim` (None: of all) is not zero."""
+    return _all(input, dim=_dims(dim), keepdim=keepdim)
+
+
+def count_nonzero(input: Any, dim: Any = None) -> Any:
+    """The number of elements over `dim` (None: of all) that are not zero, int64."""
+    return sum(input != 0, dim)

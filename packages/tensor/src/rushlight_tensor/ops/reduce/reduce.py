@@ -1,0 +1,433 @@
+"""Reductions to one number per row: sum, mean, product, variance, extremes, norms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core import dtypes, promote
+from rushlight_tensor.core.cuda import like
+from rushlight_tensor.core.dispatch import call
+from rushlight_tensor.core.dtypes import dtype_title
+from rushlight_tensor.core.half_precision import in_float32
+from rushlight_tensor.core.infer import Aval, axes, axis, real_dtype, reduced, sizes
+from rushlight_tensor.core.keywords import also_as
+from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.tensor import wrap
+from rushlight_tensor.ops.math.cast import cast
+from rushlight_tensor.ops.math.elementwise import exp, sqrt
+from rushlight_tensor.ops.math.select import where
+from rushlight_tensor.ops.shape.shape import expand, reshape
+
+_LONG = 1024  # from this many rows on, a sum down the columns goes through partial sums: NumPy adds row by row there
+
+
+def _dims(dim: Any) -> Any:
+    return tuple(dim) if isinstance(dim, list) else dim
+
+
+def _sum_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
+    dtype = promote.INT64 if promote.category(x.dtype) < 2 else x.dtype
+    return Aval(reduced(x.shape, dim, keepdim), dtype)
+
+
+def _add_up(x: Any, over: Any, keepdim: Any = False) -> Any:
+    """`x.sum`; NumPy's warnings count as ours then: Note [The straight line] in `dispatch`."""
+    add: Any = np.add
+    return add.reduce(x, over, keepdims=keepdim) if type(x) is np.ndarray else x.sum(over, keepdims=keepdim)
+
+
+@in_float32
+def _sum_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
+    if x.dtype.kind in "iub":
+        return np.sum(x, axis=_over(x, dim), keepdims=keepdim, dtype=np.int64)
+    if type(dim) is int and -x.ndim <= dim < x.ndim:
+        n = x.shape[dim]
+        if n >= _LONG and dim % x.ndim != x.ndim - 1:
+            return _sum_down(x, dim % x.ndim, keepdim)
+        return _add_up(x, dim, keepdim)
+    return _add_up(x, _over(x, dim), keepdim)
+
+
+def _over(x: Any, dim: Any) -> Any:
+    return None if dim is None else axes(dim, x.ndim)
+
+
+def _sum_down(x: Any, at: int, keepdim: bool) -> Any:
+    """A sum in two levels, whose rounding errors grow as sqrt(n) instead of n."""
+    n = x.shape[at]
+    rows = math.isqrt(n)
+    whole = n // rows * rows
+    head, tail = (x[(slice(None),) * at + (part,)] for part in (slice(0, whole), slice(whole, n)))
+    blocks = head.reshape(*x.shape[:at], whole // rows, rows, *x.shape[at + 1 :])
+    out = _add_up(_add_up(blocks, at + 1), at, keepdim)
+    return out + _add_up(tail, at, keepdim) if whole < n else out
+
+
+def _spread(g: Any, shape: tuple[int, ...], dim: Any, keepdim: bool) -> Any:
+    """A gradient of a reduction, repeated over the elements that were reduced."""
+    if not keepdim and dim is not None:
+        g = reshape(g, reduced(shape, dim, True))
+    return expand(g, shape)
+
+
+def _numbered(name: str) -> Callable[[Any], str]:
+    """PyTorch's name of a node of a reduction: 0 over everything, 1 over some dimensions."""
+    return lambda n: f"{name}Backward{int(n.attrs['dim'] is not None)}"
+
+
+_sum = Op(
+    "sum",
+    infer=_sum_aval,
+    cpu=_sum_kernel,
+    cuda=AS_CPU,
+    save=("x.shape",),
+    vjp=(lambda g, shape, dim, keepdim: _spread(g, shape, dim, keepdim),),
+    node_name=_numbered("Sum"),
+)
+
+
+def _in_dtype(input: Any, dtype: Any) -> Any:
+    if dtype is None or input._array.dtype == dtypes.to_numpy(dtype):
+        return input
+    return cast(input, dtype=dtypes.to_numpy(dtype))
+
+
+def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """The sum over `dim` (an int, several, or None for all); integers add up as int64.
+
+    Args:
+        dtype: Convert to this dtype first.
+    """
+    return _in_dtype(call(_sum, (_in_dtype(input, dtype),), {"dim": _dims(dim), "keepdim": keepdim}), dtype)
+
+
+@also_as("size")
+def sum_to_size(input: Any, *size: Any) -> Any:
+    """`input` summed over the dimensions that broadcasting to its shape would add to `size` or stretch from 1."""
+    shape = sizes(size)
+    have = input._array.shape
+    lead = len(have) - len(shape)
+    over = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and have[lead + i] != 1])
+    if over:
+        input = _sum(input, over, False)
+    return input if input._array.shape == shape else reshape(input, shape)
+
+
+def _count(shape: tuple[int, ...], dim: Any) -> int:
+    return math.prod(shape[d] for d in axes(dim, len(shape))) if shape else 1
+
+
+def _mean_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
+    if promote.category(x.dtype) < 2:
+        raise RuntimeError(
+            "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
+            f"Got: {dtype_title(x.dtype)}"
+        )
+    return Aval(reduced(x.shape, dim, keepdim), x.dtype)
+
+
+@in_float32
+def _mean_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
+    if x.dtype.kind in "iub":
+        raise TypeError("mean of integers")
+    total = _sum_kernel(x, dim, keepdim)
+    return total / total.dtype.type(x.size if dim is None else _count(x.shape, dim))
+
+
+def _mean_backward_aval(g: Any, x_shape: Any = (), dim: Any = None, keepdim: bool = False, needs: Any = ()) -> Aval:
+    return Aval(x_shape, g.dtype)
+
+
+@in_float32
+def _mean_backward_kernel(g: Any, x_shape: Any, dim: Any, keepdim: bool, needs: Any) -> Any:
+    part = g / g.dtype.type(_count(x_shape, dim))
+    if dim is None and type(part) is not np.ndarray and isinstance(part, np.generic):
+        return np.full(x_shape, part)
+    if not keepdim and dim is not None:
+        part = part.reshape(reduced(x_shape, dim, True))
+    return np.broadcast_to(part, x_shape)
+
+
+_mean_backward = Op("mean_backward", infer=_mean_backward_aval, cpu=_mean_backward_kernel, cuda=AS_CPU, vjp=None)
+
+
+def _mean_rule(g: Any, needs: Any, shape: Any, dim: Any, keepdim: bool) -> Any:
+    return (_spread(g / _count(shape, dim), shape, dim, keepdim),)
+
+
+_mean = Op(
+    "mean",
+    infer=_mean_aval,
+    cpu=_mean_kernel,
+    cuda=AS_CPU,
+    save=("x.shape",),
+    vjp=fused(_mean_backward, _mean_rule),
+    node_name=_numbered("Mean"),
+)
+
+
+def mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """The mean over `dim` (an int, several, or None for all).  Raises RuntimeError for integers."""
+    return call(_mean, (_in_dtype(input, dtype),), {"dim": _dims(dim), "keepdim": keepdim})
+
+
+# Products
+
+
+def _prod_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
+    return _sum_aval(x, dim, keepdim)
+
+
+@in_float32
+def _prod_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
+    return np.prod(x, axis=dim, keepdims=keepdim, dtype=np.int64 if x.dtype.kind in "iub" else x.dtype)
+
+
+def _prod_backward_aval(g: Any, x: Any, dim: Any = None, keepdim: bool = False, needs: Any = ()) -> Aval:
+    return Aval(x.shape, g.dtype)
+
+
+@in_float32
+def _prod_backward_kernel(g: Any, x: Any, dim: Any, keepdim: bool, needs: Any) -> Any:
+    if not keepdim:
+        g = g.reshape(reduced(x.shape, dim, True))
+    if not (x == 0).any():
+        return g * (np.prod(x, axis=dim, keepdims=True) / x)
+    rows = x.reshape(-1) if dim is None else np.moveaxis(x, dim, -1)
+    others = _others(rows).reshape(x.shape) if dim is None else np.moveaxis(_others(rows), -1, dim)
+    return g * others
+
+
+def _others(x: Any) -> Any:
+    """For each element of a row the product of the others: that of those before times that of those behind."""
+    one = np.ones_like(x[..., :1])
+    before = np.concatenate((one, np.cumprod(x[..., :-1], -1)), -1)
+    behind = np.concatenate((one, np.cumprod(np.flip(x[..., 1:], -1), -1)), -1)
+    return before * np.flip(behind, -1)
+
+
+_prod_backward = Op("prod_backward", infer=_prod_backward_aval, cpu=_prod_backward_kernel, cuda=AS_CPU, vjp=None)
+
+
+def _prod_rule(g: Any, needs: Any, x: Any, dim: Any, keepdim: bool) -> Any:
+    """In public ops: each element's gradient is the product of the row with 1 in its place, exact for zeros."""
+    shape = x._array.shape
+    if not shape:
+        return (g,)
+    at = 0 if dim is None else axis(dim, len(shape))
+    rows = reshape(x, -1) if dim is None else x
+    outer, n, inner = shape[:at], rows._array.shape[at], () if dim is None else shape[at + 1 :]
+    if dim is None:
+        outer = ()
+    eye = wrap(like(x._array, np.eye(n, dtype=bool).reshape(n, n, *[1] * len(inner))))
+    table = where(eye, 1.0, reshape(rows, *outer, 1, n, *inner))
+    others = _prod(table, dim=len(outer) + 1)
+    return (_spread(g, shape, dim, keepdim) * reshape(others, shape),)
+
+
+_prod = Op(
+    "prod",
+    infer=_prod_aval,
+    cpu=_prod_kernel,
+    cuda=AS_CPU,
+    save=("x",),
+    vjp=fused(_prod_backward, _prod_rule),
+    node_name=_numbered("Prod"),
+)
+
+
+def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """The product over `dim`, or of all elements; integers multiply as int64."""
+    return _in_dtype(_prod(_in_dtype(input, dtype), dim=dim, keepdim=keepdim), dtype)
+
+
+# Variance
+
+
+def _var_aval(x: Any, dim: Any = None, keepdim: bool = False, correction: float = 1) -> Aval:
+    if promote.category(x.dtype) < 2:
+        raise RuntimeError("std and var only support floating point and complex dtypes")
+    return Aval(reduced(x.shape, dim, keepdim), real_dtype(x.dtype))
+
+
+@in_float32
+def _var_kernel(x: Any, dim: Any, keepdim: bool, correction: float) -> Any:
+    if x.dtype.kind in "iub":
+        raise TypeError("variance of integers")
+    away = x - _mean_kernel(x, dim, True)
+    squares = np.square(away.real) + np.square(away.imag) if x.dtype.kind == "c" else np.square(away)
+    total = _sum_kernel(squares, dim, keepdim)
+    return total / total.dtype.type(max(_count(x.shape, dim) - correction, 0))
+
+
+def _var_rule(g: Any, x: Any, dim: Any, keepdim: bool, correction: float) -> Any:
+    n = _count(x._array.shape, dim) - correction
+    away = x - call(_mean, (x,), {"dim": dim, "keepdim": True})
+    return _spread(g * (2 / n if n else math.inf), x._array.shape, dim, keepdim) * away
+
+
+_var = Op(
+    "var",
+    infer=_var_aval,
+    cpu=_var_kernel,
+    cuda=AS_CPU,
+    save=("x",),
+    vjp=(_var_rule,),
+    wirtinger=True,
+    node_name=_numbered("Var"),
+)
+
+
+def _variance(input: Any, dim: Any, correction: Any, keepdim: bool) -> Any:
+    return call(_var, (input,), {"dim": dim, "keepdim": keepdim, "correction": correction})
+
+
+def _overload(dim: Any, unbiased: Any, correction: Any) -> tuple[Any, Any]:
+    """PyTorch's three ways to say it: `var(unbiased)`, `var(dim, unbiased)`, `var(dim, correction=…)`."""
+    if isinstance(dim, bool):
+        dim, unbiased = None, dim
+    if correction is None:
+        correction = 1 if unbiased or unbiased is None else 0
+    return _dims(dim), correction
+
+
+def _sqrt(v: Any) -> Any:
+    """`sqrt` with the gradient 0 at 0, as that of PyTorch's std and norm."""
+    flat = v == 0
+    return where(flat, 0.0, sqrt(where(flat, 1.0, v)))
+
+
+def var(input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+    """The variance over `dim`: the sum of squares about the mean, over n - `correction` (default 1)."""
+    dim, correction = _overload(dim, unbiased, correction)
+    return _variance(input, dim, correction, keepdim)
+
+
+def std(input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
+    """The square root of `var`."""
+    return _sqrt(var(input, dim, unbiased, keepdim, correction=correction))
+
+
+def var_mean(
+    input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Any:
+    """The variance and the mean over `dim`."""
+    dim, correction = _overload(dim, unbiased, correction)
+    return _variance(input, dim, correction, keepdim), mean(input, dim, keepdim)
+
+
+def std_mean(
+    input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
+) -> Any:
+    """The standard deviation and the mean over `dim`."""
+    v, centre = var_mean(input, dim, unbiased, keepdim, correction=correction)
+    return _sqrt(v), centre
+
+
+# Extremes: one value per row
+
+
+def _refuse_empty(name: str, shape: tuple[int, ...], dim: Any) -> None:
+    for d in axes(dim, len(shape)):
+        if shape[d] == 0:
+            raise IndexError(f"{name}(): Expected reduction dim {d} to have non-zero size.")
+
+
+def _extreme_aval(name: str) -> Callable[..., Aval]:
+    def infer(x: Any, dim: Any = (), keepdim: bool = False) -> Aval:
+        out = Aval(reduced(x.shape, dim, keepdim), x.dtype)
+        _refuse_empty(name, x.shape, dim)
+        return out
+
+    return infer
+
+
+def _shared_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
+    """Equal extremes share the gradient, as in PyTorch."""
+    shape = x._array.shape
+    chosen = cast(x == _spread(out, shape, dim, keepdim), dtype=g._array.dtype)
+    return chosen * _spread(g / sum(chosen, dim, keepdim), shape, dim, keepdim)
+
+
+def _extreme(name: str, reduce: Any) -> Op:
+    return Op(
+        name,
+        node_name=lambda n: f"M{name[2:]}Backward1" if n.attrs["dim"] == () else f"{name.capitalize()}Backward0",
+        infer=_extreme_aval(name),
+        cpu=lambda x, dim, keepdim: reduce(x, axis=axes(dim, x.ndim), keepdims=keepdim),
+        cuda=AS_CPU,
+        real=f"{name[1:]}_values_cpu",
+        save=("x", "out"),
+        vjp=(_shared_rule,),
+    )
+
+
+_amax, _amin = _extreme("amax", np.max), _extreme("amin", np.min)
+
+
+def amax(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
+    """The largest value over `dim`, `()` for all; equal ones share the gradient."""
+    return _amax(input, dim=_dims(dim), keepdim=keepdim)
+
+
+def amin(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
+    """The smallest value over `dim`, `()` for all; equal ones share the gradient."""
+    return _amin(input, dim=_dims(dim), keepdim=keepdim)
+
+
+# Log of sums
+
+
+def _logsumexp_aval(x: Any, dim: Any = (), keepdim: bool = False) -> Aval:
+    return Aval(reduced(x.shape, dim, keepdim), x.dtype)
+
+
+@in_float32
+def _logsumexp_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
+    over = axes(dim, x.ndim)
+    top = x.max(over, keepdims=True) if x.size else np.zeros_like(x, shape=reduced(x.shape, dim, True))
+    top = np.where(np.isfinite(top), top, x.dtype.type(0))
+    out = np.log(_add_up(np.exp(x - top), over, True)) + top
+    return out if keepdim else out.reshape(reduced(x.shape, dim, False))
+
+
+def _logsumexp_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
+    shape = x._array.shape
+    return _spread(g, shape, dim, keepdim) * exp(x - _spread(where(out == -math.inf, 0.0, out), shape, dim, keepdim))
+
+
+_logsumexp = Op(
+    "logsumexp", infer=_logsumexp_aval, cpu=_logsumexp_kernel, cuda=AS_CPU, save=("x", "out"), vjp=(_logsumexp_rule,)
+)
+
+
+def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
+    """`log(sum(exp(input), dim))` without overflow."""
+    if promote.category(input._array.dtype) < 2:
+        input = cast(input, dtype=dtypes.get_default_dtype().np)
+    return _logsumexp(input, dim=_dims(dim), keepdim=keepdim)
+
+
+# NaN aside
+
+
+def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """`sum` with NaN as zero."""
+    input = _in_dtype(input, dtype)
+    if input._array.dtype.kind == "c":
+        raise RuntimeError("nansum on CPU does not support complex inputs")
+    return sum(where(input != input, 0, input), dim, keepdim)
+
+
+def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """The mean of the elements that are not NaN."""
+    input = _in_dtype(input, dtype)
+    if promote.category(input._array.dtype) < 2:
+        got = dtype_title(input._array.dtype)
+        raise RuntimeError(f"nanmean(): expected input to have floating point or complex dtype but got {got}")
+    counts = sum(cast(input == input, dtype=input._array.dtype), dim, keepdim)
+    return nansum(input, dim, keepdim) / counts

@@ -1,0 +1,137 @@
+"""Norms of vectors: one record for the Euclidean one, one for all others, and their gradients at zeros and ties.
+
+Note [Norms at zero]
+    A p-norm has no derivative where the vector is zero, for p < 1 not even where one element is.  PyTorch's gradient
+    is zero there, for every p, and equal extremes share that of p = inf.  So the rules below divide by nothing that is
+    zero: first they put 1 in its place, then 0 in the result.
+    For p = 0 there is no gradient at all: the leaf keeps its `.grad`.  The distances `cdist` and `pdist` are norms with
+    the attribute `distance`: p = 0 gives zeros, and each of equal extremes gets the whole gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core import promote
+from rushlight_tensor.core.dispatch import call
+from rushlight_tensor.core.dtypes import dtype_title
+from rushlight_tensor.core.half_precision import in_float32
+from rushlight_tensor.core.infer import Aval, axes, real_dtype, reduced
+from rushlight_tensor.core.op import AS_CPU, Op, joint
+from rushlight_tensor.ops.math.cast import _zeros, cast
+from rushlight_tensor.ops.math.elementwise import abs, pow, sgn
+from rushlight_tensor.ops.math.select import where
+from rushlight_tensor.ops.reduce.reduce import _dims, _in_dtype, _refuse_empty, _spread, _sum_kernel, sum
+
+
+def _norm2_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
+    return Aval(reduced(x.shape, dim, keepdim), real_dtype(x.dtype))
+
+
+@in_float32
+def _norm2_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
+    return np.sqrt(_sum_kernel(np.square(np.abs(x) if x.dtype.kind == "c" else x), dim, keepdim))
+
+
+def _norm2_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
+    flat = out == 0
+    scale = where(flat, 0.0, g / where(flat, 1.0, out))
+    return x * _spread(scale, x._array.shape, dim, keepdim)
+
+
+_norm2 = Op(
+    "norm2",
+    infer=_norm2_aval,
+    cpu=_norm2_kernel,
+    cuda=AS_CPU,
+    save=("x", "out"),
+    vjp=(_norm2_rule,),
+    wirtinger=True,
+    node_name="LinalgVectorNormBackward0",
+)
+
+
+def _norm_p_aval(x: Any, dim: Any = None, keepdim: bool = False, p: float = 2.0, distance: bool = False) -> Aval:
+    if p < 0 or p == math.inf:
+        _refuse_empty("linalg.vector_norm", x.shape, dim)
+    return _norm2_aval(x, dim, keepdim)
+
+
+@in_float32
+def _norm_p_kernel(x: Any, dim: Any, keepdim: bool, p: float, distance: bool) -> Any:
+    size = np.abs(x)
+    if math.isinf(p):
+        reduce: Any = np.max if p > 0 else np.min
+        return reduce(size, axis=axes(dim, x.ndim), keepdims=keepdim)
+    if p == 0:
+        return _sum_kernel((x != 0).astype(size.dtype), dim, keepdim)
+    if p == 1:
+        return _sum_kernel(size, dim, keepdim)
+    return np.power(_sum_kernel(np.power(size, p), dim, keepdim), size.dtype.type(1 / p))
+
+
+def _norm_p_rule(g: Any, needs: Any, x: Any, out: Any, dim: Any, keepdim: bool, p: float, distance: bool) -> Any:
+    if p == 0:
+        return (_zeros(x) if distance else None,)
+    shape = x._array.shape
+    g, norm_ = (_spread(t, shape, dim, keepdim) for t in (g, out))
+    if p == 1:
+        return (sgn(x) * g,)
+    size = abs(x)
+    if math.isinf(p):
+        chosen = (size == norm_) | ((x != x) & (norm_ != norm_))
+        among = cast(chosen, dtype=g._array.dtype)
+        count = 1 if distance or not shape else sum(among, dim, True)
+        return (sgn(x) * (among / count * g),)
+    if p < 1:  # the size of an element that is 0 has no power
+        zero = x == 0
+        part = where(zero, 0.0, pow(where(zero, 1.0, size), p - 1))
+        return (sgn(x) * part * g * pow(norm_, 1 - p),)
+    flat = norm_ == 0
+    scale = where(flat, 0.0, g / pow(where(flat, 1.0, norm_), p - 1))
+    return (sgn(x) * pow(size, p - 1) * scale if p < 2 else x * pow(size, p - 2) * scale,)
+
+
+_norm_p = Op(
+    "norm_p",
+    infer=_norm_p_aval,
+    cpu=_norm_p_kernel,
+    cuda=AS_CPU,
+    save=("x", "out"),
+    vjp=joint(_norm_p_rule),
+    wirtinger=True,
+    node_name="LinalgVectorNormBackward0",
+)
+
+
+def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+    """The p-norm of the elements over `dim`: `p` a number, ±inf, or "fro" (2).  Raises RuntimeError for integers."""
+    input = _in_dtype(input, dtype)
+    if promote.category(input._array.dtype) < 2:
+        raise RuntimeError(
+            "linalg.vector_norm: Expected a floating point or complex tensor as input. "
+            f"Got {dtype_title(input._array.dtype)}"
+        )
+    attrs = {"dim": _dims(dim), "keepdim": keepdim}
+    if p == "fro" or p is None or p == 2:
+        return call(_norm2, (input,), attrs)
+    if p == "nuc":
+        raise RuntimeError("norm: p='nuc' needs a singular value decomposition, which is not supported; use 'fro'")
+    return call(_norm_p, (input,), {**attrs, "p": float(p), "distance": False})
+
+
+def distance(apart: Any, p: float) -> Any:
+    """The p-norm along the last dimension, for `cdist` and `pdist`: Note [Norms at zero]."""
+    if p < 0:
+        raise RuntimeError("cdist only supports non-negative p values")
+    if p == 2:
+        return call(_norm2, (apart,), {"dim": -1, "keepdim": False})
+    return call(_norm_p, (apart,), {"dim": -1, "keepdim": False, "p": float(p), "distance": True})
+
+
+def dist(input: Any, other: Any, p: float = 2) -> Any:
+    """The p-norm of `input - other`."""
+    return norm(input - other, p)
