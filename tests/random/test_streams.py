@@ -10,10 +10,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from rushlight_tensor.random import generator as random
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import random as kernels
 from rushlight_tensor.random import Generator
+from rushlight_tensor.random import generator as random
 from tests.random.streams import PROGRAM, bits
 
 # CRC-32 over all results of one sampler and dtype, in the order of PROGRAM, seed 0.  float64 results of the C library's
