@@ -66,11 +66,17 @@ SAMPLES = {
     ],
     "unbind": [sample(R(3, 4)).but(dtypes=EVERY), sample(R(2, 3, 2), dim=1), sample(R(2))],
     "as_strided": [
-        sample(R(12), size=(2, 3), stride=(4, 1), offset=1).but(dtypes=EVERY),
-        sample(R(6), size=(3, 2), stride=(1, 2)),
-        sample(R(3), size=(), stride=(), offset=2),
+        sample(R(12), size=(2, 3), stride=(4, 1), offset=1, own=(1,)).but(dtypes=EVERY),
+        sample(R(3, 2), size=(3, 2), stride=(1, 2), own=(2, 1)),
+        sample(R(3), size=(), stride=(), offset=2, own=(1,)),
+        sample(R(3, 2), size=(4, 2), stride=(1, 0), own=(2, 1)),
     ],
-    "as_strided_backward": [sample(R(3, 2), n=6, stride=(1, 2)), sample(R(), n=3, offset=2)],
+    "as_strided_backward": [
+        sample(R(3, 2), size=(6,), stride=(1,), own=(1, 2)),
+        sample(R(3, 2), size=(2, 3), stride=(0, 2), own=(1, 1), offset=-1),
+        sample(R(), size=(3,), stride=(1,), offset=-2),
+    ],
+    "clone_strided": [sample(R(3, 2), stride=(1, 3)).but(dtypes=EVERY), sample(R(3, 2), stride=(5, 2))],
     "cat": [
         sample(R(2, 3), R(1, 3), R(2, 3)).but(dtypes=EVERY),
         sample(R(2, 3), R(2, 1), dim=-1),

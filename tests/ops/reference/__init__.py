@@ -38,7 +38,9 @@ EXCUSED: dict[str, str] = {
         ],
         _VIEW,
     ),
-    **dict.fromkeys(["slice_backward", "diagonal_backward", "unfold_backward", "as_strided_backward"], _VIEW),
+    **dict.fromkeys(
+        ["slice_backward", "diagonal_backward", "unfold_backward", "as_strided_backward", "clone_strided"], _VIEW
+    ),
     **dict.fromkeys(
         ["index_select", "index_select_backward", "index_put", "flat_index", "cat", "constant_pad_nd", "embedding"],
         _VIEW,

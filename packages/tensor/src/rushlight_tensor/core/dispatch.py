@@ -314,7 +314,9 @@ CAST: Any = None
 CLONE: Any = None
 COPY: Any = None
 MOVE: Any = None
-"""The ops that convert, copy, write and move; set by `ops.cast`, because all this is differentiable."""
+SPREAD: Any = None
+"""The ops that convert, copy, write, move, and copy into given strides; set by `ops`, because all this is
+differentiable."""
 
 
 def operand(op: Any, i: int, x: Any) -> Any:

@@ -18,7 +18,7 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.graph import CustomNode, Node, Slot, closed_text, pull
 from rushlight_tensor.core.infer import binary_bool, unary_bool
 from rushlight_tensor.core.labels import contiguous_format
-from rushlight_tensor.core.layout import PrivateOrder, plain
+from rushlight_tensor.core.layout import PrivateOrder, is_contiguous, plain, strides
 from rushlight_tensor.core.promote import category, same, to_float
 from rushlight_tensor.core.quiet import hush
 from rushlight_tensor.core.scalars import wrapped
@@ -258,13 +258,17 @@ class Overwritten(CustomNode):
 
 
 class WriteNode(CustomNode):
-    """`root` after `op` was applied in place to its view: a gradient splits into the part outside and that of `op`."""
+    """`root` after `op` was applied in place to its view: a gradient splits into the part outside and that of `op`.
 
-    __slots__ = ("inner", "path")
+    The views that led to what was written are made again of the gradient, so that has to lie in memory as `root` did.
+    """
+
+    __slots__ = ("inner", "path", "strides")
 
     def __init__(self, root: Tensor, view: Tensor, inner: Node) -> None:
         super().__init__((edge(root), *inner.edges[1:]), root._array.shape)
         self.inner = inner
+        self.strides = None if is_contiguous(root._array) else strides(root._array)
         path = []
         at = view
         while at is not root:
@@ -277,8 +281,10 @@ class WriteNode(CustomNode):
         return "CopySlices"
 
     def apply(self, g: Tensor, needs: tuple[bool, ...]) -> tuple[Any, ...]:
-        # The views below may need the strides of a fresh tensor.
-        whole = dispatch.CLONE(g, memory_format=contiguous_format)
+        if self.strides is None:
+            whole = dispatch.CLONE(g, memory_format=contiguous_format)
+        else:
+            whole = dispatch.SPREAD(g, self.strides)
         part = whole
         for op, attrs, shape in self.path:
             part = call(op, (part,), attrs)
