@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor import Op, Tensor
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.infer import broadcast_shapes
 from rushlight_tensor.core.inplace import mutate
 from rushlight_tensor.core.op import AS_CPU
@@ -51,7 +52,14 @@ def step_op(
         kernel(*arrays, **options)
         return ()
 
-    return Op(name, infer=infer, cpu=cpu, cuda=AS_CPU, vjp=None)
+    return Op(
+        name,
+        kind=kinds.opaque("writes into lists of parameters and their state"),
+        infer=infer,
+        cpu=cpu,
+        cuda=AS_CPU,
+        vjp=None,
+    )
 
 
 def _check_shapes(arrays: tuple[Array, ...], n: int, counters: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from rushlight_autograd import no_grad
 from rushlight_tensor import Tensor
-from rushlight_tensor.core import cuda
+from rushlight_tensor.core import cuda, kinds
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import mutate
 from rushlight_tensor.core.op import AS_CPU, Op
@@ -45,7 +45,14 @@ def _total_norm(*xs: Any, norm_type: float) -> Any:
     return cuda.like(xs[0], np.asarray(norm, dtype=xs[0].dtype))
 
 
-total_norm = Op("total_norm", infer=_total_norm_aval, cpu=_total_norm, cuda=AS_CPU, vjp=None)
+total_norm = Op(
+    "total_norm",
+    kind=kinds.opaque("one number of tensors of different shapes"),
+    infer=_total_norm_aval,
+    cpu=_total_norm,
+    cuda=AS_CPU,
+    vjp=None,
+)
 
 
 def _scale_out(*xs: Any) -> tuple[()]:
@@ -57,7 +64,14 @@ def _scale(*xs: Any) -> tuple[()]:
     return ()
 
 
-scale_all = Op("scale_all", infer=_scale_out, cpu=_scale, cuda=AS_CPU, vjp=None)
+scale_all = Op(
+    "scale_all",
+    kind=kinds.opaque("writes into tensors of different shapes"),
+    infer=_scale_out,
+    cpu=_scale,
+    cuda=AS_CPU,
+    vjp=None,
+)
 """Multiplies all its inputs but the last, in place, by the last, a 0-d tensor."""
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import dispatch, graph, straight
+from rushlight_tensor.core import dispatch, graph, kinds, straight
 from rushlight_tensor.core.cuda import AS_CPU as AS_CPU
 from rushlight_tensor.core.keywords import NUMPY
 from rushlight_tensor.core.tensor import Tensor, wrap
@@ -102,6 +102,7 @@ class Op:
 
     Args:
         name: The PyTorch name; also the key in `REGISTRY`.
+        kind: What it does with dimensions, see `kinds.py`; left out, it is elementwise, because it has an `expr`.
         infer: `(*avals, **attrs) -> Aval`, shape and dtype of the result (a tuple of them for several results); raises
             the user's shape errors.  Its signature names the inputs (no default) and the attributes (default).
         cpu: `(*arrays, **attrs) -> array` on NumPy arrays, the reference for every other backend.
@@ -131,14 +132,16 @@ class Op:
 
     __slots__ = (
         "__weakref__", "aliases", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "flat",
-        "home", "infer", "input_names", "into", "keywords", "name", "node_name", "numeric", "promote", "pull_bare",
-        "random", "real", "refuses", "save", "saves", "saves_out", "variadic", "view", "vjp", "wirtinger",
+        "home", "infer", "input_names", "into", "keywords", "kind", "name", "node_name", "numeric", "promote",
+        "pull_bare", "random", "real", "refuses", "save", "saves", "saves_out", "variadic", "view", "vjp",
+        "wirtinger",
     )  # fmt: skip
 
     def __init__(
         self,
         name: str,
         *,
+        kind: kinds.Kind | None = None,
         infer: Callable[..., Any],
         cpu: Callable[..., Any],
         vjp: tuple[Callable[..., Any] | None, ...] | joint | None,
@@ -159,6 +162,8 @@ class Op:
     ) -> None:
         assert name not in REGISTRY, f"op {name!r} is declared twice"
         assert expr is None or cuda is None, f"op {name!r}: `expr` already says what CUDA does"
+        assert kind is not None or expr is not None, f"op {name!r}: which kind is it? See `kinds.py`"
+        self.kind = kinds.ELEMENTWISE if kind is None else kind
         self.name, self.infer, self.cpu, self.vjp, self.save = name, infer, cpu, vjp, save
         self.expr, self.cuda, self.promote, self.view, self.into = expr, cuda, promote, view, into
         self.aux, self.node_name, self.wirtinger, self.flat, self.real = aux, node_name, wirtinger, flat, real
@@ -173,6 +178,8 @@ class Op:
         self.arity = len(inputs)
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         self.attr_names = tuple(self.defaults)
+        known = {*self.attr_names, *self.input_names}
+        assert known.issuperset((*self.kind.dims, *self.kind.shapes, *self.kind.shared)), f"op {name!r}: {self.kind}"
         taken = {*self.defaults, *self.input_names}
         self.aliases = {theirs: ours for theirs, ours in NUMPY.items() if theirs not in taken}
         self.saves = tuple(graph.selector(self, item) for item in save)

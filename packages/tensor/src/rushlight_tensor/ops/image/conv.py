@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import alike_in_float32, in_float32
@@ -252,9 +253,12 @@ def _cropped(y: Any, g: Any) -> Any:
     return y if y._array.shape[2:] == (h, w) else y[:, :, :h, :w]
 
 
-_conv2d_backward = Op("conv2d_backward", infer=_backward_aval, cpu=_backward_kernel, cuda=AS_CPU, vjp=None)
+_conv2d_backward = Op(
+    "conv2d_backward", kind=kinds.linear(), infer=_backward_aval, cpu=_backward_kernel, cuda=AS_CPU, vjp=None
+)
 _conv2d = Op(
     "conv2d",
+    kind=kinds.linear(),
     infer=_conv2d_aval,
     cpu=_conv2d_kernel,
     cuda=AS_CPU,
@@ -265,6 +269,7 @@ _conv2d = Op(
 )
 _input_gradient = Op(
     "conv2d_input_gradient",
+    kind=kinds.linear(shapes=("input_shape",)),
     infer=_input_gradient_aval,
     cpu=_input_gradient_kernel,
     cuda=AS_CPU,
@@ -280,6 +285,7 @@ _input_gradient = Op(
 )
 _weight_gradient = Op(
     "conv2d_weight_gradient",
+    kind=kinds.linear(shapes=("weight_shape",)),
     infer=_weight_gradient_aval,
     cpu=_weight_gradient_kernel,
     cuda=AS_CPU,

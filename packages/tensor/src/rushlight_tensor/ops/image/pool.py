@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call, real_only
 from rushlight_tensor.core.half_precision import aux_in_float32, in_float32
@@ -113,6 +114,7 @@ def _max_again(gg: Any, indices: Any, x_shape: Sizes, **window: Any) -> Any:
 
 _max_backward = Op(
     "max_pool2d_backward",
+    kind=kinds.rows(shapes=("x_shape",)),
     infer=_max_backward_aval,
     cpu=_max_backward_kernel,
     cuda=AS_CPU,
@@ -121,6 +123,7 @@ _max_backward = Op(
 )
 _max_pool2d = Op(
     "max_pool2d",
+    kind=kinds.rows(),
     infer=_max_aval,
     real="max_pool2d",
     cpu=_max_kernel,
@@ -155,6 +158,7 @@ def _max_indices_kernel(x: Any, **window: Any) -> Any:
 
 _max_pool2d_with_indices = Op(
     "max_pool2d_with_indices",
+    kind=kinds.rows(),
     infer=_max_indices_aval,
     real="max_pool2d",
     cpu=_max_indices_kernel,
@@ -302,6 +306,7 @@ def _avg_backward_kernel(g: Any, x_shape: Sizes, needs: Any, **window: Any) -> A
 
 _avg_backward = Op(
     "avg_pool2d_backward",
+    kind=kinds.rows(shapes=("x_shape",)),
     infer=_avg_backward_aval,
     cpu=_avg_backward_kernel,
     cuda=AS_CPU,
@@ -309,6 +314,7 @@ _avg_backward = Op(
 )
 _avg_pool2d = Op(
     "avg_pool2d",
+    kind=kinds.rows(),
     infer=_avg_aval,
     real="avg_pool2d",
     cpu=_avg_kernel,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import promote
+from rushlight_tensor.core import kinds, promote
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call, read
 from rushlight_tensor.core.dtypes import dtype_title
@@ -61,6 +61,7 @@ def _embedding_rule(g: Any, needs: Any, indices: Any, weight_shape: Any, padding
 
 _embedding_backward = Op(
     "embedding_backward",
+    kind=kinds.linear(shapes=("weight_shape",)),
     infer=_embedding_backward_aval,
     cpu=_embedding_backward_kernel,
     cuda=AS_CPU,
@@ -74,6 +75,7 @@ _embedding_backward = Op(
 )
 _embedding = Op(
     "embedding",
+    kind=kinds.rows(shared=("weight",)),
     infer=_embedding_aval,
     cpu=_embedding_kernel,
     cuda=AS_CPU,
@@ -132,7 +134,7 @@ def _one_hot_kernel(x: Any, num_classes: int) -> Any:
     return (x[..., None] == classes).astype(np.int64)
 
 
-_one_hot = Op("one_hot", infer=_one_hot_aval, cpu=_one_hot_kernel, cuda=AS_CPU, vjp=None)
+_one_hot = Op("one_hot", kind=kinds.DYNAMIC, infer=_one_hot_aval, cpu=_one_hot_kernel, cuda=AS_CPU, vjp=None)
 
 
 def one_hot(input: Any, num_classes: int = -1) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, promote
+from rushlight_tensor.core import cuda, kinds, promote
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
@@ -112,6 +112,7 @@ def _index_select_kernel(x: Any, index: Any, dim: int, wrap: bool) -> Any:
 
 _index_select = Op(
     "index_select",
+    kind=kinds.rows("dim", shared=("index",)),
     infer=_index_select_aval,
     cpu=_index_select_kernel,
     cuda=AS_CPU,
@@ -135,6 +136,7 @@ def _index_select_backward_kernel(g: Any, index: Any, shape: tuple[int, ...], di
 
 _index_select_backward = Op(
     "index_select_backward",
+    kind=kinds.rows("dim", shapes=("shape",), shared=("index",)),
     infer=_index_select_backward_aval,
     cpu=_index_select_backward_kernel,
     cuda=AS_CPU,
@@ -198,6 +200,7 @@ def _index_put_rule(g: Any, index: Any, dim: int, accumulate: bool) -> Any:
 
 _index_put = Op(
     "index_put",
+    kind=kinds.rows("dim", shared=("index",)),
     infer=_index_put_aval,
     cpu=_index_put_kernel,
     cuda=AS_CPU,
@@ -231,7 +234,9 @@ def _flat_index_kernel(*indices: Any, sizes: tuple[int, ...]) -> Any:
     return flat
 
 
-_flat_index = Op("flat_index", infer=_flat_index_aval, cpu=_flat_index_kernel, cuda=AS_CPU, vjp=None)
+_flat_index = Op(
+    "flat_index", kind=kinds.ELEMENTWISE, infer=_flat_index_aval, cpu=_flat_index_kernel, cuda=AS_CPU, vjp=None
+)
 
 
 # -------------------------------------------------------------------------------------------------------- elements
@@ -277,6 +282,7 @@ def _gather_kernel(x: Any, index: Any, dim: int) -> Any:
 
 _gather = Op(
     "gather",
+    kind=kinds.rows("dim"),
     infer=_gather_aval,
     cpu=_gather_kernel,
     cuda=AS_CPU,
@@ -346,6 +352,7 @@ def _scatter_rule(g: Any, index: Any, dim: int) -> Any:
 
 _scatter = Op(
     "scatter",
+    kind=kinds.rows("dim"),
     infer=_scatter_aval,
     cpu=_copied(_scatter_into),
     cuda=AS_CPU,
@@ -356,6 +363,7 @@ _scatter = Op(
 
 _scatter_add = Op(
     "scatter_add",
+    kind=kinds.rows("dim"),
     infer=_scatter_aval,
     cpu=_copied(_scatter_add_into),
     cuda=AS_CPU,

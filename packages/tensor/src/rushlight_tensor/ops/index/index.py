@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, dispatch
+from rushlight_tensor.core import cuda, dispatch, kinds
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.core.inplace import inplace
@@ -364,6 +364,7 @@ def _masked_fill_rule(g: Any, mask: Any) -> Any:
 
 _masked_fill = Op(
     "masked_fill",
+    kind=kinds.ELEMENTWISE,
     infer=_masked_fill_aval,
     cpu=_masked_fill_kernel,
     cuda=AS_CPU,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, promote
+from rushlight_tensor.core import cuda, kinds, promote
 from rushlight_tensor.core.dispatch import refuse
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import composed, inplace
@@ -147,6 +147,7 @@ def _share(g: Any, x: Any, index: Any, y: Any, out: Any, dim: int) -> Any:
 
 _scatter_reduce = Op(
     "scatter_reduce",
+    kind=kinds.rows("dim"),
     infer=_scatter_reduce_aval,
     cpu=_copied(_scatter_reduce_into),
     cuda=AS_CPU,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call, numbers_only
 from rushlight_tensor.core.dtypes import dtype_title
@@ -138,10 +139,16 @@ def _matmul_name(n: Any) -> str:
 
 
 _matmul_backward = Op(
-    "matmul_backward", infer=_matmul_backward_aval, cpu=_matmul_backward_kernel, cuda=AS_CPU, vjp=None
+    "matmul_backward",
+    kind=kinds.linear(),
+    infer=_matmul_backward_aval,
+    cpu=_matmul_backward_kernel,
+    cuda=AS_CPU,
+    vjp=None,
 )
 _matmul = Op(
     "matmul",
+    kind=kinds.linear(),
     infer=_matmul_aval,
     cpu=_matmul_kernel,
     cuda=AS_CPU,
@@ -219,10 +226,16 @@ def _linear_name(n: Any) -> str:
 
 
 _linear_backward = Op(
-    "linear_backward", infer=_linear_backward_aval, cpu=_linear_backward_kernel, cuda=AS_CPU, vjp=None
+    "linear_backward",
+    kind=kinds.linear(),
+    infer=_linear_backward_aval,
+    cpu=_linear_backward_kernel,
+    cuda=AS_CPU,
+    vjp=None,
 )
 _linear = Op(
     "linear",
+    kind=kinds.linear(),
     infer=_linear_aval,
     cpu=_linear_kernel,
     cuda=AS_CPU,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.dispatch import MODE, call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import aux_in_float32, in_float32, wide
@@ -177,7 +178,14 @@ def _wanted_kernel(
     return _from_rows(rows, like.shape).astype(like.dtype, copy=False)
 
 
-_wanted = Op("class_weights", infer=_wanted_aval, cpu=_wanted_kernel, cuda=AS_CPU, vjp=None)
+_wanted = Op(
+    "class_weights",
+    kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
+    infer=_wanted_aval,
+    cpu=_wanted_kernel,
+    cuda=AS_CPU,
+    vjp=None,
+)
 
 
 def _per_class(g: Any, x: Any, reduction: str) -> Any:
@@ -206,6 +214,7 @@ def _cross_entropy_rule(
 
 _cross_entropy_backward = Op(
     "cross_entropy_backward",
+    kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
     infer=_cross_entropy_backward_aval,
     cpu=_cross_entropy_backward_kernel,
     cuda=AS_CPU,
@@ -213,6 +222,7 @@ _cross_entropy_backward = Op(
 )
 _cross_entropy = Op(
     "cross_entropy",
+    kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
     infer=_cross_entropy_aval,
     cpu=_cross_entropy_kernel,
     cuda=AS_CPU,
@@ -329,9 +339,17 @@ def _nll_rule(g: Any, needs: Any, x: Any, target: Any, weight: Any, reduction: s
     return -call(_wanted, (target, weight, x.detach()), attrs) * _per_class(g, x, reduction), None, None
 
 
-_nll_backward = Op("nll_loss_backward", infer=_nll_backward_aval, cpu=_nll_backward_kernel, cuda=AS_CPU, vjp=None)
+_nll_backward = Op(
+    "nll_loss_backward",
+    kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
+    infer=_nll_backward_aval,
+    cpu=_nll_backward_kernel,
+    cuda=AS_CPU,
+    vjp=None,
+)
 _nll = Op(
     "nll_loss",
+    kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
     infer=_nll_aval,
     cpu=_nll_kernel,
     cuda=AS_CPU,

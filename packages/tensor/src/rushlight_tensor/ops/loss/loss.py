@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.dispatch import call, real_only
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
@@ -59,9 +60,17 @@ def _mse_rule(g: Any, needs: Any, x: Any, y: Any, reduction: str) -> Any:
     return dx, -dx
 
 
-_mse_backward = Op("mse_loss_backward", infer=_mse_backward_aval, cpu=_mse_backward_kernel, cuda=AS_CPU, vjp=None)
+_mse_backward = Op(
+    "mse_loss_backward",
+    kind=kinds.opaque("elementwise, but `reduction` may make one number of all"),
+    infer=_mse_backward_aval,
+    cpu=_mse_backward_kernel,
+    cuda=AS_CPU,
+    vjp=None,
+)
 _mse = Op(
     "mse_loss",
+    kind=kinds.opaque("elementwise, but `reduction` may make one number of all"),
     infer=_mse_aval,
     promote=same,
     real="mse_cpu",
@@ -170,6 +179,7 @@ def _bce_target_rule(g: Any, x: Any, y: Any) -> Any:
 
 _bce = Op(
     "binary_cross_entropy",
+    kind=kinds.ELEMENTWISE,
     infer=_bce_aval,
     promote=same,
     real="binary_cross_entropy",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, devices, dispatch, labels, layout
+from rushlight_tensor.core import cuda, devices, dispatch, kinds, labels, layout
 from rushlight_tensor.core.infer import Aval, broadcast_shapes, unary_same
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.tensor import wrap
@@ -27,6 +27,7 @@ def _real_part(x: Any, dtype: np.dtype[Any]) -> Any:
 
 cast = Op(
     "cast",
+    kind=kinds.ELEMENTWISE,
     infer=_cast_aval,
     cpu=lambda x, dtype: _real_part(x, dtype).astype(dtype),
     cuda=AS_CPU,
@@ -40,7 +41,9 @@ def _clone_aval(x: Any, memory_format: Any = labels.preserve_format) -> Aval:
     return Aval(x.shape, x.dtype)
 
 
-clone = Op("clone", infer=_clone_aval, cpu=layout.copy, cuda=AS_CPU, vjp=(lambda g, memory_format: g,))
+clone = Op(
+    "clone", kind=kinds.ELEMENTWISE, infer=_clone_aval, cpu=layout.copy, cuda=AS_CPU, vjp=(lambda g, memory_format: g,)
+)
 
 
 def contiguous(input: Any, memory_format: Any = labels.contiguous_format) -> Any:
@@ -52,9 +55,18 @@ def contiguous(input: Any, memory_format: Any = labels.contiguous_format) -> Any
     return clone(input, memory_format=memory_format)
 
 
-_alias = Op("alias", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=(lambda g: g,), view=True, flat=True)
+_alias = Op(
+    "alias",
+    kind=kinds.view(),
+    infer=unary_same,
+    cpu=lambda x: x[...],
+    cuda=AS_CPU,
+    vjp=(lambda g: g,),
+    view=True,
+    flat=True,
+)
 
-detach = Op("detach", infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=None, view=True)
+detach = Op("detach", kind=kinds.view(), infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=None, view=True)
 
 
 def unrecorded(x: Any) -> Any:
@@ -100,6 +112,7 @@ def _copy_kernel(x: Any, y: Any) -> Any:
 
 copy = Op(
     "copy",
+    kind=kinds.ELEMENTWISE,
     infer=_copy_aval,
     cpu=_copy_kernel,
     cuda=AS_CPU,
@@ -116,6 +129,7 @@ def _move_aval(x: Any, to: str = "cpu", back: str = "cpu") -> Aval:
 
 to_device = Op(
     "to_device",
+    kind=kinds.ELEMENTWISE,
     infer=_move_aval,
     cpu=lambda x, to, back: devices.place(x, to),
     cuda=AS_CPU,

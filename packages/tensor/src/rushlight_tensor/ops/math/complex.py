@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import graph
+from rushlight_tensor.core import graph, kinds
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, broadcast_shapes, real_dtype, unary_real, unary_same
 from rushlight_tensor.core.op import AS_CPU, Op
@@ -18,11 +18,20 @@ from rushlight_tensor.ops.math.cast import cast
 _COMPLEX = {np.dtype(f"f{n}"): np.dtype(f"c{2 * n}") for n in (4, 8)}
 
 # A conjugate is a copy here: memory knows nothing of PyTorch's conjugate views.
-_conj = Op("conj", infer=unary_same, cpu=np.conjugate, cuda=AS_CPU, vjp=(lambda g: _conj(g),), wirtinger=True)
+_conj = Op(
+    "conj",
+    kind=kinds.ELEMENTWISE,
+    infer=unary_same,
+    cpu=np.conjugate,
+    cuda=AS_CPU,
+    vjp=(lambda g: _conj(g),),
+    wirtinger=True,
+)
 graph.CONJUGATE = _conj
 
 _real = Op(
     "real",
+    kind=kinds.view(),
     infer=unary_real,
     cpu=lambda x: x.real,
     cuda=AS_CPU,
@@ -33,6 +42,7 @@ _real = Op(
 )
 _imag = Op(
     "imag",
+    kind=kinds.view(),
     infer=unary_real,
     cpu=lambda x: x.imag,
     cuda=AS_CPU,
@@ -102,6 +112,7 @@ def _as_complex_kernel(x: Any) -> Any:
 
 view_as_real = Op(
     "view_as_real",
+    kind=kinds.view(),
     infer=_as_real_aval,
     cpu=_as_real_kernel,
     cuda=AS_CPU,
@@ -111,6 +122,7 @@ view_as_real = Op(
 )
 view_as_complex = Op(
     "view_as_complex",
+    kind=kinds.view(),
     infer=_as_complex_aval,
     cpu=_as_complex_kernel,
     cuda=AS_CPU,
@@ -139,6 +151,7 @@ def _complex_kernel(x: Any, y: Any) -> Any:
 
 complex = Op(
     "complex",
+    kind=kinds.ELEMENTWISE,
     infer=_complex_aval,
     cpu=_complex_kernel,
     cuda=AS_CPU,

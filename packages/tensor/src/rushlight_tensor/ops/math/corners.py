@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, binary_float, binary_promoted, unary_float
 from rushlight_tensor.core.op import AS_CPU, Op
@@ -136,6 +137,7 @@ def _logit_rule(g: Any, x: Any, eps: float | None) -> Any:
 
 logit = Op(
     "logit",
+    kind=kinds.ELEMENTWISE,
     infer=_logit_aval,
     promote=to_float,
     real="logit_cpu",

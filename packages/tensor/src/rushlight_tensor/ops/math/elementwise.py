@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import binary_float, binary_promoted, unary_float, unary_real, unary_same
 from rushlight_tensor.core.op import AS_CPU, Op
@@ -214,7 +215,15 @@ def _sgn_rule(g: Any, x: Any, out: Any) -> Any:
 
 
 _sgn = Op(
-    "sgn", infer=unary_same, promote=same, cpu=np.sign, cuda=AS_CPU, save=("x", "out"), vjp=(_sgn_rule,), wirtinger=True
+    "sgn",
+    kind=kinds.ELEMENTWISE,
+    infer=unary_same,
+    promote=same,
+    cpu=np.sign,
+    cuda=AS_CPU,
+    save=("x", "out"),
+    vjp=(_sgn_rule,),
+    wirtinger=True,
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import dtypes, promote
+from rushlight_tensor.core import dtypes, kinds, promote
 from rushlight_tensor.core.dispatch import floats_only, numbers_only, real_only
 from rushlight_tensor.core.infer import Aval, real_dtype, unary_bool, unary_float
 from rushlight_tensor.core.op import AS_CPU, Op
@@ -86,6 +86,7 @@ def _angle_rule(g: Any, x: Any) -> Any:
 
 angle = Op(
     "angle",
+    kind=kinds.ELEMENTWISE,
     infer=_angle_aval,
     promote=to_float,
     cpu=_angle_kernel,

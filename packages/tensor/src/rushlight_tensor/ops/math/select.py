@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, dispatch, promote
+from rushlight_tensor.core import cuda, dispatch, kinds, promote
 from rushlight_tensor.core.dispatch import read
 from rushlight_tensor.core.infer import Aval, binary_bool, binary_promoted, broadcast_shapes, unary_bool, unary_same
 from rushlight_tensor.core.op import AS_CPU, Op, joint
@@ -77,10 +77,17 @@ bitwise_xor = Op(
     vjp=None,
 )
 bitwise_not = Op(
-    "bitwise_not", infer=unary_same, promote=_bits("bitwise_not_cpu"), cpu=np.invert, cuda=AS_CPU, vjp=None
+    "bitwise_not",
+    kind=kinds.ELEMENTWISE,
+    infer=unary_same,
+    promote=_bits("bitwise_not_cpu"),
+    cpu=np.invert,
+    cuda=AS_CPU,
+    vjp=None,
 )
 bitwise_left_shift = Op(
     "bitwise_left_shift",
+    kind=kinds.ELEMENTWISE,
     infer=binary_promoted,
     promote=_bits("lshift_cpu", bools=False),
     cpu=integers.shift_left,
@@ -89,6 +96,7 @@ bitwise_left_shift = Op(
 )
 bitwise_right_shift = Op(
     "bitwise_right_shift",
+    kind=kinds.ELEMENTWISE,
     infer=binary_promoted,
     promote=_bits("rshift_cpu", bools=False),
     cpu=integers.shift_right,
@@ -115,7 +123,15 @@ def _where_rule(g: Any, needs: tuple[bool, ...], condition: Any) -> tuple[Any, .
     return None, where(condition, g, 0.0) if needs[1] else None, where(condition, 0.0, g) if needs[2] else None
 
 
-_where = Op("where", infer=_where_aval, cpu=_where_kernel, cuda=AS_CPU, save=("condition",), vjp=joint(_where_rule))
+_where = Op(
+    "where",
+    kind=kinds.ELEMENTWISE,
+    infer=_where_aval,
+    cpu=_where_kernel,
+    cuda=AS_CPU,
+    save=("condition",),
+    vjp=joint(_where_rule),
+)
 
 
 def _whole(value: Any, common: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import unary_float
 from rushlight_tensor.core.op import AS_CPU, Op
@@ -123,6 +124,7 @@ def _cotangent(y: Any, n: int) -> Any:
 
 _polygamma = Op(
     "polygamma",
+    kind=kinds.ELEMENTWISE,
     infer=_polygamma_aval,
     promote=to_float,
     real="polygamma",
@@ -133,6 +135,7 @@ _polygamma = Op(
 )
 _trigamma = Op(
     "trigamma",
+    kind=kinds.ELEMENTWISE,
     infer=unary_float,
     promote=to_float,
     real="polygamma",
@@ -143,6 +146,7 @@ _trigamma = Op(
 )
 digamma = Op(
     "digamma",
+    kind=kinds.ELEMENTWISE,
     infer=unary_float,
     promote=to_float,
     real="digamma",
@@ -163,6 +167,7 @@ lgamma = Op(
 )
 erfinv = Op(
     "erfinv",
+    kind=kinds.ELEMENTWISE,
     infer=unary_float,
     promote=to_float,
     real="erfinv_vml_cpu",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.half_precision import aux_in_float32, in_float32, wide
 from rushlight_tensor.core.infer import Aval
@@ -106,10 +107,16 @@ def _layer_norm_rule(g: Any, needs: Any, x: Any, weight: Any, centre: Any, rstd:
 
 
 _layer_norm_backward = Op(
-    "layer_norm_backward", infer=_layer_norm_backward_aval, cpu=_layer_norm_backward_kernel, cuda=AS_CPU, vjp=None
+    "layer_norm_backward",
+    kind=kinds.rows(shared=("weight",)),
+    infer=_layer_norm_backward_aval,
+    cpu=_layer_norm_backward_kernel,
+    cuda=AS_CPU,
+    vjp=None,
 )
 _layer_norm = Op(
     "layer_norm",
+    kind=kinds.rows(shared=("weight", "bias")),
     infer=_layer_norm_aval,
     real="LayerNormKernelImpl",
     cpu=_layer_norm_kernel,
@@ -183,10 +190,16 @@ def _rms_norm_rule(g: Any, needs: Any, x: Any, weight: Any, rstd: Any, dims: int
 
 
 _rms_norm_backward = Op(
-    "rms_norm_backward", infer=_rms_norm_backward_aval, cpu=_rms_norm_backward_kernel, cuda=AS_CPU, vjp=None
+    "rms_norm_backward",
+    kind=kinds.rows(shared=("weight",)),
+    infer=_rms_norm_backward_aval,
+    cpu=_rms_norm_backward_kernel,
+    cuda=AS_CPU,
+    vjp=None,
 )
 _rms_norm = Op(
     "rms_norm",
+    kind=kinds.rows(shared=("weight",)),
     infer=_rms_norm_aval,
     cpu=_rms_norm_kernel,
     cuda=AS_CPU,
@@ -264,7 +277,15 @@ def _moments_kernel(x: Any) -> Any:
     return channel_kernels.moments(x)
 
 
-_moments = Op("batch_norm_moments", infer=_moments_aval, real="batch_norm", cpu=_moments_kernel, cuda=AS_CPU, vjp=None)
+_moments = Op(
+    "batch_norm_moments",
+    kind=kinds.opaque("channels are the second dimension, and statistics are over all others"),
+    infer=_moments_aval,
+    real="batch_norm",
+    cpu=_moments_kernel,
+    cuda=AS_CPU,
+    vjp=None,
+)
 
 
 def _update_aval(
@@ -282,7 +303,14 @@ def _update_kernel(
     return ()
 
 
-_update = Op("batch_norm_update", infer=_update_aval, cpu=_update_kernel, cuda=AS_CPU, vjp=None)
+_update = Op(
+    "batch_norm_update",
+    kind=kinds.opaque("writes into running statistics"),
+    infer=_update_aval,
+    cpu=_update_kernel,
+    cuda=AS_CPU,
+    vjp=None,
+)
 
 
 def _batch_norm_aval(
@@ -347,10 +375,16 @@ def _batch_norm_rule(g: Any, needs: Any, x: Any, centre: Any, var: Any, weight: 
 
 
 _batch_norm_backward = Op(
-    "batch_norm_backward", infer=_batch_norm_backward_aval, cpu=_batch_norm_backward_kernel, cuda=AS_CPU, vjp=None
+    "batch_norm_backward",
+    kind=kinds.opaque("channels are the second dimension, and statistics are over all others"),
+    infer=_batch_norm_backward_aval,
+    cpu=_batch_norm_backward_kernel,
+    cuda=AS_CPU,
+    vjp=None,
 )
 _batch_norm = Op(
     "batch_norm",
+    kind=kinds.opaque("channels are the second dimension, and statistics are over all others"),
     infer=_batch_norm_aval,
     real="batch_norm",
     cpu=_batch_norm_kernel,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import dtypes
+from rushlight_tensor.core import dtypes, kinds
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axis
@@ -72,10 +72,16 @@ def _log_softmax_rule(g: Any, needs: Any, out: Any, dim: int) -> Any:
 
 
 _softmax_backward = Op(
-    "softmax_backward", infer=_backward_aval, cpu=_along_last(kernels.softmax_backward), cuda=AS_CPU, vjp=None
+    "softmax_backward",
+    kind=kinds.rows("dim"),
+    infer=_backward_aval,
+    cpu=_along_last(kernels.softmax_backward),
+    cuda=AS_CPU,
+    vjp=None,
 )
 _softmax = Op(
     "softmax",
+    kind=kinds.rows("dim"),
     infer=_aval("softmax"),
     cpu=_along_last(_floating(kernels.softmax)),
     cuda=AS_CPU,
@@ -83,10 +89,16 @@ _softmax = Op(
     vjp=fused(_softmax_backward, _softmax_rule),
 )
 _log_softmax_backward = Op(
-    "log_softmax_backward", infer=_backward_aval, cpu=_along_last(kernels.log_softmax_backward), cuda=AS_CPU, vjp=None
+    "log_softmax_backward",
+    kind=kinds.rows("dim"),
+    infer=_backward_aval,
+    cpu=_along_last(kernels.log_softmax_backward),
+    cuda=AS_CPU,
+    vjp=None,
 )
 _log_softmax = Op(
     "log_softmax",
+    kind=kinds.rows("dim"),
     infer=_aval("log_softmax"),
     cpu=_along_last(_floating(kernels.log_softmax)),
     cuda=AS_CPU,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, devices, dtypes
+from rushlight_tensor.core import cuda, devices, dtypes, kinds
 from rushlight_tensor.core.dispatch import call, settle
 from rushlight_tensor.core.infer import Aval, broadcast_shapes, sizes
 from rushlight_tensor.core.inplace import inplace
@@ -60,7 +60,7 @@ def _draw(shape: tuple[int, ...], dtype: Any, sampler: str, args: tuple[Any, ...
     return _fill(np.empty(shape, dtype), sampler, args, generator)
 
 
-random_draw = Op("random_draw", infer=_draw_aval, cpu=_draw, vjp=None, random=True)
+random_draw = Op("random_draw", kind=kinds.opaque("no inputs"), infer=_draw_aval, cpu=_draw, vjp=None, random=True)
 
 
 def _like_aval(
@@ -87,7 +87,14 @@ def _check_separate(x: Array) -> None:
 
 
 random_like = Op(
-    "random_like", infer=_like_aval, cpu=_like, cuda=_on_host(_like), vjp=(_zero,), into=_like_into, random=True
+    "random_like",
+    kind=kinds.ELEMENTWISE,
+    infer=_like_aval,
+    cpu=_like,
+    cuda=_on_host(_like),
+    vjp=(_zero,),
+    into=_like_into,
+    random=True,
 )
 
 
@@ -110,6 +117,7 @@ def _bernoulli_into(x: Array, p: Array, generator: Any) -> None:
 
 bernoulli_like = Op(
     "bernoulli_like",
+    kind=kinds.ELEMENTWISE,
     infer=_bernoulli_aval,
     cpu=_bernoulli,
     cuda=_on_host(_bernoulli),
@@ -128,7 +136,13 @@ def _multinomial(input: Array, num_samples: int, replacement: bool, generator: A
 
 
 multinomial = Op(
-    "multinomial", infer=_multinomial_aval, cpu=_multinomial, cuda=_on_host(_multinomial), vjp=None, random=True
+    "multinomial",
+    kind=kinds.rows(),
+    infer=_multinomial_aval,
+    cpu=_multinomial,
+    cuda=_on_host(_multinomial),
+    vjp=None,
+    random=True,
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda
+from rushlight_tensor.core import cuda, kinds
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import inplace as write_into
@@ -46,6 +46,7 @@ def _dropout_on_host(x: Any, p: float) -> Any:
 
 _dropout = Op(
     "dropout",
+    kind=kinds.ELEMENTWISE,
     infer=_dropout_aval,
     real="bernoulli_scalar_cpu_",
     cpu=_dropout_kernel,

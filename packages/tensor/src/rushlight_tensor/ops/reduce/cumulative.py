@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import promote
+from rushlight_tensor.core import kinds, promote
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axis
@@ -41,6 +41,7 @@ def _cumulative(accumulate: Any) -> Callable[..., Any]:
 
 _cumsum = Op(
     "cumsum",
+    kind=kinds.rows("dim"),
     infer=_cumulative_aval,
     cpu=_cumulative(np.cumsum),
     cuda=AS_CPU,
@@ -68,7 +69,13 @@ def _cumprod_rule(g: Any, x: Any, dim: int, reverse: bool) -> Any:
 
 
 _cumprod = Op(
-    "cumprod", infer=_cumulative_aval, cpu=_cumulative(np.cumprod), cuda=AS_CPU, save=("x",), vjp=(_cumprod_rule,)
+    "cumprod",
+    kind=kinds.rows("dim"),
+    infer=_cumulative_aval,
+    cpu=_cumulative(np.cumprod),
+    cuda=AS_CPU,
+    save=("x",),
+    vjp=(_cumprod_rule,),
 )
 
 
@@ -115,6 +122,7 @@ def _logcumsumexp_rule(g: Any, needs: Any, x: Any, out: Any, dim: int, reverse: 
 
 _logcumsumexp_backward = Op(
     "logcumsumexp_backward",
+    kind=kinds.rows("dim"),
     infer=_log_running_backward_aval,
     cpu=_log_running_backward,
     cuda=AS_CPU,
@@ -122,6 +130,7 @@ _logcumsumexp_backward = Op(
 )
 _logcumsumexp = Op(
     "logcumsumexp",
+    kind=kinds.rows("dim"),
     infer=_cumulative_aval,
     cpu=in_float32(_log_running),
     cuda=AS_CPU,

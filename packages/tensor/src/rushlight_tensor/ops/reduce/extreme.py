@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import promote
+from rushlight_tensor.core import kinds, promote
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import numbers_only, real_only
 from rushlight_tensor.core.half_precision import in_float32
@@ -90,6 +90,7 @@ def _picked_rule(g: Any, indices: Any, shape: tuple[int, ...], dim: int, keepdim
 def _picked(name: str, find: Callable[[Any, int], Any]) -> Op:
     return Op(
         f"{name}_dim",
+        kind=kinds.rows("dim"),
         infer=_picked_aval(name),
         cpu=_pick(find),
         cuda=AS_CPU,
@@ -140,6 +141,7 @@ def _shared(kind: str) -> Op:
     """The `value` of one element, or of several, of all: the gradient is shared by those that have it, NaN included."""
     return Op(
         f"{kind}_of_all",
+        kind=kinds.opaque("the value is given; its gradient goes to all elements that have it"),
         infer=_even_aval,
         cpu=lambda x, value: value.copy(),
         cuda=AS_CPU,
@@ -199,6 +201,7 @@ def _arg(name: str, find: Any) -> Op:
 
     return Op(
         name,
+        kind=kinds.reduction("dim"),
         infer=_arg_aval(name),
         cpu=kernel,
         cuda=AS_CPU,
@@ -249,6 +252,7 @@ def _running(name: str, better: Any) -> Op:
 
     return Op(
         f"_{name}",
+        kind=kinds.rows("dim"),
         infer=_running_aval,
         cpu=kernel,
         cuda=AS_CPU,
@@ -284,7 +288,7 @@ def _truth(name: str, reduce: Any) -> Op:
         out = reduce(x != 0, axis=None if dim is None else axes(dim, x.ndim), keepdims=keepdim)
         return out.astype(np.uint8) if x.dtype == promote.UINT8 else out
 
-    return Op(name, infer=_truth_aval, cpu=kernel, cuda=AS_CPU, vjp=None)
+    return Op(name, kind=kinds.reduction("dim"), infer=_truth_aval, cpu=kernel, cuda=AS_CPU, vjp=None)
 
 
 _any, _all = _truth("any", np.any), _truth("all", np.all)

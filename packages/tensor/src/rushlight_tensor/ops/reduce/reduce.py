@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import dtypes, promote
+from rushlight_tensor.core import dtypes, kinds, promote
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
@@ -81,6 +81,7 @@ def _numbered(name: str) -> Callable[[Any], str]:
 
 _sum = Op(
     "sum",
+    kind=kinds.reduction("dim"),
     infer=_sum_aval,
     cpu=_sum_kernel,
     cuda=AS_CPU,
@@ -152,7 +153,14 @@ def _mean_backward_kernel(g: Any, x_shape: Any, dim: Any, keepdim: bool, needs: 
     return np.broadcast_to(part, x_shape)
 
 
-_mean_backward = Op("mean_backward", infer=_mean_backward_aval, cpu=_mean_backward_kernel, cuda=AS_CPU, vjp=None)
+_mean_backward = Op(
+    "mean_backward",
+    kind=kinds.reduction("dim", shapes=("x_shape",)),
+    infer=_mean_backward_aval,
+    cpu=_mean_backward_kernel,
+    cuda=AS_CPU,
+    vjp=None,
+)
 
 
 def _mean_rule(g: Any, needs: Any, shape: Any, dim: Any, keepdim: bool) -> Any:
@@ -161,6 +169,7 @@ def _mean_rule(g: Any, needs: Any, shape: Any, dim: Any, keepdim: bool) -> Any:
 
 _mean = Op(
     "mean",
+    kind=kinds.reduction("dim"),
     infer=_mean_aval,
     cpu=_mean_kernel,
     cuda=AS_CPU,
@@ -210,7 +219,14 @@ def _others(x: Any) -> Any:
     return before * np.flip(behind, -1)
 
 
-_prod_backward = Op("prod_backward", infer=_prod_backward_aval, cpu=_prod_backward_kernel, cuda=AS_CPU, vjp=None)
+_prod_backward = Op(
+    "prod_backward",
+    kind=kinds.reduction("dim"),
+    infer=_prod_backward_aval,
+    cpu=_prod_backward_kernel,
+    cuda=AS_CPU,
+    vjp=None,
+)
 
 
 def _prod_rule(g: Any, needs: Any, x: Any, dim: Any, keepdim: bool) -> Any:
@@ -231,6 +247,7 @@ def _prod_rule(g: Any, needs: Any, x: Any, dim: Any, keepdim: bool) -> Any:
 
 _prod = Op(
     "prod",
+    kind=kinds.reduction("dim"),
     infer=_prod_aval,
     cpu=_prod_kernel,
     cuda=AS_CPU,
@@ -272,6 +289,7 @@ def _var_rule(g: Any, x: Any, dim: Any, keepdim: bool, correction: float) -> Any
 
 _var = Op(
     "var",
+    kind=kinds.reduction("dim"),
     infer=_var_aval,
     cpu=_var_kernel,
     cuda=AS_CPU,
@@ -356,6 +374,7 @@ def _shared_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
 def _extreme(name: str, reduce: Any) -> Op:
     return Op(
         name,
+        kind=kinds.reduction("dim"),
         node_name=lambda n: f"M{name[2:]}Backward1" if n.attrs["dim"] == () else f"{name.capitalize()}Backward0",
         infer=_extreme_aval(name),
         cpu=lambda x, dim, keepdim: reduce(x, axis=axes(dim, x.ndim), keepdims=keepdim),
@@ -401,7 +420,13 @@ def _logsumexp_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
 
 
 _logsumexp = Op(
-    "logsumexp", infer=_logsumexp_aval, cpu=_logsumexp_kernel, cuda=AS_CPU, save=("x", "out"), vjp=(_logsumexp_rule,)
+    "logsumexp",
+    kind=kinds.reduction("dim"),
+    infer=_logsumexp_aval,
+    cpu=_logsumexp_kernel,
+    cuda=AS_CPU,
+    save=("x", "out"),
+    vjp=(_logsumexp_rule,),
 )
 
 

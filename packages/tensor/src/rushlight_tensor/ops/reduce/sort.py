@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, promote
+from rushlight_tensor.core import cuda, kinds, promote
 from rushlight_tensor.core.dispatch import numbers_only, read, real_only, refuse
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
@@ -78,6 +78,7 @@ def _order_of_keys(keys: Any, dim: int) -> Any:
 
 _order = Op(
     "argsort",
+    kind=kinds.rows("dim"),
     infer=_order_aval,
     real=RuntimeError(" Sort does not support complex dtypes on CPU"),
     cpu=_order_kernel,
@@ -130,6 +131,7 @@ def _top_kernel(x: Any, k: int, dim: int, largest: bool) -> Any:
 
 _top = Op(
     "topk",
+    kind=kinds.rows("dim"),
     infer=_top_aval,
     real=RuntimeError(" topk does not support complex dtypes on CPU"),
     numeric=RuntimeError("topk does not support bool dtypes on CPU"),
@@ -241,6 +243,7 @@ def _searchsorted_kernel(sorted_sequence: Any, x: Any, right: bool, int32: bool)
 
 _searchsorted = Op(
     "searchsorted",
+    kind=kinds.rows(),
     infer=_searchsorted_aval,
     real="searchsorted_out_cpu",
     cpu=_searchsorted_kernel,
@@ -298,7 +301,15 @@ def _isin_kernel(x: Any, y: Any) -> Any:
     return np.isin(x, y)
 
 
-_isin = Op("isin", infer=_isin_aval, cpu=_isin_kernel, cuda=AS_CPU, promote=promote.same, vjp=None)
+_isin = Op(
+    "isin",
+    kind=kinds.opaque("every element is compared with all of the second input"),
+    infer=_isin_aval,
+    cpu=_isin_kernel,
+    cuda=AS_CPU,
+    promote=promote.same,
+    vjp=None,
+)
 
 
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Any:
@@ -351,7 +362,14 @@ def _histc_kernel(x: Any, bins: int, min: float, max: float) -> Any:
     return np.histogram(x, bins, (low, high))[0].astype(x.dtype)
 
 
-_histc = Op("histc", infer=_histc_aval, cpu=_histc_kernel, cuda=AS_CPU, vjp=None)
+_histc = Op(
+    "histc",
+    kind=kinds.opaque("counts over all elements, between bounds that depend on these"),
+    infer=_histc_aval,
+    cpu=_histc_kernel,
+    cuda=AS_CPU,
+    vjp=None,
+)
 
 
 def histc(input: Any, bins: int = 100, min: float = 0, max: float = 0) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import promote
+from rushlight_tensor.core import kinds, promote
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
@@ -44,6 +44,7 @@ def _norm2_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
 
 _norm2 = Op(
     "norm2",
+    kind=kinds.reduction("dim"),
     infer=_norm2_aval,
     cpu=_norm2_kernel,
     cuda=AS_CPU,
@@ -97,6 +98,7 @@ def _norm_p_rule(g: Any, needs: Any, x: Any, out: Any, dim: Any, keepdim: bool, 
 
 _norm_p = Op(
     "norm_p",
+    kind=kinds.reduction("dim"),
     infer=_norm_p_aval,
     cpu=_norm_p_kernel,
     cuda=AS_CPU,

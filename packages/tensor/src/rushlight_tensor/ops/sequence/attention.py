@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.half_precision import aux_in_float32, in_float32
@@ -154,6 +155,7 @@ def _attention_rule(
 
 _attention_backward = Op(
     "scaled_dot_product_attention_backward",
+    kind=kinds.rows(),
     infer=_attention_backward_aval,
     cpu=_attention_backward_kernel,
     cuda=AS_CPU,
@@ -161,6 +163,7 @@ _attention_backward = Op(
 )
 _attention = Op(
     "scaled_dot_product_attention",
+    kind=kinds.rows(),
     infer=_attention_aval,
     real="softmax_lastdim_kernel_impl",
     cpu=_attention_of_one_dtype,

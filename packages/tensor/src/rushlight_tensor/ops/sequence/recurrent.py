@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.op import AS_CPU, Op, fused
 from rushlight_tensor.kernels import recurrent as kernels
@@ -79,10 +80,18 @@ def _rule(
     return tuple(d if need else None for d, need in zip(every, needs, strict=True))
 
 
-_lstm_backward = Op("lstm_sequence_backward", infer=_backward_aval, cpu=_backward, cuda=AS_CPU, vjp=None)
+_lstm_backward = Op(
+    "lstm_sequence_backward",
+    kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
+    infer=_backward_aval,
+    cpu=_backward,
+    cuda=AS_CPU,
+    vjp=None,
+)
 
 lstm_sequence = Op(
     "lstm_sequence",
+    kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
     infer=_lstm_aval,
     cpu=_lstm,
     cuda=AS_CPU,
@@ -165,10 +174,18 @@ def _gru_rule(
     return tuple(d if need else None for d, need in zip(every, needs, strict=True))
 
 
-_gru_backward = Op("gru_sequence_backward", infer=_gru_backward_aval, cpu=_gru_backward_kernel, cuda=AS_CPU, vjp=None)
+_gru_backward = Op(
+    "gru_sequence_backward",
+    kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
+    infer=_gru_backward_aval,
+    cpu=_gru_backward_kernel,
+    cuda=AS_CPU,
+    vjp=None,
+)
 
 gru_sequence = Op(
     "gru_sequence",
+    kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
     infer=_gru_aval,
     cpu=_gru,
     cuda=AS_CPU,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda
+from rushlight_tensor.core import cuda, kinds
 from rushlight_tensor.core.infer import Aval, axis
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.tensor import Tensor, wrap
@@ -45,6 +45,7 @@ def _diagonal_put_kernel(g: Any, shape: tuple[int, ...], offset: int, dim1: int,
 
 _diagonal = Op(
     "diagonal",
+    kind=kinds.view("dim1", "dim2"),
     infer=_diagonal_aval,
     cpu=_diagonal_kernel,
     cuda=AS_CPU,
@@ -55,6 +56,7 @@ _diagonal = Op(
 
 _diagonal_put = Op(
     "diagonal_backward",
+    kind=kinds.linear("dim1", "dim2", shapes=("shape",)),
     infer=_diagonal_put_aval,
     cpu=_diagonal_put_kernel,
     cuda=AS_CPU,
@@ -197,6 +199,7 @@ def _fold_kernel(g: Any, shape: tuple[int, ...], dimension: int, size: int, step
 
 _unfold = Op(
     "unfold",
+    kind=kinds.view("dimension"),
     infer=_unfold_aval,
     cpu=_unfold_kernel,
     cuda=AS_CPU,
@@ -207,6 +210,7 @@ _unfold = Op(
 
 _fold = Op(
     "unfold_backward",
+    kind=kinds.linear("dimension", shapes=("shape",)),
     infer=_fold_aval,
     cpu=_fold_kernel,
     cuda=AS_CPU,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import promote
+from rushlight_tensor.core import kinds, promote
 from rushlight_tensor.core.dispatch import call, read
 from rushlight_tensor.core.infer import Aval, axes, axis, sizes
 from rushlight_tensor.core.keywords import also_as
@@ -77,6 +77,7 @@ def _cat_rule(g: Any, needs: tuple[bool, ...], shapes: Any, dim: int) -> tuple[A
 
 _cat = Op(
     "cat",
+    kind=kinds.rows("dim"),
     infer=_cat_aval,
     cpu=_cat_kernel,
     cuda=AS_CPU,

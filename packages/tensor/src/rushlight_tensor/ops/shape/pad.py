@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.infer import Aval
@@ -42,7 +43,7 @@ def _pad_rule(g: Any, widths: Widths, value: float) -> Any:
     return call(_pad, (g,), {"widths": tuple((-b, -a) for b, a in widths), "value": 0.0})
 
 
-_pad = Op("constant_pad_nd", infer=_pad_aval, cpu=_pad_kernel, cuda=AS_CPU, vjp=(_pad_rule,))
+_pad = Op("constant_pad_nd", kind=kinds.rows(), infer=_pad_aval, cpu=_pad_kernel, cuda=AS_CPU, vjp=(_pad_rule,))
 
 _SUPPORTED = """
 Supported combinations for non-constant padding:
@@ -214,7 +215,7 @@ def _col2im_rule(g: Any, output_size: tuple[int, int], window: Any) -> Any:
     return im2col(g, *window)
 
 
-_col2im = Op("col2im", infer=_col2im_aval, cpu=_col2im_kernel, cuda=AS_CPU, vjp=(_col2im_rule,))
+_col2im = Op("col2im", kind=kinds.rows(), infer=_col2im_aval, cpu=_col2im_kernel, cuda=AS_CPU, vjp=(_col2im_rule,))
 
 
 def col2im(input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import dtypes
+from rushlight_tensor.core import dtypes, kinds
 from rushlight_tensor.core.dispatch import MODE, call, follow
 from rushlight_tensor.core.infer import Aval, axes, axis, resolve, sizes
 from rushlight_tensor.core.infer import broadcast_shapes as _broadcast
@@ -48,6 +48,7 @@ def _view_rule(g: Any, before: tuple[int, ...], shape: tuple[int, ...]) -> Any:
 
 _view = Op(
     "view",
+    kind=kinds.view(shapes=("shape",)),
     infer=_view_aval,
     cpu=_view_kernel,
     cuda=AS_CPU,
@@ -92,7 +93,13 @@ def _view_dtype_aval(x: Any, dtype: Any = None) -> Aval:
 
 
 _view_dtype = Op(
-    "view_dtype", infer=_view_dtype_aval, cpu=lambda x, dtype: x.view(dtype), cuda=AS_CPU, view=True, vjp=None
+    "view_dtype",
+    kind=kinds.view(),
+    infer=_view_dtype_aval,
+    cpu=lambda x, dtype: x.view(dtype),
+    cuda=AS_CPU,
+    view=True,
+    vjp=None,
 )
 
 
@@ -118,6 +125,7 @@ def _permute_aval(x: Any, dims: Any = ()) -> Aval:
 
 _permute = Op(
     "permute",
+    kind=kinds.view("dims"),
     infer=_permute_aval,
     cpu=lambda x, dims: x.transpose(dims),
     cuda=AS_CPU,
@@ -173,6 +181,7 @@ def _expand_kernel(x: Any, shape: tuple[int, ...]) -> Any:
 
 _expand = Op(
     "expand",
+    kind=kinds.view(shapes=("shape",)),
     infer=_expand_aval,
     cpu=_expand_kernel,
     cuda=AS_CPU,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.infer import Aval, axis
 from rushlight_tensor.core.op import AS_CPU, Op
@@ -80,6 +81,7 @@ def _slice_node(n: Any) -> str:
 
 _slice = Op(
     "slice",
+    kind=kinds.view(),
     infer=_slice_aval,
     cpu=_slice_kernel,
     cuda=AS_CPU,
@@ -91,6 +93,7 @@ _slice = Op(
 
 _slice_put = Op(
     "slice_backward",
+    kind=kinds.linear(shapes=("shape",)),
     infer=_slice_put_aval,
     cpu=_slice_put_kernel,
     cuda=AS_CPU,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, dispatch
+from rushlight_tensor.core import cuda, dispatch, kinds
 from rushlight_tensor.core.infer import Aval, axis
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.tensor import Tensor, wrap
@@ -44,7 +44,14 @@ def _split_rule(g: tuple[Any, ...], shape: tuple[int, ...], sizes: tuple[int, ..
 
 
 _split = Op(
-    "split", infer=_split_aval, cpu=_split_kernel, cuda=AS_CPU, view=True, save=("x.shape",), vjp=(_split_rule,)
+    "split",
+    kind=kinds.view("dim"),
+    infer=_split_aval,
+    cpu=_split_kernel,
+    cuda=AS_CPU,
+    view=True,
+    save=("x.shape",),
+    vjp=(_split_rule,),
 )
 
 
@@ -62,7 +69,14 @@ def _unbind_rule(g: tuple[Any, ...], shape: tuple[int, ...], dim: int) -> Any:
 
 
 _unbind = Op(
-    "unbind", infer=_unbind_aval, cpu=_unbind_kernel, cuda=AS_CPU, view=True, save=("x.shape",), vjp=(_unbind_rule,)
+    "unbind",
+    kind=kinds.view("dim"),
+    infer=_unbind_aval,
+    cpu=_unbind_kernel,
+    cuda=AS_CPU,
+    view=True,
+    save=("x.shape",),
+    vjp=(_unbind_rule,),
 )
 
 

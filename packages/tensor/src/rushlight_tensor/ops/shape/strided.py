@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, dispatch, layout
+from rushlight_tensor.core import cuda, dispatch, kinds, layout
 from rushlight_tensor.core.dispatch import settle
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.op import AS_CPU, Op
@@ -93,6 +93,7 @@ def _strided_rule(g: Any, shape: tuple[int, ...], size: Any, stride: Any, offset
 
 _strided = Op(
     "as_strided",
+    kind=kinds.view(),
     infer=_strided_aval,
     cpu=_strided_kernel,
     cuda=AS_CPU,
@@ -119,6 +120,7 @@ def _gathered_kernel(g: Any, size: tuple[int, ...], stride: Any, own: Any, offse
 
 _gathered = Op(
     "as_strided_backward",
+    kind=kinds.linear(),
     infer=_gathered_aval,
     cpu=_gathered_kernel,
     cuda=AS_CPU,
@@ -142,7 +144,14 @@ def _spread_kernel(x: Any, stride: tuple[int, ...]) -> Any:
     return out
 
 
-_spread = Op("clone_strided", infer=_spread_aval, cpu=_spread_kernel, cuda=AS_CPU, vjp=(lambda g, stride: g,))
+_spread = Op(
+    "clone_strided",
+    kind=kinds.ELEMENTWISE,
+    infer=_spread_aval,
+    cpu=_spread_kernel,
+    cuda=AS_CPU,
+    vjp=(lambda g, stride: g,),
+)
 """A copy that lies in memory with these strides."""
 dispatch.SPREAD = _spread
 
