@@ -135,7 +135,7 @@ PLANTED: list[Fault] = [
     *_faults(
         JIT + "passes.py", "tests/jit/test_compile.py",
         ("return instr.op.random", "return False"),
-        ("if i.writes or is_random(i) or any(", "if is_random(i) or any("),
+        ("if i.writes or is_counted(i) or any(", "if is_counted(i) or any("),
         ("stable = not any(", "stable = True or any("),
         ("_literal(tuple(sorted(i.attrs.items())))", "None"),
         ("and not any(o in results for o in i.outputs):", "and True:"),

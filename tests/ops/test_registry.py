@@ -236,7 +236,19 @@ def test_ops_that_write_into_their_inputs_agree_with_float64(op, sample):
     op.cpu(*wide, **{**op.defaults, **sample.attrs})
     for i, (got, want) in enumerate(zip(arrays, wide, strict=True)):
         close(got, want, numpy_dtype("float32"), sample.ulps, f"input {i}")
-    assert any(not np.array_equal(a, b) for a, b in zip(arrays, sample.arrays("float32"), strict=True))
+    changed = [not np.array_equal(a, b) for a, b in zip(arrays, sample.arrays("float32"), strict=True)]
+    written = op.written(len(arrays), {**op.defaults, **sample.attrs})
+    assert any(changed[:written])
+    assert not any(changed[written:]), "it wrote into more than its record's `writes` says"
+    xs = tensors(sample.arrays("float32"))
+    inplace.mutate(op, tuple(xs), sample.attrs)
+    assert [x._version for x in xs] == [int(i < written) for i in range(len(xs))]
+
+
+def test_records_that_write_return_nothing_and_have_no_gradient():
+    writing = {name for name, op in REGISTRY.items() if op.writes}
+    assert writing == {name for name, samples in SAMPLES.items() if any(s.mutates for s in samples)}
+    assert all(REGISTRY[name].vjp is None for name in writing)
 
 
 def test_saved_value_changed_in_place_is_refused():

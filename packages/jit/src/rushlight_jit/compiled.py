@@ -318,7 +318,7 @@ class _Attempt:
         """Find out whether all that was read and all that is returned is known."""
         here = _place_of(self._fn)
         for i in self._tracer.graph.instrs:
-            if i.writes == "all" and i.op.home.startswith("rushlight_optim"):
+            if i.op.scheduled:
                 why = "depends on what Python keeps (learning rate, schedule), which a replay would not follow"
                 self.breaks.insert(0, f"{i.where}: {i.op.name} {why}; call the optimizer outside the compiled function")
         for leaf in leaves_of(structure):

@@ -34,10 +34,11 @@ class Value:
 class Instr:
     """One operation: `outputs = op(*inputs, **attrs)`, or, where it `writes`, an operation into the memory of inputs.
 
-    `writes` is "" for a pure operation, "first" for an in-place one (`inplace.write`), "all" for one that only mutates.
+    `into`: the result goes into the memory of the first input (`inplace.write`), and there are no outputs.  An op that
+    writes by itself, such as the step of an optimizer, says so in its record.
     """
 
-    __slots__ = ("attrs", "inputs", "op", "outputs", "where", "writes")
+    __slots__ = ("attrs", "inputs", "into", "op", "outputs", "where")
 
     def __init__(
         self,
@@ -45,15 +46,15 @@ class Instr:
         inputs: tuple[Any, ...],
         attrs: dict[str, Any],
         outputs: tuple[Value, ...],
-        writes: str,
+        into: bool,
         where: str,
     ) -> None:
-        self.op, self.inputs, self.attrs, self.outputs, self.writes, self.where = (
+        self.op, self.inputs, self.attrs, self.outputs, self.into, self.where = (
             op,
             inputs,
             attrs,
             outputs,
-            writes,
+            into,
             where,
         )
 
@@ -61,9 +62,14 @@ class Instr:
         """The inputs that are values (the others are numbers or None)."""
         return [x for x in self.inputs if isinstance(x, Value)]
 
+    @property
+    def writes(self) -> int:
+        """How many of its first inputs it writes into."""
+        return 1 if self.into else self.op.written(len(self.inputs), self.attrs)
+
     def __repr__(self) -> str:
         args = [repr(x) for x in self.inputs] + [f"{k}={_short(v)}" for k, v in self.attrs.items()]
-        name = self.op.name + {"": "", "first": "_", "all": "!"}[self.writes]
+        name = self.op.name + ("_" if self.into else "!" if self.writes else "")
         text = f"{name}({', '.join(args)})"
         return f"{', '.join(o.typed() for o in self.outputs)} = {text}" if self.outputs else text
 

@@ -32,16 +32,13 @@ def written(graph: Graph) -> set[Value]:
     root = memory_of(graph)
     out: set[Value] = set()
     for i in graph.instrs:
-        if i.writes == "first":
-            out.add(root[i.inputs[0]])
-        elif i.writes == "all":
-            out.update(root[v] for v in i.values())
+        out.update(root[v] for v in i.inputs[: i.writes] if isinstance(v, Value))
     return out
 
 
-def is_random(instr: Instr) -> bool:
-    """Whether an instruction draws random numbers: it must run exactly as often as in the function."""
-    return instr.op.random
+def is_counted(instr: Instr) -> bool:
+    """Whether an instruction must run exactly as often as in the function: it draws random numbers, or communicates."""
+    return instr.op.random or instr.op.communicates
 
 
 def eliminate_dead_code(graph: Graph) -> Graph:
@@ -49,7 +46,7 @@ def eliminate_dead_code(graph: Graph) -> Graph:
     live = set(graph.outputs)
     kept = []
     for i in reversed(graph.instrs):
-        if i.writes or is_random(i) or any(o in live for o in i.outputs):
+        if i.writes or is_counted(i) or any(o in live for o in i.outputs):
             live.update(i.values())
             kept.append(i)
     out = graph.part(kept[::-1])
@@ -58,7 +55,7 @@ def eliminate_dead_code(graph: Graph) -> Graph:
 
 
 def eliminate_common_subexpressions(graph: Graph) -> Graph:
-    """Compute what is the same only once; nothing that is random or touches memory that is written to."""
+    """Compute what is the same only once; nothing that is random, communicates or touches memory that is written to."""
     root, changing = memory_of(graph), written(graph)
     results = set(graph.outputs)
     seen: dict[Any, tuple[Value, ...]] = {}
@@ -66,9 +63,9 @@ def eliminate_common_subexpressions(graph: Graph) -> Graph:
     kept = []
     for i in graph.instrs:
         inputs = tuple([same.get(x, x) if isinstance(x, Value) else x for x in i.inputs])
-        i = Instr(i.op, inputs, i.attrs, i.outputs, i.writes, i.where)
+        i = Instr(i.op, inputs, i.attrs, i.outputs, i.into, i.where)
         stable = not any(root[v] in changing for v in (*i.values(), *i.outputs))
-        if not i.writes and stable and not is_random(i) and not any(o in results for o in i.outputs):
+        if not i.writes and stable and not is_counted(i) and not any(o in results for o in i.outputs):
             key = (i.op.name, _literal(inputs), _literal(tuple(sorted(i.attrs.items()))))
             found = seen.get(key)
             if found is not None:

@@ -60,7 +60,7 @@ class Plan:
         env: dict[Value, Any] = dict(zip((*self.graph.inputs, *self.graph.captured), (*inputs, *held), strict=True))
         for i in self.graph.instrs:
             xs = tuple([env[x] if isinstance(x, Value) else x for x in i.inputs])
-            if i.writes == "first":
+            if i.into:
                 inplace.inplace(i.op, *xs, **i.attrs)
             elif i.writes:
                 inplace.mutate(i.op, xs, i.attrs)
@@ -98,7 +98,7 @@ class Plan:
         def operands(env: Env) -> list[Any]:
             return [x if s < 0 else env[s] for s, x in picks]
 
-        if i.writes == "first":
+        if i.into:
 
             def write(env: Env) -> None:
                 first, *others = operands(env)

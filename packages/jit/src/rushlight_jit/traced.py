@@ -16,7 +16,7 @@ import numpy as np
 
 from rushlight_jit.ir import Graph, Instr, Value
 from rushlight_jit.memory import classes
-from rushlight_jit.passes import is_random, optimize
+from rushlight_jit.passes import is_counted, optimize
 from rushlight_jit.plan import Plan
 from rushlight_jit.structure import flatten, is_plain, leaves_of, unflatten
 from rushlight_jit.tracer import TraceError, Tracer, tracing
@@ -27,7 +27,7 @@ from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.files.atomic import atomic_write
 from rushlight_tensor.random import Generator
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class FileError(RuntimeError):
@@ -141,7 +141,7 @@ def trace(func: Any, example_inputs: Any, *, check_trace: bool = True) -> Traced
     graph = optimize(tracer.graph)
     held = {v.name: owners[id(a)] if id(a) in owners else wrap(a) for v, a in graph.captured.items()}
     module = TracedModule(graph, held, structure)
-    if check_trace and not graph.writes() and not any(is_random(i) for i in graph.instrs):
+    if check_trace and not graph.writes() and not any(is_counted(i) for i in graph.instrs):
         _compare(module, tensors, outs)
     return module
 
@@ -196,7 +196,7 @@ def save(module: TracedModule, f: Any) -> None:
                 "inputs": [{"value": number[x]} if isinstance(x, Value) else _plain_out(x) for x in i.inputs],
                 "attrs": {k: _plain_out(v) for k, v in i.attrs.items()},
                 "outputs": [_value_out(o) for o in i.outputs],
-                "writes": i.writes,
+                "into": i.into,
                 "where": i.where,
             }
             for i in graph.instrs
@@ -256,7 +256,7 @@ def _graph_in(document: dict[str, Any], weights: dict[str, Tensor]) -> tuple[Gra
         outputs = tuple([_value_in(o) for o in entry["outputs"]])
         values.extend(outputs)
         attrs = {k: _plain_in(v) for k, v in entry["attrs"].items()}
-        graph.instrs.append(Instr(op, inputs, attrs, outputs, entry["writes"], entry["where"]))
+        graph.instrs.append(Instr(op, inputs, attrs, outputs, bool(entry["into"]), entry["where"]))
     graph.outputs = [values[i] for i in document["outputs"]]
     return graph, held
 

@@ -109,20 +109,20 @@ class Tracer:
         names = [f"{count}.{i}" if several else f"{count}" for i in range(len(outs))]
         operands = [x for x in inputs if isinstance(x, Value)]
         values = tuple(self._new(n, z, operands) for n, z in zip(names, outs, strict=True))
-        self.graph.instrs.append(Instr(op, inputs, attrs, values, "", user_line()))
+        self.graph.instrs.append(Instr(op, inputs, attrs, values, False, user_line()))
         return outs if several else outs[0]
 
     def write(self, op: Op, array: Any, others: list[Any], attrs: dict[str, Any]) -> None:
         inputs = tuple([self._operand(a) for a in (array, *others)])
         inplace.write(op, array, others, attrs)
         if threading.get_ident() == self._thread:
-            self.graph.instrs.append(Instr(op, inputs, attrs, (), "first", user_line()))
+            self.graph.instrs.append(Instr(op, inputs, attrs, (), True, user_line()))
 
     def mutate(self, op: Op, arrays: list[Any], attrs: dict[str, Any]) -> None:
         inputs = tuple([self._operand(a) for a in arrays])
         dispatch.run(op, arrays, attrs)
         if threading.get_ident() == self._thread:
-            self.graph.instrs.append(Instr(op, inputs, attrs, (), "all", user_line()))
+            self.graph.instrs.append(Instr(op, inputs, attrs, (), False, user_line()))
 
     def recorded(self, node: Any) -> None:
         for e in node.edges:

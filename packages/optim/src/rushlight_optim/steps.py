@@ -54,7 +54,9 @@ def step_op(
 
     return Op(
         name,
-        kind=kinds.opaque("writes into lists of parameters and their state"),
+        kind=kinds.opaque("lists of parameters and their state"),
+        writes=lambda count, **options: count - count // columns(**options),  # all but the gradients
+        scheduled=True,
         infer=infer,
         cpu=cpu,
         cuda=AS_CPU,
@@ -107,7 +109,7 @@ def _rule_op(
 def run(op: Op, written: tuple[list[Tensor], ...], grads: list[Tensor], **options: Any) -> None:
     """Apply a step op to columns of equally many tensors: the parameters, their state, and the gradients it reads."""
     if grads:
-        mutate(op, tuple([t for column in written for t in column]), options, reads=tuple(grads))
+        mutate(op, (*[t for column in written for t in column], *grads), options)
 
 
 def _gradient(p: Array, g: Array, weight_decay: float, maximize: bool) -> Array:

@@ -66,7 +66,8 @@ def _scale(*xs: Any) -> tuple[()]:
 
 scale_all = Op(
     "scale_all",
-    kind=kinds.opaque("writes into tensors of different shapes"),
+    kind=kinds.opaque("many tensors of different shapes"),
+    writes=lambda count: count - 1,
     infer=_scale_out,
     cpu=_scale,
     cuda=AS_CPU,
@@ -114,7 +115,7 @@ def clip_grads_with_norm_(
     grads = _gradients(parameters)
     if grads:
         factor = (float(max_norm) / (total_norm + 1e-6)).clamp(max=1.0)
-        mutate(scale_all, tuple(grads), {}, reads=(factor,))
+        mutate(scale_all, (*grads, factor), {})
 
 
 def clip_grad_norm_(

@@ -214,15 +214,15 @@ def _unlocked(op: Any, array: Any, ys: list[Any]) -> Any:
     return array
 
 
-def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any], reads: tuple[Tensor, ...] = ()) -> None:
-    """Run an op that only writes into its inputs `xs` (not into `reads`), such as the step of an optimizer."""
+def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any]) -> None:
+    """Run an op that returns nothing and writes into its first inputs, such as the step of an optimizer."""
     attrs = {**op.defaults, **attrs}
-    arrays = [x._array for x in (*xs, *reads)]
+    arrays = [x._array for x in xs]
     if dispatch.INTERCEPT is not None:
         dispatch.INTERCEPT.mutate(op, arrays, attrs)
     else:
         run(op, arrays, attrs)
-    for x in xs:
+    for x in xs[: op.written(len(xs), attrs)]:
         if x._view is None and x._node is None:
             x._version += 1  # parameters and their state, mostly
         else:

@@ -13,7 +13,6 @@ keeps a list of op names of its own:
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -127,14 +126,19 @@ class Op:
         numeric: It takes no bools: PyTorch's name of the kernel that they are missing from, or the error itself.
         real: It takes no complex numbers: PyTorch's name of the kernel that they are missing from, or the error itself.
         random: It draws from a generator: it has to run exactly as often as in the user's program.
+        writes: It returns nothing and writes into so many of its first inputs; or `(count, **attrs) -> number` from the
+            count of its inputs.
+        scheduled: Its attributes are what Python keeps between calls, such as a learning rate and its schedule: those
+            of one call say nothing about the next.
+        communicates: It exchanges data with other processes, who expect it exactly as often as in the user's program.
         aux: `cpu` returns a tuple of which callers get the first; the others are for the gradient: `out1`, … in `save`.
     """
 
     __slots__ = (
-        "__weakref__", "aliases", "arity", "attr_names", "aux", "cpu", "cuda", "defaults", "expr", "fast", "flat",
-        "home", "infer", "input_names", "into", "keywords", "kind", "name", "node_name", "numeric", "promote",
-        "pull_bare", "random", "real", "refuses", "save", "saves", "saves_out", "variadic", "view", "vjp",
-        "wirtinger",
+        "__weakref__", "aliases", "arity", "attr_names", "aux", "communicates", "cpu", "cuda", "defaults", "expr",
+        "fast", "flat", "infer", "input_names", "into", "keywords", "kind", "name", "node_name", "numeric", "promote",
+        "pull_bare", "random", "real", "refuses", "save", "saves", "saves_out", "scheduled", "variadic", "view",
+        "vjp", "wirtinger", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -156,6 +160,9 @@ class Op:
         real: str | Exception | None = None,
         numeric: str | Exception | None = None,
         random: bool = False,
+        writes: int | Callable[..., int] = 0,
+        scheduled: bool = False,
+        communicates: bool = False,
         keywords: tuple[str, ...] = ("input", "other"),
         aux: bool = False,
         node_name: str | Callable[[graph.Node], str] | None = None,
@@ -169,8 +176,7 @@ class Op:
         self.aux, self.node_name, self.wirtinger, self.flat, self.real = aux, node_name, wirtinger, flat, real
         self.numeric, self.keywords = numeric, keywords
         self.refuses = ("" if real is None else "c") + ("" if numeric is None else "b")
-        self.random = random
-        self.home: str = sys._getframe(1).f_globals["__name__"]  # the file that declares it, which also exports it
+        self.random, self.writes, self.scheduled, self.communicates = random, writes, scheduled, communicates
         parameters = inspect.signature(infer).parameters.values()
         inputs = [p for p in parameters if p.default is p.empty]
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in inputs)
@@ -220,6 +226,10 @@ class Op:
                     raise TypeError(f"{self.name}() got an unexpected keyword argument {unknown!r}")
             given[name] = value
         return xs, {**self.defaults, **given}
+
+    def written(self, count: int, attrs: dict[str, Any]) -> int:
+        """How many of the first of `count` inputs a call with a complete set of attributes writes into."""
+        return self.writes if isinstance(self.writes, int) else self.writes(count, **attrs)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

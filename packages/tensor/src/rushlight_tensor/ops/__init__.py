@@ -28,7 +28,7 @@ def public() -> dict[str, Any]:
         for name, value in vars(module).items():
             function = isinstance(value, FunctionType) and value.__name__ != "<lambda>"
             mine = function and value.__module__ == module.__name__
-            if not name.startswith("_") and (mine or (isinstance(value, Op) and value.home == module.__name__)):
+            if not name.startswith("_") and (mine or isinstance(value, Op)):
                 out[name] = value
     for name, value in out.items():
         if isinstance(value, FunctionType) and not value.__module__.endswith(_SELF_EXPLAINED):

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core.dispatch import CAST, floats_only, numbers_only, real_only, refuse
+from rushlight_tensor.core.dispatch import floats_only, numbers_only, real_only, refuse
 from rushlight_tensor.core.inplace import inplace
 from rushlight_tensor.core.promote import BOOL, category, result_type
 from rushlight_tensor.core.scalars import checked
-from rushlight_tensor.ops.math.cast import copy
+from rushlight_tensor.ops.math.cast import cast, copy
 from rushlight_tensor.ops.math.elementwise import (
     _NO_CLAMP,
     _add,
@@ -46,7 +46,7 @@ def _times(alpha: Any, input: Any, other: Any) -> Any:
     if common.kind in "biu":
         alpha = checked(alpha, common)
     if hasattr(other, "_array") and other._array.dtype != common:
-        other = CAST(other, dtype=common)
+        other = cast(other, dtype=common)
     return other * alpha if common != BOOL or hasattr(other, "_array") else bool(other and alpha)
 
 
@@ -84,7 +84,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     if common.kind in "bc":
         refuse("div_trunc_cpu", common)
     if category(common) < 2:
-        x, y = (CAST(t, dtype=common) if hasattr(t, "_array") else t for t in (input, other))
+        x, y = (cast(t, dtype=common) if hasattr(t, "_array") else t for t in (input, other))
         return floor_divide(x - fmod(x, y), y)
     return trunc(_div(input, other))
 
@@ -122,7 +122,7 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     common = _common(input, min, max)
     if common == BOOL and not tensor:
         refuse("clamp_scalar_cpu", common)
-    out = input if input._array.dtype == common else CAST(input, dtype=common)
+    out = input if input._array.dtype == common else cast(input, dtype=common)
     if not tensor and category(common) == 2:
         return _clamp(out, -math.inf if min is None else float(min), math.inf if max is None else float(max))
     if min is not None:

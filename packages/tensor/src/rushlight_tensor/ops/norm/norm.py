@@ -305,7 +305,8 @@ def _update_kernel(
 
 _update = Op(
     "batch_norm_update",
-    kind=kinds.opaque("writes into running statistics"),
+    kind=kinds.opaque("running statistics of channels"),
+    writes=2,
     infer=_update_aval,
     cpu=_update_kernel,
     cuda=AS_CPU,
@@ -456,7 +457,7 @@ def batch_norm(
             centre, var = input.new_zeros(shape[1]), input.new_ones(shape[1])
         if running_mean is not None and training:
             attrs = {"momentum": momentum, "correction": n / (n - 1)}
-            mutate(_update, (running_mean, running_var), attrs, (centre, var))
+            mutate(_update, (running_mean, running_var, centre, var), attrs)
     out = call(_batch_norm, (x, centre, var, weight, bias), {"training": training, "eps": eps})
     return out if x is input else drop(out, 2) if len(shape) == 3 else reshape(out, shape)
 
@@ -492,7 +493,7 @@ def instance_norm(
     if running_mean is not None and input._array.size:
         images = reshape(input.detach(), 1, shape[0] * shape[1], 1, n)
         centre, var = (mean(reshape(s, shape[0], shape[1]), 0) for s in _moments(images))
-        mutate(_update, (running_mean, running_var), {"momentum": momentum, "correction": n / (n - 1)}, (centre, var))
+        mutate(_update, (running_mean, running_var, centre, var), {"momentum": momentum, "correction": n / (n - 1)})
     return group_norm(input, shape[1], weight, bias, eps)
 
 
