@@ -6,6 +6,9 @@ Every record has one.  A kind knows no op; what differs between ops of a kind it
     shapes    attributes that hold the shape of an input or of a result
     shared    inputs that all rows have in common
 
+How large a result is follows from shapes and attributes in every record: functions where it depends on values (nonzero,
+unique) read these first, `dispatch.read`, and call records that are told the size.
+
 Use it as a module, `kinds.rows("dim")`: the names here are short.
 """
 
@@ -63,12 +66,6 @@ class Linear(Kind):
     __slots__ = ()
 
 
-class Dynamic(Kind):
-    """How large the result is depends on values: it breaks a graph, and knows no shapes without data."""
-
-    __slots__ = ()
-
-
 @dataclass(frozen=True, slots=True)
 class Opaque(Kind):
     """Nothing follows from its kind, and `why` says why; what a consumer wants to know the record says itself."""
@@ -102,4 +99,3 @@ def opaque(why: str) -> Opaque:
 
 
 ELEMENTWISE = Elementwise()
-DYNAMIC = Dynamic()

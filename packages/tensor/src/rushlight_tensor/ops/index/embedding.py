@@ -134,7 +134,7 @@ def _one_hot_kernel(x: Any, num_classes: int) -> Any:
     return (x[..., None] == classes).astype(np.int64)
 
 
-_one_hot = Op("one_hot", kind=kinds.DYNAMIC, infer=_one_hot_aval, cpu=_one_hot_kernel, cuda=AS_CPU, vjp=None)
+_one_hot = Op("one_hot", kind=kinds.rows(), infer=_one_hot_aval, cpu=_one_hot_kernel, cuda=AS_CPU, vjp=None)
 
 
 def one_hot(input: Any, num_classes: int = -1) -> Any:
