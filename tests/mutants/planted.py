@@ -110,6 +110,9 @@ PLANTED: list[Fault] = [
         ("        if fn is not retained:", "        if True:"),
         ("                    counts[e] += 1", "                    counts[e] = 1"),
         ("            self.found[leaf] = g\n            return", "            self.found[leaf] = g"),
+        ("leaf._grad = clone(g) if hooks is not None and hooks.before else g", "leaf._grad = g"),
+        ("if isinstance(e, Tensor) and any(found[i] is a for a in given):", "if False:"),
+        ("[] if _PASS.callbacks is None else _PASS.callbacks", "[]"),
     ),
     Fault(
         AUTOGRAD + "engine.py", "            g = cast(g, dtype=leaf._array.dtype)", "            pass", (ENGINE,), 0,

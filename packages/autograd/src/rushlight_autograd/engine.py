@@ -8,6 +8,8 @@ Note [Order of the backward pass]
 Note [Who owns a gradient]
     A rule may return what it was given (`add`), a view, or something that was saved.  Only an array that the rule has
     freshly made is stored in `.grad` as it is; everything else is copied, or two leaves would share their gradient.
+    What it was given is what its node's hooks made of what arrived.  Hooks may keep what they see and return, so what
+    has been through those of a leaf, or of a tensor that retains its gradient, is stored as a copy, too.
 
 Note [Bare gradients]
     Unless the pass itself is recorded (`create_graph`) or traced, gradients travel as arrays, and become tensors for
@@ -184,6 +186,7 @@ class _Walk:
             g = self._tensor(g)
         if n.hooks is not None:
             g = _call_hooks(n.hooks, g)
+        given = [t._array for t in (g if type(g) is tuple else (g,)) if t is not None]
         if self.targets is not None and any(n is t for t in self.targets):
             self.found[n] = g
         if type(n) is Slot:
@@ -193,7 +196,13 @@ class _Walk:
         if self.targets is not None and not any(e is not None for e in wanted):
             return [None] * len(n.edges)
         out = self._pull(n, g, wanted)
-        return [t._array if t is not None else None for t in out] if self.bare else out
+        if not self.bare:
+            return out
+        found = [t if t is None else t._array for t in out]
+        for i, e in enumerate(wanted):
+            if isinstance(e, Tensor) and any(found[i] is a for a in given):
+                found[i] = self._own(found[i])
+        return found
 
     def _pull(self, n: Node, g: Any, edges: Sequence[Any]) -> Sequence[Any]:
         recorder = anomaly.current()
@@ -234,7 +243,7 @@ class _Walk:
             dispatch.INTERCEPT.stored(leaf)
         have = leaf._grad
         if have is None:
-            leaf._grad = g
+            leaf._grad = clone(g) if hooks is not None and hooks.before else g
         elif not self.bare:
             leaf._grad = have + g
         else:
@@ -259,8 +268,9 @@ def _check_reducible(n: Node, e: Any, got: tuple[int, ...], shape: tuple[int, ..
 
 
 def _pull_wrapped(n: Node, g: Any, edges: Sequence[Any]) -> list[Any]:
-    tensors = pull(n, wrap(np.asarray(g) if isinstance(g, np.generic) else g), edges, False)
-    return [t._array if t is not None else None for t in tensors]
+    given = np.asarray(g) if isinstance(g, np.generic) else g
+    tensors = pull(n, wrap(given), edges, False)
+    return [t if t is None else g if t._array is given else t._array for t in tensors]
 
 
 def _sum_array_to(g: Any, shape: tuple[int, ...]) -> Any:

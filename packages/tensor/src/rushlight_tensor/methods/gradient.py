@@ -209,11 +209,11 @@ def retains_grad(self: Tensor) -> bool:
 
 
 def keep_gradient(tensor: Any, g: Tensor) -> None:
-    """Add `g` to `.grad` of a tensor that retains it, if it is still there; the engine's side of `retain_grad`."""
+    """Add `g`, which hooks may hold, to `.grad` of a tensor that retains it; the engine's side of `retain_grad`."""
     t = tensor()
-    if t is not None:
+    if t is not None:  # it is still there
         have = _get_grad(t)
-        t._grad = g if have is None else have + g
+        t._grad = dispatch.CLONE(g) if have is None else have + g
 
 
 # ------------------------------------------------------------------------------------------------ the graph

@@ -22,6 +22,10 @@ def index_select(input: Any, dim: int, index: Any) -> Any:
     _index_aval(index._array, "index_select")
     index = reshape(index, 1) if index._array.ndim == 0 else index
     if input._array.ndim == 0:
+        if index._array.size != 1:
+            raise RuntimeError(
+                f"index_select(): Index to scalar can have only 1 value, got {index._array.size} value(s)"
+            )
         return reshape(_index_select(reshape(input, 1), index, axis(dim, 0), False), ())
     return _index_select(input, index, dim, False)
 

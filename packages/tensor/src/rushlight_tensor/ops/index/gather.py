@@ -99,6 +99,8 @@ def _index_select_aval(x: Any, index: Any, dim: int = 0, wrap: bool = True) -> A
 
 
 def _index_select_kernel(x: Any, index: Any, dim: int, wrap: bool) -> Any:
+    if not x.ndim:  # which NumPy takes for one slice
+        raise IndexError(f"Dimension specified as {dim} but tensor has no dimensions")
     if not wrap and isinstance(index, np.ndarray) and index.size and index.min() < 0:
         raise IndexError("index out of range in self")
     try:
