@@ -68,6 +68,7 @@ def test_graph_is_freed_by_reference_count_alone():
         hidden = x * 2
         view = hidden.view(2, 1)
         view.mul_(3)
+        view.tanh_()
         out = T.exp(hidden)
         dead = [weakref.ref(o) for o in (hidden, view, out, out.grad_fn, hidden.grad_fn)]
         out.sum().backward(retain_graph=True)
@@ -301,6 +302,22 @@ def test_callback_waits_for_the_outermost_pass():
     x.register_hook(lambda g: order.append("leaf"))
     h.sum().backward()
     assert order == ["inner pass", "leaf", "callback"]
+
+
+def test_callback_of_an_inner_pass_runs_at_the_end_of_the_outermost():
+    order = []
+
+    def inside(g):
+        z = T.ones(2, requires_grad=True)
+        z.register_hook(lambda g: queue_callback(lambda: order.append("callback")))
+        with enable_grad():
+            (z * 3).sum().backward()
+        order.append("inner pass")
+
+    h = T.ones(2, requires_grad=True) * 2
+    h.register_hook(inside)
+    h.sum().backward()
+    assert order == ["inner pass", "callback"]
 
 
 def test_gradient_of_another_dtype_from_a_function_becomes_that_of_the_leaf():

@@ -18,6 +18,7 @@ from rushlight_autograd import (
     gradcheck,
     gradgradcheck,
     set_detect_anomaly,
+    set_grad_enabled,
 )
 from rushlight_tensor.core import dispatch
 from tests.ops.harness import Watch
@@ -81,6 +82,73 @@ def test_function_with_several_results_and_an_unused_one():
     np.testing.assert_array_equal(x.grad.numpy(), [3.0, 3.0])
     second.sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), [4.0, 4.0])
+
+
+class Double(Function):
+    """Saves both of its results, one of which is its input, written into."""
+
+    @staticmethod
+    def forward(ctx, x):
+        y = x * 1
+        x.exp_()
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x, y)
+        return x, y
+
+    @staticmethod
+    def backward(ctx, g, h):
+        x, y = ctx.saved_tensors
+        return g * x + h * (y / y)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda y: y.zero_(),
+        lambda y: y.mul_(2),
+        lambda y: y.detach().zero_(),
+        lambda y: y.view(2, 1).zero_(),
+        lambda y: y.detach_().zero_(),
+    ],
+    ids=range(5),
+)
+def test_result_that_a_function_saved_is_refused_when_it_was_written_to(write, which):
+    for recorded in (False, True):
+        outs = Double.apply(leaf(1.0, 2.0) * 1)
+        z = sum(o.sum() for o in outs) * 1
+        with set_grad_enabled(recorded):
+            write(outs[which])
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            z.backward()
+
+
+class Flat(Function):
+    """Saves its result, a view, and does not look at it."""
+
+    @staticmethod
+    def forward(ctx, x):
+        y = x.view(-1)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+def test_write_is_noticed_by_all_that_saved_the_memory_as_their_result():
+    y = WrongExp.apply(leaf(1.0, 2.0))
+    total = Flat.apply(y).sum()
+    y.detach().zero_()
+    with pytest.raises(RuntimeError, match="saved by or written to by 'WrongExp'"):
+        total.backward()
+
+
+def test_results_that_a_function_saved_have_their_gradient():
+    x = leaf(1.0, 2.0)
+    sum(o.sum() for o in Double.apply(x * 1)).backward()
+    np.testing.assert_allclose(x.grad.numpy(), np.exp([1.0, 2.0]) + 1)
 
 
 def test_gradcheck_finds_a_wrong_gradient():

@@ -5,6 +5,10 @@ import pytest
 
 import rushlight_tensor as T
 from rushlight_autograd import no_grad
+from rushlight_optim import SGD
+from rushlight_tensor import REGISTRY
+from tests.ops.harness import call, tensors
+from tests.ops.samples import SAMPLES
 
 
 def leaf(*values):
@@ -158,13 +162,35 @@ def test_view_made_before_a_write_to_its_base_can_be_used_by_every_path(function
     np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-12)
 
 
-def test_view_made_under_no_grad_gets_no_gradient_of_its_own():
-    x = leaf(1.0, 2.0)
-    with no_grad():
-        view = x.view(2, 1)
-    (view * x.view(2, 1)).sum().backward()
-    assert view.grad is None
-    np.testing.assert_array_equal(x.grad.numpy(), [1.0, 2.0])
+@pytest.mark.parametrize("name", [op.name for op in REGISTRY.values() if op.view and op.vjp is not None])
+def test_view_made_under_no_grad_gets_no_gradient_of_its_own(name):
+    for sample in SAMPLES[name]:
+        dtype = next((d for d in ("float64", "complex128") if d in sample.dtypes), None)
+        if dtype is None or not sample.grad:
+            continue
+        (x,) = tensors(sample.arrays(dtype), [True])
+        with no_grad():
+            views = call(REGISTRY[name], [x], sample.attrs)
+        for view, again in zip(views, call(REGISTRY[name], [x], sample.attrs), strict=True):
+            if not view.requires_grad or view.dtype != again.dtype:
+                continue
+            x.grad = None
+            (view * again).sum().backward(T.ones((), dtype=view.dtype))
+            assert view.grad is None
+            assert x.grad is not None
+
+
+@pytest.mark.parametrize(("name", "attrs"), [("split", {"sizes": (1, 2)}), ("unbind", {})])
+def test_views_of_a_record_of_several_are_closed(name, attrs):
+    base = T.zeros(3, 2, dtype=T.float64)
+    first, second = REGISTRY[name](base, **attrs)[:2]
+    part = second[..., 0]
+    with pytest.raises(RuntimeError, match="function that returns multiple views"):
+        second.copy_(T.ones(second.shape, dtype=T.float64, requires_grad=True))
+    base.mul_(leaf(2.0))
+    for piece in (first, part):
+        with pytest.raises(RuntimeError, match="its base or another view of its base has been modified inplace"):
+            piece * leaf(2.0)
 
 
 def test_retained_gradient_is_that_of_the_latest_value():
@@ -194,3 +220,79 @@ def test_result_without_gradient_in_place_cuts_the_influence_of_what_was_there()
     h.gt_(4)
     (h * 5).sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), [0.0, 0.0])
+
+
+def computed_in_place(memory, into):
+    """The exponential of a leaf, computed in place into an alias of `memory`; the leaf; and that alias."""
+    w = T.full((3,), 0.5, dtype=T.float64, requires_grad=True)
+    alias = into(memory)
+    alias.copy_(w)
+    alias.exp_()
+    return alias * 1, w, alias
+
+
+WAYS = {
+    "its memory": lambda memory, alias: memory.zero_(),
+    "a view of its memory": lambda memory, alias: memory.view(-1)[:1].zero_(),
+    "another alias": lambda memory, alias: memory.detach().zero_(),
+    "itself": lambda memory, alias: alias.zero_(),
+    "a view of itself": lambda memory, alias: alias[:1].zero_(),
+    "an optimizer's step": lambda memory, alias: step(memory),
+}
+
+
+def step(x):
+    x.grad = T.ones(3, dtype=T.float64)
+    SGD([x], lr=0.1).step()
+
+
+@pytest.mark.parametrize("into", [lambda z: z.detach(), lambda z: z.detach().view(3, 1).view(3)], ids=["alias", "view"])
+@pytest.mark.parametrize("way", WAYS)
+def test_result_saved_in_memory_with_several_names_is_refused_when_any_of_them_was_written_to(way, into):
+    memory = T.zeros(3, dtype=T.float64)
+    out, _, alias = computed_in_place(memory, into)
+    with no_grad():
+        WAYS[way](memory, alias)
+    del memory, alias  # what was written stays known
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+def test_row_of_a_detached_buffer_is_refused_when_the_buffer_was_written_to():
+    memory = T.zeros(2, 3, dtype=T.float64)
+    out, _, _ = computed_in_place(memory, lambda z: z.detach()[0])
+    memory.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+def test_result_saved_in_memory_with_several_names_has_its_gradient_when_none_was_written_to():
+    memory = T.zeros(3, dtype=T.float64)
+    memory.detach().add_(1)  # before
+    out, w, _ = computed_in_place(memory, lambda z: z.detach())
+    out.sum().backward()
+    np.testing.assert_allclose(w.grad.numpy(), np.exp([0.5] * 3))
+
+
+def test_result_that_was_detached_in_place_is_refused_when_it_was_written_to():
+    for write in (False, True):
+        w = leaf(0.5, 1.0)
+        y = T.exp(w)
+        z = y * 2
+        y.detach_()
+        if write:
+            y.zero_()
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                z.sum().backward()
+        else:
+            z.sum().backward()
+            np.testing.assert_allclose(w.grad.numpy(), 2 * np.exp([0.5, 1.0]))
+
+
+def test_write_through_a_flat_view_has_its_gradient_where_that_arrives_transposed():
+    x = T.ones(2, 3, dtype=T.float64, requires_grad=True)
+    y = x * 1
+    y.view(-1)[1:4].mul_(2)
+    weights = np.arange(6.0).reshape(3, 2)
+    (y.t() * T.tensor(weights)).sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), weights.T * [[1, 2, 2], [2, 1, 1]])

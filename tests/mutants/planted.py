@@ -78,6 +78,8 @@ PLANTED: list[Fault] = [
         ("if x._view.dead and x._node is None:", "if False:"),
         ("node.hooks[RETAIN] = old.hooks.pop(RETAIN)", "pass"),
         ("            before, MODE.grad = MODE.grad, True", "            before = MODE.grad"),
+        ("view.dead = not MODE.grad and parent._requires_grad", "view.dead = False"),
+        ("o._view = view_of(xs[0], op, attrs, several=True)", "o._view = view_of(xs[0], op, attrs)"),
     ),
     # --------------------------------------------------------------------------------------------------- graph
     *_faults(
@@ -91,6 +93,8 @@ PLANTED: list[Fault] = [
         ("if op.flat and create_graph and found[0] is not None:", "if False:"),
         ("if _is_complex(g) and not op.wirtinger:", "if False:"),
         ("return x._version if x._view is None else x._view.base._version", "return x._version"),
+        ("                node.stale = True", "                pass"),
+        ('(*getattr(now, "nodes", ()), weakref.ref(n))', "(weakref.ref(n),)"),
         ("t._node, t._requires_grad = (n if kind == OUT else Slot(n, i, item.shape)), True", "pass"),
     ),
     # -------------------------------------------------------------------------------------------------- engine
@@ -128,8 +132,11 @@ PLANTED: list[Fault] = [
         ("    if first:\n        _tell_views(changed, x)", "    pass"),
         ("    if category(common) > category(x._array.dtype):", "    if False:"),
         ("    if repeated and not", "    if False and not"),
-        ("    view.base._version += 1", "    pass"),
-        ("        _went_stale(x._node)\n        return", "        return"),
+        ("    owner._version += 1", "    pass"),
+        ("(node.parent if type(node) is Slot else node).stale = True", "pass"),
+        ("        watch(x, n)\n", "        pass\n"),
+        ("watch(x, node.parent if type(node) is Slot else node)", "pass"),
+        ("dispatch.CLONE(g, memory_format=contiguous_format)", "dispatch.CLONE(g)"),
         ("return (wrap(cuda.like(g._array, np.zeros(self.shape, g._array.dtype))),)", "return (g,)"),
         ("        inplace(dispatch.COPY, part, before)", "        pass"),
         ("self.path = tuple(reversed(path))", "self.path = tuple(path)"),

@@ -10,7 +10,7 @@ from rushlight_autograd import engine
 from rushlight_autograd.mode import no_grad
 from rushlight_tensor.core import cuda, dispatch, dtypes
 from rushlight_tensor.core.dispatch import MODE, edge
-from rushlight_tensor.core.graph import CustomNode, Slot, refill, stale_text, version
+from rushlight_tensor.core.graph import CustomNode, Slot, refill, stale_text, version, watch
 from rushlight_tensor.core.inplace import touch, writable
 from rushlight_tensor.core.tensor import ClosedView, Tensor, View, wrap
 from rushlight_tensor.methods.gradient import type_name
@@ -78,6 +78,8 @@ class FunctionNode(CustomNode):
         for item, v in zip(self.saved, self.versions, strict=True):
             if isinstance(item, _Output):
                 t = wrap(item.array)
+                if self.stale:
+                    raise RuntimeError(stale_text(t, self.function.__name__))
                 if MODE.grad:
                     t._node, t._requires_grad = (
                         (self if self.outputs == 1 else Slot(self, item.index, item.array.shape)),
@@ -208,6 +210,8 @@ def _record(
         index = next((i for i, o in enumerate(outs) if o is t), None)
         saved.append(t if index is None else _Output(t._array, index))
         versions.append(version(t) if index is None and isinstance(t, Tensor) else None)
+        if index is not None:
+            watch(t, node)
     node.saved, node.versions = tuple(saved), tuple(versions)
     dirty = ctx._dirty
     ctx._save = ctx._dirty = ()

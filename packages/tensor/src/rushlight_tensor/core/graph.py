@@ -4,6 +4,8 @@ Note [What a node holds]
     A node points to its parents (nodes, or leaf tensors) and owns what its op's `save` names: inputs as tensors with
     the version they had, results as bare arrays.  Nothing points back down, so a graph is freed by reference count.
     An in-place operation on a result marks the node that saved it as `stale`; on an input it moves the version on.
+    That takes a way from the memory to the node.  A result that owns its memory has one; for what was computed in place
+    into a view, saved by a user's function, or detached in place, the memory's version is told whom to `watch` for.
 """
 
 from __future__ import annotations
@@ -121,6 +123,31 @@ def selector(op: Any, item: str) -> tuple[int, int]:
 def version(x: Tensor) -> int:
     """How often the memory of `x` was changed in place."""
     return x._version if x._view is None else x._view.base._version
+
+
+class Watched(int):
+    """A version that marks nodes as stale when it moves on: `+= 1` leaves a plain number behind, and nobody to tell."""
+
+    nodes: tuple[weakref.ref[Node], ...]
+
+    def __iadd__(self, n: int) -> int:
+        for ref in self.nodes:
+            node = ref()
+            if node is not None:
+                node.stale = True
+        return int(self) + n
+
+
+def watch(x: Tensor, n: Node) -> None:
+    """Mark `n`, which saved `x` as its result, as stale with the next write to the memory of `x`, by whatever name.
+
+    See Note [What a node holds].
+    """
+    owner = x if x._view is None else x._view.base
+    now = owner._version
+    moved = Watched(now)
+    moved.nodes = (*getattr(now, "nodes", ()), weakref.ref(n))
+    owner._version = moved
 
 
 def save(n: Node, xs: tuple[Any, ...], arrays: tuple[Any, ...]) -> None:

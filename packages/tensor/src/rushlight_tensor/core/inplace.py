@@ -15,7 +15,7 @@ import numpy as np
 from rushlight_tensor.core import cuda, dispatch
 from rushlight_tensor.core.dispatch import MODE, call, edge, follow, node_for, recorded, run, sync
 from rushlight_tensor.core.dtypes import dtype_title
-from rushlight_tensor.core.graph import CustomNode, Node, Slot, closed_text, pull
+from rushlight_tensor.core.graph import CustomNode, Node, Slot, closed_text, pull, watch
 from rushlight_tensor.core.infer import binary_bool, unary_bool
 from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.layout import PrivateOrder, is_contiguous, plain, strides
@@ -50,6 +50,8 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     touch(x)
     if n is None:
         return x
+    if x._view is not None and n.op is not None and n.op.saves_out:
+        watch(x, n)
     recorded(n)
     changed = x if root is None else root
     first = not changed._requires_grad
@@ -230,22 +232,23 @@ def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any]) -> None:
 
 
 def touch(x: Tensor) -> None:
-    """Note that the memory of `x` was changed: versions move on, and a node that saved this result is stale."""
-    view = x._view
-    if view is None:
-        x._version += 1
-        _went_stale(x._node)
-        return
-    view.base._version += 1
-    _went_stale(view.base._node)
-    _went_stale(x._node if view.root is None else view.root._node)
+    """Note that the memory of `x` was changed: the version moves on, and a node that saved it as its result is stale.
 
-
-def _went_stale(node: Any) -> None:
-    if type(node) is WriteNode:
-        node = node.inner
+    See Note [What a node holds].
+    """
+    owner = x if x._view is None else x._view.base
+    owner._version += 1
+    node = owner._node
     if node is not None and node.op is not None and node.op.saves_out:
         (node.parent if type(node) is Slot else node).stale = True
+
+
+def let_go(x: Tensor) -> None:
+    """Forget how `x` was made; writes to it are still noted where it was saved as a result."""
+    node = x._node
+    if node is not None and node.op is not None and node.op.saves_out:
+        watch(x, node.parent if type(node) is Slot else node)
+    x._node, x._requires_grad = None, False
 
 
 class Overwritten(CustomNode):
@@ -273,7 +276,7 @@ class WriteNode(CustomNode):
         at = view
         while at is not root:
             assert at._view is not None
-            path.append((at._view.op, at._view.attrs, at._array.shape))
+            path.append((at._view.op, at._view.attrs))
             at = at._view.parent
         self.path = tuple(reversed(path))
 
@@ -286,10 +289,8 @@ class WriteNode(CustomNode):
         else:
             whole = dispatch.SPREAD(g, self.strides)
         part = whole
-        for op, attrs, shape in self.path:
-            part = call(op, (part,), attrs)
-            if type(part) is tuple:
-                part = next(p for p in part if p._array.shape == shape)
+        for op, attrs in self.path:
+            part = call(op, (part,), attrs)  # one view: those of several are closed, and not written into
         others = [e if need else None for e, need in zip(self.edges[1:], needs[1:], strict=True)]
         remains = None if self.inner.op is dispatch.COPY else True  # else it is zero
         inner = pull(self.inner, dispatch.CLONE(part), [remains, *others], MODE.grad)

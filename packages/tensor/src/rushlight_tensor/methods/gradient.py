@@ -13,6 +13,7 @@ from typing import Any
 from rushlight_tensor.core import devices, dispatch
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.graph import RETAIN
+from rushlight_tensor.core.inplace import let_go
 from rushlight_tensor.core.tensor import Hooks, Tensor, View, wrap
 from rushlight_tensor.ops.math.cast import detach
 
@@ -246,7 +247,7 @@ def detach_(self: Tensor) -> Tensor:
             "detach_() cannot be called on these gradients. To fix this error, please refer to the "
             "Optimizer.zero_grad() function in torch/optim/optimizer.py as the solution."
         )
-    self._node, self._requires_grad = None, False
+    let_go(self)
     return self
 
 
