@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 import rushlight_distributed as dist
 import rushlight_tensor as T
+from rushlight_distributed.worker import Worker
 
 pytestmark = pytest.mark.mpi_skip
 
@@ -92,6 +94,25 @@ def test_arguments_that_cannot_be_met_are_refused(kwargs, says):
     with pytest.raises(ValueError, match=says):
         dist.init_process_group(**kwargs)
     assert not dist.is_initialized()
+
+
+def test_failure_that_nobody_waited_for_is_there_as_soon_as_it_is_done():
+    class Failures(list):
+        def append(self, work):
+            assert not work.is_completed()
+            time.sleep(0.05)  # the thread may be held up here
+            super().append(work)
+
+    def fail():
+        raise RuntimeError("lost")
+
+    worker = Worker("test")
+    worker._failed = Failures()
+    worker.start(fail)
+    worker.drain()
+    with pytest.raises(RuntimeError, match="lost"):
+        worker.tell_failure()
+    worker.tell_failure()  # once
 
 
 def test_import_starts_nothing():

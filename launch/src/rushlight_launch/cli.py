@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
+from typing import TextIO
 
 from rushlight_launch.mpi import LaunchError
 from rushlight_launch.runner import launch as run_job
@@ -55,9 +57,20 @@ def launch(argv: list[str]) -> int:
     except LaunchError as error:
         print(f"rushlight launch: {error}", file=sys.stderr)
         return 2
-    sys.stdout.flush()
-    sys.stderr.write(result.report)
+    _say(sys.stdout, "")
+    _say(sys.stderr, result.report)
     return result.exit_code
+
+
+def _say(stream: TextIO, text: str) -> None:
+    """Write to a stream that may be closed (`| head`): then nothing more goes there, or Python complains at its end."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:

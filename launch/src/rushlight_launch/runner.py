@@ -319,7 +319,7 @@ class _Job:
         guilty = None if self.stopped_by and not self._reported() else next(iter(self.failures), None)
         if code == 0 and not self.stopped_by and guilty is None and all(r.finished for r in self.ranks):
             return LaunchResult(0, None, "", folder, wall_s)
-        where = f"after {wall_s:.1f} s; logs: {folder}\n"
+        where = f"after {wall_s:.1f} s; logs: {folder}{self.console.gaps}\n"
         said = self.notices["stderr"].decode(errors="replace")
         if guilty is not None:
             exit_code, what, text = self._explain(guilty, code)

@@ -33,7 +33,7 @@ class TransferWork(Work):
         if not self._done.is_set():
             sending = self._call[0] == "send"
             self._source = self._pg.transfer(self._call, self._site, self._peer, self._pending.wait, sending=sending)
-            self._perform()
+            self._perform([])  # whoever waits is told
         return super().wait(timeout)
 
     def is_completed(self) -> bool:

@@ -46,11 +46,12 @@ class Work:
         self._told = True
         return self._error
 
-    def _perform(self) -> None:
+    def _perform(self, failed: list[Work]) -> None:
         try:
             self._run()
         except BaseException as error:
             self._error = error
+            failed.append(self)  # whoever sees that it is done finds it here
         finally:
             self._done.set()
 
@@ -82,14 +83,12 @@ class Worker:
 
     def tell_failure(self) -> None:
         """Raise the first error that nobody has been told."""
-        for work in self._failed:
+        while self._failed:
+            work = self._failed.pop(0)
             if work._error is not None and not work._told:
                 work._told = True
                 raise work._error
 
     def _loop(self) -> None:
         while True:
-            work = self._works.get()
-            work._perform()
-            if work._error is not None:
-                self._failed.append(work)
+            self._works.get()._perform(self._failed)
