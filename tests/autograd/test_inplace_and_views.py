@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rushlight_tensor as T
-from rushlight_autograd import no_grad
+from rushlight_autograd import grad, no_grad
 from rushlight_optim import SGD
 from rushlight_tensor import REGISTRY
 from tests.ops.harness import call, tensors
@@ -296,3 +296,17 @@ def test_write_through_a_flat_view_has_its_gradient_where_that_arrives_transpose
     weights = np.arange(6.0).reshape(3, 2)
     (y.t() * T.tensor(weights)).sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), weights.T * [[1, 2, 2], [2, 1, 1]])
+
+
+@pytest.mark.parametrize("write", ["relu_", "exp_", "tanh_", "sqrt_"])
+def test_second_derivatives_of_writes_to_views(write):
+    def first(x):
+        y = x * 2
+        getattr(y.view(-1)[1:], write)()
+        return grad((y * y).sum(), x, create_graph=True)[0]
+
+    x = T.tensor([[0.3, 0.7], [1.1, 0.2]], dtype=T.float64, requires_grad=True)
+    (second,) = grad(first(x).sum(), x)
+    step = 1e-6
+    wide = [first((x.detach() + s).requires_grad_()).sum() for s in (step, -step)]
+    assert abs(second.sum().item() - (wide[0] - wide[1]).item() / (2 * step)) < 1e-5

@@ -111,3 +111,39 @@ def test_results_that_do_not_fit(name, dtype):
         assert got[0] == want[0], f"PyTorch {want!r}, here {got!r}"
     else:
         assert got == want, f"PyTorch {want!r}, here {got!r}"
+
+
+IN_PLACE = {
+    "relu": (), "relu6": (), "hardtanh": (-0.5, 0.4), "leaky_relu": (0.3,), "threshold": (0.2, 0.1), "elu": (0.3,),
+    "celu": (0.3,), "selu": (), "silu": (), "mish": (), "hardswish": (),
+}  # fmt: skip
+PARTS = {
+    "all": lambda x: x,
+    "flat": lambda x: x.view(-1) if x.is_contiguous() else x.reshape(-1),
+    "row": lambda x: x[1:2],
+    "transposed": lambda x: x.t(),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("name", [*NAMES, *(f"functional.{f}" for f in IN_PLACE)])
+def test_second_derivatives_through_writes_to_views(name, part):
+    def program(t):
+        x = ((t.arange(12.0, dtype=t.float64) * 0.05 + 0.3).reshape(3, 4)).requires_grad_()
+        o = (x.detach().flip(0) * 0.9 + 0.05).requires_grad_()
+        y = x * x * 0.6 + 0.35
+        v, w = PARTS[part](y), PARTS[part](o * o)
+        if name.startswith("functional."):
+            f = name.partition(".")[2]
+            getattr(t.nn.functional, f)(v, *IN_PLACE[f], inplace=True)
+        else:
+            getattr(v, name.split()[0])(*(ARGUMENTS[name](t, w) if name in ARGUMENTS else ()))
+        first = t.autograd.grad((v * v).sum() + y.sum(), [x, o], create_graph=True, allow_unused=True)
+        total = sum((g * g).sum() for g in first if g is not None)
+        return first, t.autograd.grad(total, [x, o], allow_unused=True)
+
+    want, got = outcome(program, torch), outcome(program, rl)
+    if want[0] in ("RuntimeError", "IndexError"):  # arguments that do not fit this part
+        assert got[0] in ("RuntimeError", "IndexError"), f"PyTorch {want!r}, here {got!r}"
+    else:
+        assert got == want, f"PyTorch {want!r}, here {got!r}"

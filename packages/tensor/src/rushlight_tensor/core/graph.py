@@ -179,7 +179,8 @@ CONJUGATE: Any = None
 
 
 def pull(n: Node, g: Any, edges: Sequence[Any], create_graph: bool) -> Sequence[Any]:
-    """The gradients of a node's inputs, as tensors, from that of its result; `None` in `edges` marks an unwanted one.
+    """The gradients of a node's inputs, as tensors, from that of its result; `None` in `edges` marks an unwanted one,
+    True one that is wanted although it goes nowhere.
 
     Raises RuntimeError where the graph was freed or saved data changed.
 
@@ -196,7 +197,7 @@ def pull(n: Node, g: Any, edges: Sequence[Any], create_graph: bool) -> Sequence[
     if _is_complex(g) and not op.wirtinger:
         return _conjugated(_rules(n, _conjugated(g), edges, create_graph))
     found = _rules(n, g, edges, create_graph)
-    if op.flat and create_graph and found[0] is not None:
+    if op.flat and create_graph and found[0] is not None and edges[0] is not True:
         return (_anchored(found[0], edges[0]), *found[1:])
     return found
 

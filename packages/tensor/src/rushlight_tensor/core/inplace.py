@@ -15,7 +15,7 @@ import numpy as np
 from rushlight_tensor.core import cuda, dispatch
 from rushlight_tensor.core.dispatch import MODE, call, edge, follow, node_for, recorded, run, sync
 from rushlight_tensor.core.dtypes import dtype_title
-from rushlight_tensor.core.graph import CustomNode, Node, Slot, closed_text, pull, watch
+from rushlight_tensor.core.graph import CustomNode, Node, Slot, closed_text, pull, refill, watch
 from rushlight_tensor.core.infer import binary_bool, unary_bool
 from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.layout import PrivateOrder, is_contiguous, plain, strides
@@ -260,6 +260,18 @@ class Overwritten(CustomNode):
         return (wrap(cuda.like(g._array, np.zeros(self.shape, g._array.dtype))),)
 
 
+def _twin(n: Node) -> Node:
+    """The same node again: the place of what it saved in a graph of its gradient, which can be freed without `n`."""
+    if n.op is None:
+        return n
+    if n.saved is None:
+        refill(n)
+    twin: Node = object.__new__(Node)
+    twin.op, twin.attrs, twin.edges, twin.shape, twin.hooks = n.op, n.attrs, n.edges, n.shape, None
+    twin.saved, twin.versions, twin.stale = n.saved, n.versions, n.stale
+    return twin
+
+
 class WriteNode(CustomNode):
     """`root` after `op` was applied in place to its view: a gradient splits into the part outside and that of `op`.
 
@@ -292,8 +304,9 @@ class WriteNode(CustomNode):
         for op, attrs in self.path:
             part = call(op, (part,), attrs)  # one view: those of several are closed, and not written into
         others = [e if need else None for e, need in zip(self.edges[1:], needs[1:], strict=True)]
-        remains = None if self.inner.op is dispatch.COPY else True  # else it is zero
-        inner = pull(self.inner, dispatch.CLONE(part), [remains, *others], MODE.grad)
+        remains = None if self.inner.op is dispatch.COPY else self.inner.edges[0] or True  # else it is zero
+        node = _twin(self.inner) if MODE.grad else self.inner
+        inner = pull(node, dispatch.CLONE(part), [remains, *others], MODE.grad)
         before = inner[0]
         if before is None:
             before = wrap(cuda.like(part._array, np.zeros((), part._array.dtype)))
