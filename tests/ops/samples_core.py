@@ -82,6 +82,8 @@ SAMPLES = {
     "mul": two(dtypes=EVERY),
     "div": two(0.5, 2),
     "floor_divide": truth(two(1, 5, NUMBERS, 2)),
+    "div_floor": steps(two(1, 5, NUMBERS, 2)),
+    "div_trunc": steps(two(0.5, 5, FLOATS, 2)),
     "remainder": steps(two(0.7, 5, NUMBERS, 2)),
     "fmod": steps(two(0.7, 5, NUMBERS, 2)),
     "pow": [
@@ -103,6 +105,15 @@ SAMPLES = {
     "xlogy": two(0.2, 2),
     "logit": [*one(0.1, 0.9, FLOATS), sample(R(3, 4, low=-0.2, high=1.2), eps=0.25).but(second=False)],
     "clamp": steps([sample(R(3, 4), min=-1.0, max=0.7), sample(R(2, 3), max=0.3), sample(R(0, 2), min=0.0)]),
+    "clamp_tensor": steps(
+        [
+            sample(R(3, 4), R(3, 4, high=0.0), R(4, low=0.0)).but(dtypes=EVERY),
+            sample(R(3, 4), R(3, 4), None),
+            sample(R(3, 1), None, R(4)),
+            sample(R(3, 4), R(4), R(3, 4)),
+            sample(R(0, 2), R(), None),
+        ]
+    ),
     # sign, rounding
     "abs": one(dtypes=NUMBERS),
     "sign": steps(one(dtypes=NUMBERS)),

@@ -23,6 +23,16 @@ FUNCTIONS = {
     "huber_loss": lambda m, f, x: f.huber_loss(x, m.zeros_like(x)),
     "huber_loss of delta": lambda m, f, x: f.huber_loss(x, m.zeros_like(x), delta=2.0, reduction="sum"),
     "smooth_l1_loss": lambda m, f, x: f.smooth_l1_loss(x, m.zeros_like(x)),
+    "smooth_l1_loss of beta": lambda m, f, x: f.smooth_l1_loss(x, m.zeros_like(x), beta=0.4, reduction="none"),
+    "huber_loss with weights": lambda m, f, x: f.huber_loss(
+        x, m.zeros_like(x), weight=m.arange(8, dtype=x.dtype).reshape(2, 4)
+    ),
+    "prelu of itself": lambda m, f, x: f.prelu(x, x[0]),
+    "fmod by zero": lambda m, f, x: m.fmod(m.ones_like(x), x)[x != 0],
+    "fmod": lambda m, f, x: m.fmod(x * x, x[:, :1] + 0.3),
+    "remainder": lambda m, f, x: m.remainder(x * x, x[:, :1] + 0.3),
+    "rounded quotient": lambda m, f, x: m.div(x, x, rounding_mode="trunc") + x,
+    "floor of a quotient": lambda m, f, x: m.div(x, x, rounding_mode="floor") + x,
     "conv1d": lambda m, f, x: f.conv1d(x[None], m.ones(3, 2, 2, dtype=x.dtype)),
     "conv2d": lambda m, f, x: f.conv2d(x[None, None], m.ones(3, 1, 2, 2, dtype=x.dtype)),
     "conv2d of itself": lambda m, f, x: f.conv2d(x[None, None], x[None, None, :, :2]),

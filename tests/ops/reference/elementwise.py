@@ -82,6 +82,13 @@ def floor_divide(x: float, y: float) -> Any:
     )
 
 
+def limited(x: Any, low: Any, high: Any) -> Any:
+    for bound, beyond in ((low, np.less), (high, np.greater)):
+        if bound is not None:
+            x = np.where(beyond(x, bound) | (bound != bound), bound, x)
+    return x
+
+
 def power(x: Any, y: Any) -> Any:
     if isinstance(x, int) and isinstance(y, int):
         return x**y
@@ -168,6 +175,9 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "neg": each(operator.neg),
     "div": each(divide, None),
     "floor_divide": each(floor_divide),
+    "div_floor": each(floor_divide),
+    "div_trunc": each(lambda x, y: float(np.trunc(divide(x, y)))),
+    "clamp_tensor": limited,
     "pow": each(power),
     "remainder": each(
         lambda x, y: x % y if isinstance(x, int) else (math.fmod(x, y) and x - y * floor_divide(x, y)) or 0.0

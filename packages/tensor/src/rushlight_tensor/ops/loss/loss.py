@@ -124,10 +124,15 @@ def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: fl
     real_only("smooth_l1_cpu", input, target)
     if beta < 0:
         raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
-    away = abs(input - target)
+    away = input - target
     if beta == 0:
-        return _reduced(away, reduction)
-    return _reduced(where(away < beta, away * away * (0.5 / beta), away - 0.5 * beta), reduction)
+        return _reduced(abs(away), reduction)
+    return _reduced(_bowl(away, beta, away * away * (0.5 / beta), abs(away) - 0.5 * beta), reduction)
+
+
+def _bowl(away: Any, width: float, square: Any, line: Any) -> Any:
+    """`square` nearer than `width`, `line` beyond; a square of the difference itself has a second derivative at 0."""
+    return where(abs(away.detach()) < width, square, line)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Any:
@@ -136,8 +141,11 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     real_only("huber_cpu", input, target)
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
-    away = abs(input - target)
-    return _weighted(where(away < delta, away * away * 0.5, (away - 0.5 * delta) * delta), weight, reduction)
+    away = input - target
+    each = _bowl(away, delta, away * away * 0.5, (abs(away) - 0.5 * delta) * delta)
+    if weight is not None and weight._array.shape != each._array.shape:
+        raise ValueError("Weights and input must have the same size.")
+    return _reduced(each if weight is None else each * weight, reduction)  # a mean over elements, not over weights
 
 
 # Probabilities

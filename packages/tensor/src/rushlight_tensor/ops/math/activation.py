@@ -183,8 +183,10 @@ def prelu(input: Any, weight: Any) -> Any:
         weight = reshape(weight, -1, *[1] * (len(shape) - 2))
     else:
         weight = reshape(weight, ())
-    above, input = input > 0, flat(input)
-    return where(above, input, weight * where(above, 0.0, input))
+    above, zero = input > 0, input == 0
+    input, weight = flat(input), flat(weight)
+    below = where(zero, weight.detach() * input, weight * where(above | zero, 0.0, input))
+    return where(above, input, below)  # at 0 the slope is `weight`, but does not change with it, as in PyTorch
 
 
 # Exponential units

@@ -7,22 +7,28 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds
+from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import floats_only, numbers_only, real_only, refuse
+from rushlight_tensor.core.infer import Aval, broadcast_shapes
 from rushlight_tensor.core.inplace import inplace
+from rushlight_tensor.core.op import AS_CPU, Op, joint
 from rushlight_tensor.core.promote import BOOL, category, result_type
 from rushlight_tensor.core.scalars import checked
+from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.ops.math.cast import cast, copy
 from rushlight_tensor.ops.math.elementwise import (
     _NO_CLAMP,
     _add,
     _clamp,
     _div,
+    _div_floor,
+    _div_trunc,
     _round,
     _sub,
     floor_divide,
     fmod,
     pow,
-    trunc,
 )
 from rushlight_tensor.ops.math.select import where
 
@@ -75,7 +81,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode is None:
         return _div(input, other)
     if rounding_mode == "floor":
-        return floor_divide(input, other)
+        return _div_floor(input, other)
     if rounding_mode != "trunc":
         raise RuntimeError(
             f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
@@ -86,7 +92,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     if category(common) < 2:
         x, y = (cast(t, dtype=common) if hasattr(t, "_array") else t for t in (input, other))
         return floor_divide(x - fmod(x, y), y)
-    return trunc(_div(input, other))
+    return _div_trunc(input, other)
 
 
 def div_(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
@@ -122,22 +128,48 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     common = _common(input, min, max)
     if common == BOOL and not tensor:
         refuse("clamp_scalar_cpu", common)
-    out = input if input._array.dtype == common else cast(input, dtype=common)
+    x, low, high = (_in_dtype(input, v, common) for v in (input, min, max))
     if not tensor and category(common) == 2:
-        return _clamp(out, -math.inf if min is None else float(min), math.inf if max is None else float(max))
-    if min is not None:
-        out = _limited(out, min, out < min)
-    if max is not None:
-        out = _limited(out, max, out > max)
-    return out
+        return _clamp(x, -math.inf if min is None else float(min), math.inf if max is None else float(max))
+    return _clamp_tensor(x, low, high)
 
 
-def _limited(x: Any, bound: Any, beyond: Any) -> Any:
-    """`bound` where `x` is `beyond` it; NaN of either passes, that of `x` without a gradient."""
-    out = where(beyond, bound, x)
-    if category(x._array.dtype) == 2:
-        out = where(x != x, x.detach(), out)
-    return where(bound != bound, bound, out) if hasattr(bound, "_array") else out
+def _in_dtype(on: Any, x: Any, common: np.dtype[Any]) -> Any:
+    if x is None or (hasattr(x, "_array") and x._array.dtype == common):
+        return x
+    if hasattr(x, "_array"):
+        return cast(x, dtype=common)
+    return wrap(like(on._array, np.asarray(checked(x, common) if common.kind in "iu" else x, common)))
+
+
+def _clamp_tensor_aval(x: Any, low: Any, high: Any) -> Aval:
+    return Aval(broadcast_shapes(x.shape, *[v.shape for v in (low, high) if v is not None]), x.dtype)
+
+
+def _clamp_tensor_kernel(x: Any, low: Any, high: Any) -> Any:
+    out = x if low is None else np.maximum(x, low)
+    return out if high is None else np.minimum(out, high)
+
+
+def _clamp_tensor_rule(g: Any, needs: tuple[bool, ...], x: Any, low: Any, high: Any) -> tuple[Any, ...]:
+    """PyTorch's: where the limits cross, or are equal, `high` counts as the one that was met."""
+    here = (x >= low if high is None else x <= high) if low is None or high is None else (x >= low) & (x <= high)
+    below = low is not None and (x < low if high is None else (x < low) & (low < high))
+    above = high is not None and (x > high if low is None else (x > high) | (high < low))
+    return tuple([where(at, g, 0.0) if need else None for at, need in zip((here, below, above), needs, strict=True)])
+
+
+_clamp_tensor = Op(
+    "clamp_tensor",
+    kind=kinds.ELEMENTWISE,
+    infer=_clamp_tensor_aval,
+    real=_NO_CLAMP,
+    cpu=_clamp_tensor_kernel,
+    cuda=AS_CPU,
+    save=("x", "low", "high"),
+    vjp=joint(_clamp_tensor_rule),
+    flat=True,
+)
 
 
 def lerp(input: Any, end: Any, weight: Any) -> Any:

@@ -53,15 +53,40 @@ _div = Op(
     vjp=(lambda g, x, y: g / y, lambda g, x, y: -g * x / (y * y)),
 )
 
-floor_divide = Op(
-    "floor_divide",
-    infer=binary_promoted,
-    promote=same,
-    real="div_floor_cpu",
-    numeric="div_floor_cpu",
-    cpu=integers.dividing(np.floor_divide),
-    expr="floor_divide({x}, {y})",
-    vjp=None,
+
+def _nothing(g: Any, *saved: Any) -> Any:
+    return _zeros(g)
+
+
+def _no_derivative(g: Any, *saved: Any) -> Any:
+    raise RuntimeError("derivative for aten::floor_divide is not implemented: use div(x, y, rounding_mode='floor')")
+
+
+def _floor_division(name: str, rule: Any) -> Op:
+    return Op(
+        name,
+        kind=kinds.ELEMENTWISE,
+        infer=binary_promoted,
+        promote=same,
+        real="div_floor_cpu",
+        numeric="div_floor_cpu",
+        cpu=integers.dividing(np.floor_divide),
+        expr="floor_divide({x}, {y})",
+        vjp=(rule, rule),
+    )
+
+
+floor_divide = _floor_division("floor_divide", _no_derivative)
+_div_floor = _floor_division("div_floor", _nothing)
+_div_trunc = Op(
+    "div_trunc",
+    kind=kinds.ELEMENTWISE,
+    infer=binary_float,
+    promote=to_float,
+    real="div_trunc_cpu",
+    cpu=lambda x, y: np.trunc(np.true_divide(x, y)),
+    expr="trunc({x} / {y})",
+    vjp=(_nothing, _nothing),
 )
 
 remainder = Op(
@@ -73,7 +98,7 @@ remainder = Op(
     cpu=integers.dividing(np.remainder),
     expr="floor_remainder({x}, {y})",
     save=("x", "y"),
-    vjp=(lambda g, x, y: g, lambda g, x, y: -g * floor_divide(x, y)),
+    vjp=(lambda g, x, y: g, lambda g, x, y: -g * _div_floor(x, y)),
 )
 
 fmod = Op(
@@ -85,12 +110,8 @@ fmod = Op(
     cpu=integers.dividing(np.fmod),
     expr="fmod({x}, {y})",
     save=("x", "y"),
-    vjp=(lambda g, x, y: g, lambda g, x, y: -g * trunc(x / y)),
+    vjp=(lambda g, x, y: g, lambda g, x, y: -g * _div_trunc(x, y)),
 )
-
-
-def _nothing(g: Any, *saved: Any) -> Any:
-    return _zeros(g)
 
 
 def _pow_x(g: Any, x: Any, y: Any, out: Any) -> Any:

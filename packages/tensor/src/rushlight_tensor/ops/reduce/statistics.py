@@ -239,6 +239,10 @@ def chain_matmul(*matrices: Any) -> Any:
 
 def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
     """`input` with every slice along `dim` scaled down to a p-norm of at most `maxnorm`."""
+    if p <= 0:
+        raise RuntimeError("renorm: non-positive-norm not supported")
+    if input._array.ndim < 2:
+        raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input._array.ndim} dimensions")
     over = [d for d in range(input._array.ndim) if d != axis(dim, input._array.ndim)]
     norms = norm(input, p, over, True)
     large = norms > maxnorm
