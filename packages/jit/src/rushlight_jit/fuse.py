@@ -16,6 +16,7 @@ import numpy as np
 
 from rushlight_jit.ir import Graph, Instr, Value
 from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.kernels.c_expressions import in_float
 from rushlight_tensor.kernels.compile import compile_c
 from rushlight_tensor.kernels.cuda_text import attributes_of
 
@@ -23,10 +24,7 @@ FLOAT32 = np.dtype(np.float32)
 BOOL = np.dtype(np.bool_)
 LONGEST_EXPRESSION = 4000
 
-_CALLS = {"exp": "vexp", "tanh": "vtanh", "erf": "verf"}  # vector forms, see kernels/c/vmath.h
 _NAME = re.compile(r"\{(\w+)\}")
-_FUNCTION = re.compile(r"\b([a-z]\w*)(?=\s*\()")
-_LITERAL = re.compile(r"(?<![\w.])(\d+\.\d*(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+)(?![\w.])")
 
 
 @dataclass(frozen=True)
@@ -160,8 +158,7 @@ def _filled(instr: Instr, names: dict[Value, str]) -> str:
 
 def expression(instr: Instr, names: dict[Value, str]) -> str:
     """The op's `expr` in C's float arithmetic."""
-    text = _LITERAL.sub(lambda m: m.group(1) + "f", _filled(instr, names))
-    return _FUNCTION.sub(lambda m: _CALLS.get(m.group(1), m.group(1) + "f"), text)
+    return in_float(_filled(instr, names))
 
 
 def _device_ops(kernel: Kernel) -> list[DeviceOp] | None:
