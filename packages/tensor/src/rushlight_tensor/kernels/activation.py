@@ -1,7 +1,7 @@
-"""Elementwise functions of large float32 arrays on all threads, and the activations with their gradients.
+"""Elementwise functions of float32 arrays on all threads, and the activations with their gradients.
 
-The plain functions (`exp`, `tanh`, `sigmoid`, `silu`, `relu`) are NumPy's below `LARGE` elements, where it is as fast,
-and for every other dtype and layout.
+The plain functions (`exp`, `tanh`, `sigmoid`, `silu`, `relu`) are those of `c/vmath.h` at every size and in every
+layout, as in fused kernels and in `c/accelerator.c`: one arithmetic.  Other dtypes are NumPy's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 
 from rushlight_tensor.kernels.compile import c_library
 
-LARGE = 16384
 _ERF = np.frompyfunc(math.erf, 1, 1)
 
 
@@ -43,14 +42,15 @@ def _unary(name: str, reference: Callable[[np.ndarray], np.ndarray]) -> Callable
     kernel = f"{name}_f32"
 
     def function(x: np.ndarray) -> np.ndarray:
-        if x.size >= LARGE and (y := _run(kernel, x)) is not None:
-            return y
-        return reference(x)
+        y = _run(kernel, x)
+        if y is None and type(x) is np.ndarray and x.dtype == np.float32:
+            order = sorted(range(x.ndim), key=lambda d: -abs(x.strides[d]))  # the result lies as `x` does
+            if (y := _run(kernel, np.ascontiguousarray(x.transpose(order)))) is not None:
+                y = y.transpose(np.argsort(order))
+        return reference(x) if y is None else y
 
     function.__name__ = name
     function.__doc__ = f"`{name}` of every element; same shape and dtype."
-    if isinstance(reference, np.ufunc):  # the straight line calls it directly
-        function.__dict__.update(small=reference, limit=LARGE)
     return function
 
 

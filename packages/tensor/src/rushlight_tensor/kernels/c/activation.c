@@ -18,7 +18,7 @@
 EXPORT void exp_f32(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = vexp(x[i]))
 EXPORT void tanh_f32(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = vtanh(x[i]))
 EXPORT void sigmoid_f32(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = vsigmoid(x[i]))
-EXPORT void silu_f32(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = x[i] * vsigmoid(x[i]))
+EXPORT void silu_f32(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = x[i] / (1.f + vexp(-x[i])))
 EXPORT void relu_f32(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = x[i] < 0.f ? 0.f : x[i])
 EXPORT void erf_f32(LENGTH(n) const float *x, LENGTH(n) float *y, long n) MAP(y[i] = verf(x[i]))
 EXPORT void relu_backward_f32(LENGTH(n) const float *g, LENGTH(n) const float *y, LENGTH(n) float *dx, long n) MAP(dx[i] = y[i] <= 0.f ? 0.f : g[i])
