@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_autograd import anomaly
-from rushlight_tensor.core import dispatch
+from rushlight_tensor.core import dispatch, hot
 from rushlight_tensor.core.dispatch import MODE, edge
 from rushlight_tensor.core.graph import RETAIN, Node, Slot, pull
 from rushlight_tensor.core.inplace import inplace, touch
@@ -128,7 +128,9 @@ class _Walk:
 
     def _walk(self, ready: list[Any]) -> None:  # the hot loop of the backward pass
         arrived, pending, targets, bare = self.arrived, self.pending, self.targets, self.bare
-        reduce = _sum_array_to if bare else sum_to_size
+        if bare and hot.walk is not None:
+            hot.walk(self, ready, arrived, pending, self.retain_graph, targets is not None, _pull_wrapped)
+            return
         while ready:
             n = ready.pop()
             g = arrived.pop(n, None)
@@ -158,25 +160,29 @@ class _Walk:
                 if left is None:
                     continue
                 if ge is not None:
-                    inner = isinstance(e, Node)
-                    shape = e.shape if inner else e._array.shape
-                    if ge.shape != shape:
-                        if ge.shape[-len(shape) :] != shape or not shape:
-                            _check_reducible(n, e, ge.shape, shape)
-                        ge = reduce(ge, shape)
-                    have = arrived.get(e)
-                    if have is None:
-                        if not inner and (not bare or ge is g or ge.base is not None or op is None):
-                            ge = self._own(ge)
-                        arrived[e] = ge
-                    elif inner or not bare:
-                        arrived[e] = have + ge
-                    else:
-                        have += ge
-                        arrived[e] = have
+                    self._arrive(n, g, e, ge)
                 pending[e] = left = left - 1
                 if left == 0:
                     ready.append(e)
+
+    def _arrive(self, n: Node, g: Any, e: Any, ge: Any) -> None:
+        """A gradient of the node `n`, whose own is `g`, comes to what its edge `e` leads to."""
+        inner, bare = isinstance(e, Node), self.bare
+        shape = e.shape if inner else e._array.shape
+        if ge.shape != shape:
+            if ge.shape[-len(shape) :] != shape or not shape:
+                _check_reducible(n, e, ge.shape, shape)
+            ge = _sum_array_to(ge, shape) if bare else sum_to_size(ge, shape)
+        have = self.arrived.get(e)
+        if have is None:
+            if not inner and (not bare or ge is g or ge.base is not None or n.op is None):
+                ge = self._own(ge)
+            self.arrived[e] = ge
+        elif inner or not bare:
+            self.arrived[e] = have + ge
+        else:
+            have += ge
+            self.arrived[e] = have
 
     def _node_in_detail(self, n: Node, g: Any) -> Any:
         """The steps of the hot loop for nodes with hooks, several results, or gradients that were asked for by name."""
@@ -283,6 +289,9 @@ def _count(starts: list[Any], targets: list[Any] | None) -> dict[Any, int]:
     """How many gradients each reachable node and leaf will get; with targets, only those on a way to one of them."""
     pending: dict[Any, int] = dict.fromkeys(starts, 0)
     stack = list(pending)
+    if targets is None and hot.count is not None:
+        hot.count(stack, pending)
+        return pending
     order = []
     while stack:
         n = stack.pop()

@@ -26,6 +26,7 @@ from rushlight_tensor.core.size import Size as Size
 from rushlight_tensor.core.tensor import Tensor as Tensor
 from rushlight_tensor.files import load as load
 from rushlight_tensor.files import save as save
+from rushlight_tensor.kernels import accelerator
 from rushlight_tensor.kernels.threads import get_num_threads as get_num_threads
 from rushlight_tensor.kernels.threads import set_num_threads as set_num_threads
 from rushlight_tensor.methods import bind as methods
@@ -46,6 +47,7 @@ gradient.bind()
 copying.bind()
 methods.bind()
 printing.bind()
+accelerator.start()
 globals().update(ops.public())
 globals().update(dtypes.NAMES)
 

@@ -126,8 +126,6 @@ def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
 def _unary(op: Any) -> Callable[[Any], Tensor]:
     cpu = op.cpu
     is_ufunc = type(cpu) is np.ufunc
-    small = getattr(cpu, "small", None)  # the ufunc that a kernel for large arrays leaves small ones to
-    limit = getattr(cpu, "limit", 0)
     one = op.saves == ((INPUT, 0),)
     out = op.saves == ((OUT, 0),)
     differentiable = op.vjp is not None
@@ -139,7 +137,7 @@ def _unary(op: Any) -> Callable[[Any], Tensor]:
         if type(x) is not ndarray or x.dtype.kind != "f":
             return call(op, (input,), {})
         try:
-            z = cpu(x) if is_ufunc else small(x) if small is not None and x.size < limit else quiet(cpu, x)
+            z = cpu(x) if is_ufunc else quiet(cpu, x)
         except Exception:
             return call(op, (input,), {})
         if type(z) is not ndarray:

@@ -55,7 +55,7 @@ from rushlight_tensor.kernels import cpu
 STATE = np.array([cpu.default_threads(), 0, 0, id(np.ndarray)], np.int64)
 THREADS, SGEMM, DGEMM = 0, 1, 2
 
-HEADER = '#include "rushlight.h"\n'
+HEADER = f'#include "rushlight.h"\n#define RL_HEAD {object.__basicsize__}\n'
 
 _PROTOTYPE = re.compile(r"^EXPORT\s+(void|status|long|int64_t|double)\s+(\w+)\s*\(", re.MULTILINE)
 _ARRAY_CODES = {"float": "f", "double": "d", "int64_t": "lq", "int32_t": "i", "uint8_t": "B", "bool": "?"}
@@ -96,7 +96,7 @@ class Library:
 
     def __init__(self, shared: ctypes.CDLL) -> None:
         # Held for the life of the process: a library whose workers may live must never be unloaded.
-        self._shared = shared
+        self.shared = shared
         shared.rl_bind(ctypes.c_void_p(STATE.ctypes.data))
         table = ctypes.addressof(ctypes.c_char.in_dll(shared, "rl_methods"))
         make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(
@@ -124,9 +124,8 @@ def wrappers(text: str) -> str:
         methods.append(_wrapper(found[1], found[2], _inside(text, found.end())))
         names.append(found[2])
     rows = "".join(f'    {{"{name}", rl_call_{name}, RL_FASTCALL, 0}},\n' for name in (*names, "float32", "rl_address"))
-    heads = f"#define RL_HEAD {object.__basicsize__}\n" + '#include "binding.h"\n'
     table = f"rl_method rl_methods[] = {{\n{rows}}};\nconst long rl_method_count = {len(names) + 2};\n"
-    return heads + "\n".join(methods) + "\n" + table
+    return '#include "binding.h"\n' + "\n".join(methods) + "\n" + table
 
 
 def _inside(text: str, start: int) -> str:

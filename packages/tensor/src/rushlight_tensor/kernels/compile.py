@@ -21,7 +21,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,11 +86,28 @@ def user_flags() -> tuple[str, ...]:
 @functools.cache
 def find_compiler() -> Compiler | None:
     """The compiler to use, or None: silently with `RUSHLIGHT_CC=none`, with one warning where there is none."""
+    compiler = _found_compiler()
+    if compiler is None and os.environ.get("RUSHLIGHT_CC", "").lower() != "none":
+        tried = ", ".join(_candidates())
+        _warn_slow(f"no C compiler found (tried {tried}); install gcc or clang, or set RUSHLIGHT_CC")
+    return compiler
+
+
+def has_compiler() -> bool:
+    """Whether C text can be compiled; says nothing where it cannot."""
+    return _found_compiler() is not None
+
+
+def _candidates() -> list[str]:
     wish = os.environ.get("RUSHLIGHT_CC", "")
-    if wish.lower() == "none":
+    return list(filter(None, [wish] if wish else [os.environ.get("CC", ""), "cc", "gcc", "clang"]))
+
+
+@functools.cache
+def _found_compiler() -> Compiler | None:
+    if os.environ.get("RUSHLIGHT_CC", "").lower() == "none":
         return None
-    candidates = [wish] if wish else [os.environ.get("CC", ""), "cc", "gcc", "clang"]
-    for candidate in filter(None, candidates):
+    for candidate in _candidates():
         command = shlex.split(candidate)
         program = shutil.which(command[0])
         if program:
@@ -99,8 +116,6 @@ def find_compiler() -> Compiler | None:
             return Compiler(
                 (os.path.abspath(program), *command[1:]), f"{real} {candidate} {status.st_size} {status.st_mtime_ns}"
             )
-    tried = ", ".join(filter(None, candidates))
-    _warn_slow(f"no C compiler found (tried {tried}); install gcc or clang, or set RUSHLIGHT_CC")
     return None
 
 
@@ -135,13 +150,33 @@ def compile_c(text: str) -> binding.Library | None:
     compiler = find_compiler()
     if compiler is None:
         return None
-    source = binding.HEADER + text + "\n" + binding.wrappers(text)
-    key = _key(source, compiler)
+    source, key = _source_and_key(text, compiler)
     with _lock:
         if key not in _loaded:
             shared = _cached_or_built(key, source, compiler)
             _loaded[key] = None if shared is None else binding.Library(shared)
         return _loaded[key]
+
+
+def cached_c(text: str) -> binding.Library | None:
+    """`compile_c` if the library is in the cache; None, without a word, where it would have to be compiled."""
+    compiler = _found_compiler()
+    if compiler is None:
+        return None
+    _, key = _source_and_key(text, compiler)
+    with _lock:
+        for path in () if key in _loaded else cache_folders():
+            with suppress(OSError, UntrustedFolder), Folder(path) as folder:
+                shared = folder.find(key, _load)
+                if shared is not None:
+                    _loaded[key] = binding.Library(shared)
+                    break
+        return _loaded.get(key)
+
+
+def _source_and_key(text: str, compiler: Compiler) -> tuple[str, str]:
+    source = binding.HEADER + text + "\n" + binding.wrappers(text)
+    return source, _key(source, compiler)
 
 
 def _key(source: str, compiler: Compiler) -> str:

@@ -58,6 +58,7 @@ def _reflected(op: Op) -> Callable[[Tensor, Any], Any]:
     def operator(self: Tensor, other: Any) -> Any:
         return dispatch.call(op, (other, self), {})
 
+    operator.reflects = op  # type: ignore[attr-defined]  # for the accelerator
     return operator
 
 

@@ -1,4 +1,6 @@
 /* The Python side of a kernel library; included after the kernels, before their generated wrappers.  See binding.py. */
+#ifndef BINDING_H
+#define BINDING_H
 
 typedef struct rl_object rl_object;
 typedef rl_object *(*rl_fastcall)(rl_object *, rl_object *const *, intptr_t);
@@ -145,3 +147,5 @@ static rl_object *rl_call_rl_address(rl_object *self, rl_object *const *args, in
 }
 
 void rl_bind(const int64_t *state) { rl_state = state; }
+
+#endif

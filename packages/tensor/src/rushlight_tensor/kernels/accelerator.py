@@ -1,0 +1,320 @@
+"""The hot path in C (`c/accelerator.c`): loops made from the records, objects handed over, Python's text as fallback.
+
+Note [The accelerator]
+    An op on four numbers costs 0.25 µs in NumPy and twice that in Python around it; in C, where the same is done
+    without an interpreter, less than NumPy alone.  The C functions have the names of their Python twins and take the
+    plain case only: float32 and float64 arrays that are C-contiguous, tensors whose views need no `sync`, no
+    interceptor.  Everything else they hand to the twin, which is kept in the same object.  So Python is the reference,
+    and what runs where there is no compiler, with `RUSHLIGHT_CC=none`, in a free-threaded build, or where objects do
+    not lie in memory as `_offsets` expects.
+    Nothing is compiled by an import: a library that is in the cache is loaded, else the first op that would use it
+    compiles it, once per machine.
+
+Note [Loops from records]
+    A record's `expr` is the loop, where it is made of arithmetic, exactly rounded functions, and those of `vmath.h`;
+    its `vjp`, where that is arithmetic, is the loop of the gradient (`arithmetic_rules`).  So that results are NumPy's
+    bits, products and sums are not contracted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import sysconfig
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core import dispatch, hot
+from rushlight_tensor.core.graph import INPUT, OUT, Node, Slot
+from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.op import REGISTRY, Op
+from rushlight_tensor.core.tensor import Tensor, View, wrap
+from rushlight_tensor.kernels import compile
+from rushlight_tensor.kernels.arithmetic_rules import Symbol, text_of
+from rushlight_tensor.kernels.c_expressions import VECTOR_FORMS, functions_of, in_float
+
+_EXACT = {"sqrt", "floor", "ceil", "trunc", "rint"}  # functions that are rounded correctly everywhere
+_VECTOR = {"exp", "tanh"}
+_DTYPES = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
+_NONE, _FIRST, _SECOND = range(3)  # which operand is one element; as in the C text
+_PYTHON, _GIVEN, _COMPUTED = range(3)  # what a rule does; likewise
+_FORWARD = -1
+
+_TENSOR = ("_array", "_grad", "_hooks", "_node", "_requires_grad", "_version", "_view")
+_VIEW = ("base", "version")
+_NODE = ("op", "attrs", "edges", "hooks", "saved", "shape", "stale", "versions")
+
+# Where an accelerated function stands: owner, name, Python's text, C's.
+_places: list[tuple[Any, str, Any, Any]] = []
+_lock = threading.RLock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # or held there for ever
+
+
+@dataclass
+class _Entry:
+    """One op's row of the table of loops."""
+
+    op: Op
+    to_bool: bool
+    rules: list[int]
+    loops: dict[tuple[int, str, int], str]  # of which gradient, C type, which operand is one element: name of the loop
+
+    def text(self) -> str:
+        """The row in C."""
+
+        def table(names: list[str]) -> str:
+            return "{" + ", ".join(names) + "}"
+
+        def rows(of: int) -> str:
+            return table([table([self.loops.get((of, t, one), "0") for one in range(3)]) for t in _DTYPES])
+
+        rules, gradients = table([str(r) for r in self.rules]), table([rows(0), rows(1)])
+        columns = (str(self.op.arity), str(int(self.to_bool)), rows(_FORWARD), rules, gradients)
+        return f"    {table(list(columns))}, /* {self.op.name} */\n"
+
+
+def _has_loop(op: Op) -> bool:
+    if op.expr is None or op.fast is None or op.defaults or any(kind not in (INPUT, OUT) for kind, _ in op.saves):
+        return False
+    single = op.expr.replace("&&", "").replace("||", "")
+    return len(op.saves) <= 3 and not set("&|^~%") & set(single) and functions_of(op.expr) <= _EXACT | _VECTOR
+
+
+def _loop(name: str, ctype: str, out: str, expression: str, operands: dict[str, str]) -> str:
+    """A C function; `operands`: their names in the expression, and the type of each that is one element, else ""."""
+    body = [
+        f"const {one} {x} = *(const {one} *)p[{i}];" if one else f"const T *restrict {x} = (const T *)p[{i}];"
+        for i, (x, one) in enumerate(operands.items())
+    ]
+    vector = any(f"{form}(" in expression for form in VECTOR_FORMS.values())
+    return (
+        f"static {'' if vector else 'EXACT '}void {name}(char *const *p, intptr_t n) {{\n    typedef {ctype} T;\n"
+        f"    {' '.join(body)} {out} *restrict out = ({out} *)p[{len(operands)}];\n"
+        f"    SIMD for (intptr_t i = 0; i < n; i++) out[i] = {expression};\n}}\n"
+    )
+
+
+def _entry(op: Op, lines: list[str]) -> _Entry:
+    """The row of an op; the loops that it names are added to `lines`."""
+    result = op.infer(*[Aval((1,), np.dtype(np.float32)) for _ in op.input_names])
+    entry = _Entry(op, result.dtype.kind == "b", [_PYTHON, _PYTHON], {})
+    assert op.expr is not None
+    for ctype in _DTYPES:
+        if ctype == "double" and functions_of(op.expr) & _VECTOR:
+            continue
+        for one in range(3 if op.arity == 2 else 1):
+            if one == _FIRST and entry.to_bool:
+                continue  # Python turns `2 < x` round
+            operands = {x: ctype if one == i + 1 else "" for i, x in enumerate(op.input_names)}
+            filled = op.expr.format(**{x: x if single else f"{x}[i]" for x, single in operands.items()})
+            name = f"{op.name}_{ctype}_{one}"
+            text = in_float(filled) if ctype == "float" else filled
+            lines.append(_loop(name, ctype, "bool" if entry.to_bool else ctype, text, operands))
+            entry.loops[_FORWARD, ctype, one] = name
+    if isinstance(op.vjp, tuple) and op.pull_bare is not None and not op.wirtinger:
+        for i, rule in enumerate(op.vjp):
+            _add_rule(entry, i, rule, lines)
+    return entry
+
+
+def _add_rule(entry: _Entry, i: int, rule: Any, lines: list[str]) -> None:
+    saves = entry.op.saves
+    names = ["g", *[f"s{k}" for k in range(len(saves))]]
+    with_number = i == 0 and len(saves) == 2 and saves[1] == (INPUT, 1)
+    for one in (_NONE, _SECOND) if with_number else (_NONE,):
+        operands = {x: "double" if one == _SECOND and x == "s1" else "" for x in names}
+        text = text_of(rule, [Symbol(x if t else f"{x}[i]", number=bool(t)) for x, t in operands.items()])
+        if text is None:
+            return
+        entry.rules[i] = _COMPUTED if text else _GIVEN
+        for ctype in _DTYPES if text else ():
+            name = f"{entry.op.name}_gradient{i}_{ctype}_{one}"
+            lines.append(_loop(name, ctype, ctype, text, operands))
+            entry.loops[i, ctype, one] = name
+
+
+def _text() -> tuple[str, list[_Entry]]:
+    """The whole C text, and the rows of its table; that of `add` comes first."""
+    lines: list[str] = []
+    ops = [op for op in REGISTRY.values() if _has_loop(op)]
+    ops.sort(key=lambda op: (op.expr != "{x} + {y}", op.name))
+    entries = [_entry(op, lines) for op in ops]
+    table = "".join(e.text() for e in entries)
+    source = (compile.SOURCES / "accelerator.c").read_text()
+    return f"{source}\n{''.join(lines)}\nconst rl_entry rl_entries[] = {{\n{table}}};\n", entries
+
+
+# ----------------------------------------------------------------------------------------------------------- loading
+
+
+def _offsets(cls: type, names: tuple[str, ...]) -> list[int]:
+    """Where the slots of a class lie in its objects: marks are put into one, and looked for.
+
+    Raises:
+        RuntimeError: They are not to be seen.
+    """
+    marks = {name: object() for name in names}
+    probe: Any = object.__new__(cls)
+    for name, mark in marks.items():
+        setattr(probe, name, mark)
+    size = ctypes.sizeof(ctypes.c_void_p)
+    words = np.frombuffer(ctypes.string_at(id(probe), cls.__basicsize__ // size * size), np.uintp)
+    found = [np.flatnonzero(words == id(mark)) for mark in marks.values()]
+    if any(len(places) != 1 for places in found):
+        raise RuntimeError(f"the slots of {cls.__name__} do not lie in its objects")
+    return [int(places[0]) * size for places in found]
+
+
+def _is_known_python() -> bool:
+    return (
+        platform.python_implementation() == "CPython"
+        and not sysconfig.get_config_var("Py_GIL_DISABLED")
+        and object.__basicsize__ == 2 * ctypes.sizeof(ctypes.c_void_p)
+    )
+
+
+def _address(x: Any) -> ctypes.c_void_p:
+    return ctypes.c_void_p(x.ctypes.data)
+
+
+class _Library:
+    """The C functions of a loaded accelerator."""
+
+    def __init__(self, shared: ctypes.CDLL) -> None:
+        at = [*_offsets(Tensor, _TENSOR), *_offsets(View, _VIEW), *_offsets(Node, _NODE), *_offsets(Op, ("pull_bare",))]
+        capsule = np._core._multiarray_umath._ARRAY_API  # type: ignore[attr-defined]
+        objects = (
+            Tensor, Node, Slot, View, np.ndarray, *_DTYPES.values(), np.dtype(bool), vars(dispatch), dispatch.MODE,
+            0, {}, capsule,
+        )  # fmt: skip
+        _object, _table = ctypes.py_object, ctypes.c_void_p
+        start = ctypes.PYFUNCTYPE(_object, _table, _table)(("rl_start", shared))
+        self.walk, self.count = start((_object * len(objects))(*objects), _address(np.array(at, np.int64)))
+        self._fast_path = ctypes.PYFUNCTYPE(_object, _object, _object, _object, ctypes.c_int64, _table)(
+            ("rl_fast_path", shared)
+        )
+        self._pull_bare = ctypes.PYFUNCTYPE(_object, _object, ctypes.c_int64, _table)(("rl_pull_bare", shared))
+
+    def fast_path(self, op: Op, twin: Any, row: int, reflected: bool = False) -> Any:
+        """An object that is called like `twin`."""
+        saved = [i if kind == INPUT else 2 for kind, i in op.saves]
+        how = np.array([reflected, op.vjp is not None, len(saved), *saved, 0], np.int64)
+        return self._fast_path(op, twin, op.name, row, _address(how))
+
+    def pull_bare(self, op: Op, row: int) -> Any:
+        """An object that is called like `op.pull_bare`."""
+        return self._pull_bare(op.pull_bare, row, _address(np.array([0, 0, len(op.saves)], np.int64)))
+
+
+def _places_of(library: _Library, entries: list[_Entry], twins: dict[Op, Any]) -> list[tuple[Any, str, Any, Any]]:
+    """Where to put what: into the records, the methods of Tensor that are them, and the engine."""
+    found: list[tuple[Any, str, Any, Any]] = [
+        (hot, "walk", None, library.walk),
+        (hot, "count", None, library.count),
+    ]
+    rows = {e.op: i for i, e in enumerate(entries)}
+    fast = {op: library.fast_path(op, twins[op], row) for op, row in rows.items()}
+    for e in entries:
+        found.append((e.op, "fast", twins[e.op], fast[e.op]))
+        if any(rule != _PYTHON for rule in e.rules):
+            found.append((e.op, "pull_bare", e.op.pull_bare, library.pull_bare(e.op, rows[e.op])))
+    stands = {id(twins[op]): op for op in rows}
+    for name, value in vars(Tensor).items():
+        op = stands.get(id(value))
+        reflects = getattr(value, "reflects", None)
+        if op is not None:
+            found.append((Tensor, name, twins[op], fast[op]))
+        elif reflects in rows:
+            found.append((Tensor, name, value, library.fast_path(reflects, value, rows[reflects], reflected=True)))
+    return found
+
+
+def _agrees(library: _Library, entries: list[_Entry], twins: dict[Op, Any]) -> bool:
+    """Whether tensors, nodes and gradients that C makes are Python's: a layout that is none of ours is seen here."""
+    row = next(i for i, e in enumerate(entries) if e.op.name == "mul")
+    op = entries[row].op
+    twin = twins[op]
+    x, y = (wrap(np.array(values, np.float32)) for values in ([[1.5, -2.0]], [[3.0], [0.5]]))
+    x._requires_grad = True
+    for operands in ((x, x), (x, y), (y, y), (x, 2.0)):
+        theirs, ours = twin(*operands), library.fast_path(op, twin, row)(*operands)
+        if not np.array_equal(theirs._array, ours._array) or ours._array.dtype != np.float32:
+            return False
+        a, b = theirs._node, ours._node
+        if (a is None) != (b is None) or ours._requires_grad != theirs._requires_grad or ours._version != 0:
+            return False
+        if a is not None and (a.edges, a.saved, a.versions, a.shape, a.op) != (
+            b.edges,
+            b.saved,
+            b.versions,
+            b.shape,
+            b.op,
+        ):
+            return False
+    return True
+
+
+def _install(shared: Any, entries: list[_Entry], twins: dict[Op, Any]) -> None:
+    try:
+        library = _Library(shared)
+        fine = _agrees(library, entries, twins)
+    except (AttributeError, RuntimeError):
+        fine = False
+    if fine:
+        _places[:] = _places_of(library, entries, twins)
+        use(True)
+
+
+def use(accelerated: bool) -> None:
+    """Let C run what it can, or Python everything; nothing where there is no library.  For tests, and to compare."""
+    for owner, name, twin, fast in _places:
+        setattr(owner, name, fast if accelerated else twin)
+
+
+def is_loaded() -> bool:
+    """Whether there is a library whose objects are ours."""
+    return bool(_places)
+
+
+def start() -> None:
+    """At import: load what is in the cache, or let the first op compile it.  See Note [The accelerator]."""
+    if not _is_known_python() or not compile.has_compiler():
+        return
+    text, entries = _text()
+    twins = {e.op: e.op.fast for e in entries}
+    library = compile.cached_c(text)
+    if library is not None:
+        _install(library.shared, entries, twins)
+    else:
+        _let_the_first_compile(text, entries, twins)
+
+
+def _let_the_first_compile(text: str, entries: list[_Entry], twins: dict[Op, Any]) -> None:
+    def wake() -> None:
+        with _lock:
+            if _places[:1] != places[:1]:
+                return  # another thread has done it
+            use(False)
+            _places.clear()
+            library = compile.compile_c(text)
+            if library is not None:
+                _install(library.shared, entries, twins)
+
+    def waking(op: Op) -> Any:
+        @functools.wraps(twins[op])
+        def fast(*xs: Any, **attrs: Any) -> Any:
+            wake()
+            return op.fast(*xs, **attrs)  # type: ignore[misc]
+
+        return fast
+
+    made = {id(twin): (twin, waking(op)) for op, twin in twins.items()}
+    places: list[Any] = [(op, "fast", *made[id(twin)]) for op, twin in twins.items()]
+    places += [(Tensor, name, *made[id(value)]) for name, value in vars(Tensor).items() if id(value) in made]
+    _places[:] = places
+    use(True)

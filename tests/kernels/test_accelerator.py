@@ -1,0 +1,405 @@
+"""The accelerator against its Python twins: the same bits, nodes, versions and errors; references, threads, forks."""
+
+import gc
+import inspect
+import os
+import sys
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+import rushlight
+from rushlight_tensor.core import dispatch, hot
+from rushlight_tensor.core.tensor import wrap
+from rushlight_tensor.kernels import accelerator
+from rushlight_tensor.kernels.compile import find_compiler
+
+if find_compiler() is None:
+    pytest.skip("needs a C compiler", allow_module_level=True)
+
+rushlight.ones(1) + 1  # loads it
+
+FAST = {owner.name: (owner, twin, fast) for owner, name, twin, fast in accelerator._places if name == "fast"}
+RULES = {owner.name: (owner, twin, fast) for owner, name, twin, fast in accelerator._places if name == "pull_bare"}
+SPECIAL = [
+    0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, 6.0, 1e-40, -1e-40, 1e30, -1e30, 3.4e38, np.inf, -np.inf, np.nan, 88.0,
+    -88.0, 89.0, -104.0, 0.6249, 0.625, 1e-5,
+]  # fmt: skip
+NUMBERS = [2.0, -3, 0, -0.0, 0.1, 1e39, float("nan"), 2**62 + 1, -(2**25) - 1, 2**70]
+
+
+def drawn(shape, dtype, seed):
+    return np.asarray(np.random.default_rng(seed).standard_normal(shape) * 3, dtype)
+
+
+def same_bits(a, b):
+    assert (a.dtype, a.shape) == (b.dtype, b.shape)
+    a, b = np.atleast_1d(a), np.atleast_1d(b)
+    ints = {1: np.uint8, 4: np.uint32, 8: np.uint64}[a.dtype.itemsize]
+    differs = (a.view(ints) != b.view(ints)) & ~((a != a) & (b != b))
+    assert not differs.any(), (a[differs][:3], b[differs][:3])
+
+
+def outcome(fn, *xs):
+    try:
+        with np.errstate(all="ignore"):
+            return fn(*xs)
+    except Exception as e:
+        return type(e), str(e)
+
+
+def agree(twin, fast, *xs):
+    theirs, ours = outcome(twin, *xs), outcome(fast, *xs)
+    if isinstance(theirs, tuple) or isinstance(ours, tuple):
+        assert theirs is ours or theirs == ours
+    else:
+        same_bits(theirs._array, ours._array)
+        assert contents(theirs) == contents(ours)
+
+
+def pairs(dtype):
+    """Operands of two: every special value with every other, sizes around vectors and blocks, shapes that broadcast."""
+    s = np.array(SPECIAL).astype(dtype)
+    yield np.repeat(s, len(s)), np.tile(s, len(s))
+    for n in (0, 1, 15, 16, 17, 4096, 4097, 40000):
+        yield drawn(n, dtype, n), drawn(n, dtype, n + 1)
+    shapes = [((), ()), ((), (3,)), ((2, 3), (3,)), ((2, 1), (3,)), ((4, 1, 5), (3, 1)), ((2, 3, 4), (2, 1, 4)),
+              ((0, 3), (3,)), ((1, 1), (1,)), ((2, 3, 4), (1, 3, 1)), ((5, 1, 1), (5, 2, 3))]  # fmt: skip
+    for a, b in shapes:
+        yield drawn(a, dtype, 1), drawn(b, dtype, 2)
+        yield drawn(b, dtype, 3), drawn(a, dtype, 4)
+
+
+def test_what_is_accelerated():
+    assert accelerator.is_loaded()
+    assert {"add", "sub", "mul", "div", "exp", "tanh", "sigmoid", "relu", "neg", "lt", "maximum", "sqrt"} <= set(FAST)
+    assert {"add", "sub", "mul", "div", "exp", "tanh", "sigmoid", "neg", "sqrt"} <= set(RULES)
+    assert rushlight.Tensor.__add__ is FAST["add"][2]
+    assert rushlight.Tensor.exp is FAST["exp"][2]
+    assert hot.walk is not None
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", FAST)
+def test_results_are_the_bits_of_the_twin(name, dtype):
+    op, twin, fast = FAST[name]
+    for x, y in pairs(dtype):
+        agree(twin, fast, *(wrap(x), wrap(y))[: op.arity])
+        for number in NUMBERS if op.arity == 2 else ():
+            agree(twin, fast, wrap(x), number)
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div"])
+def test_numbers_on_the_left(name):
+    method = {"add": "__radd__", "sub": "__rsub__", "mul": "__rmul__", "div": "__rtruediv__"}[name]
+    twin, fast = next((t, f) for o, n, t, f in accelerator._places if o is rushlight.Tensor and n == method)
+    for dtype in (np.float32, np.float64):
+        for number in NUMBERS:
+            x = rushlight.tensor(np.array(SPECIAL).astype(dtype), requires_grad=True)
+            agree(twin, fast, x, number)
+
+
+def contents(t):
+    n = t._node
+    if n is None:
+        return t._requires_grad, t._version, t._view
+    saved = [getattr(s, "_array", s) for s in n.saved]
+    saved = [s.tobytes() if isinstance(s, np.ndarray) else s for s in saved]
+    return t._requires_grad, t._version, t._view, n.op, n.attrs, n.edges, n.hooks, n.shape, saved, n.versions
+
+
+def operands(kind):
+    x = rushlight.tensor([[1.5, -2.0], [0.25, 3.0]], requires_grad=True)
+    y = rushlight.tensor([[0.5, 2.0], [-1.0, 4.0]])
+    if kind == "views":
+        return (x * 1)[:1], y.view(4)[2:].view(1, 2)
+    if kind == "views written to":
+        base = x * 1
+        view = base[:1]
+        base.mul_(2)
+        return view, y[:1]
+    if kind == "versions":
+        y.add_(1)
+        return x, y.mul_(3)
+    if kind == "closed views":
+        with rushlight.no_grad():
+            view = x[:1]
+        return view, y[:1]
+    if kind == "many views":
+        return (x * 1).unbind(0)[0], y[0]
+    if kind == "transposed":
+        return x.t(), y
+    if kind == "a parameter":
+        return rushlight.nn.Parameter(x.detach()), y
+    if kind == "doubles and floats":
+        return x.double(), y
+    if kind == "a leaf and itself":
+        return x, x
+    if kind == "no fit":
+        return x, rushlight.ones(3)
+    if kind == "broadcast":
+        return x, y[0]
+    return {
+        "plain": (x, y),
+        "number": (x, 2.5),
+        "int": (x, 3),
+        "bool": (x, True),
+        "string": (x, "a"),
+        "none": (x, None),
+    }[kind]
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize(
+    "kind",
+    ["plain", "number", "int", "bool", "string", "none", "views", "views written to", "versions", "closed views",
+     "many views", "transposed", "a parameter", "doubles and floats", "a leaf and itself", "no fit", "broadcast"],
+)  # fmt: skip
+def test_nodes_are_those_of_the_twin(kind, grad):
+    for op, twin, fast in FAST.values():
+        xs = operands(kind)[: op.arity]
+        with rushlight.set_grad_enabled(grad):
+            agree(twin, fast, *xs)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_gradients_are_the_bits_of_the_twin(name):
+    op, twin, fast = RULES[name]
+    for dtype in (np.float32, np.float64):
+        for x, y in pairs(dtype):
+            for second in (y, 0.3, -2, 0.0):
+                xs = (rushlight.tensor(x, requires_grad=True), second)[: op.arity]
+                if second is y and op.arity == 2:
+                    xs = (xs[0], rushlight.tensor(y, requires_grad=True))
+                n = op(*xs)._node
+                g = drawn(n.shape, dtype, 5)
+                with np.errstate(all="ignore"):
+                    theirs, ours = twin(n, g, n.edges), fast(n, g, n.edges)
+                assert len(theirs) == len(ours) == len(n.edges)
+                for a, b in zip(theirs, ours, strict=True):
+                    assert (a is None) == (b is None)
+                    if a is not None:
+                        same_bits(np.asarray(a), np.asarray(b))
+                        assert (a is g) == (b is g)
+
+
+def test_rules_of_what_has_changed_or_was_freed_are_errors_of_the_twin():
+    x = rushlight.tensor([1.0, 2.0], requires_grad=True)
+    for spoil in ("input", "result", "freed"):
+        said = []
+        for accelerated in (True, False):
+            accelerator.use(accelerated)
+            try:
+                a = x * 1
+                y = a.exp() * a
+                if spoil == "input":
+                    a.add_(1)
+                elif spoil == "result":
+                    y = a.exp()
+                    z = y * 2
+                    y.mul_(3)
+                    y = z
+                else:
+                    y.sum().backward()
+                with pytest.raises(RuntimeError) as e:
+                    y.sum().backward()
+                said.append(str(e.value))
+            finally:
+                accelerator.use(True)
+        assert said[0] == said[1]
+
+
+STEPS = [
+    lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - 0.5 * b, lambda a, b: a.tanh(), lambda a, b: a.relu(),
+    lambda a, b: (a * 0.1).exp(), lambda a, b: a.sigmoid() / (b * b + 1), lambda a, b: a.sum(),
+    lambda a, b: a.view(-1)[:1], lambda a, b: rushlight.stack(rushlight.broadcast_tensors(a, b)).unbind(0)[1],
+]  # fmt: skip
+
+
+def walked(seed):
+    """A graph drawn at random, and what its pass leaves: gradients and hooks in the order in which they came."""
+    rng = np.random.default_rng(seed)
+    leaves = [rushlight.tensor(drawn(shape, np.float32, seed + i), requires_grad=True)
+              for i, shape in enumerate([(2, 3), (2, 3), (3,), (), (2, 1)])]  # fmt: skip
+    came = []
+    for i, leaf in enumerate(leaves[: rng.integers(0, 3)]):
+        leaf.register_post_accumulate_grad_hook(lambda t, i=i: came.append((i, t.grad.tolist())))
+    pool = list(leaves)
+    for _ in range(25):
+        a, b = (pool[i] for i in rng.integers(0, len(pool), 2))
+        t = STEPS[rng.integers(0, len(STEPS))](a, b)
+        if rng.random() < 0.1:
+            t.register_hook(lambda g: came.append(g.tolist()) or g * 2)
+        if rng.random() < 0.05:
+            t.retain_grad()
+        pool.append(t)
+    total = sum((p.sum() for p in pool[-6:]), rushlight.zeros(()))
+    if not total.requires_grad:
+        return []
+    total.backward(retain_graph=True)
+    total.backward()
+    wanted = [t for t in leaves if t.grad is not None]
+    return [came, [None if t.grad is None else t.grad.numpy().tobytes() for t in leaves], len(wanted)]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_walks_end_as_those_of_the_twin(seed):
+    accelerator.use(False)
+    try:
+        theirs = walked(seed)
+    finally:
+        accelerator.use(True)
+    assert walked(seed) == theirs
+
+
+def test_an_interceptor_sees_every_op():
+    class Seen:
+        outer = None
+
+        def __init__(self):
+            self.ops = []
+
+        def execute(self, op, arrays, attrs):
+            self.ops.append(op.name)
+            return dispatch.run(op, arrays, attrs)
+
+        def recorded(self, node):
+            self.ops.append(node.name())
+
+    seen = Seen()
+    x = rushlight.ones(3, requires_grad=True)
+    dispatch.enter_intercept(seen)
+    try:
+        (x * x).exp()
+    finally:
+        dispatch.leave_intercept(seen)
+    assert seen.ops == ["mul", "MulBackward0", "exp", "ExpBackward0"]
+
+
+def test_grad_mode_is_that_of_the_thread():
+    x = rushlight.ones(3, requires_grad=True)
+    found = []
+
+    def other():
+        found.append((x * 2).requires_grad)
+        with rushlight.no_grad():
+            found.append((x * 2).requires_grad)
+
+    with rushlight.no_grad():
+        for _ in range(3):  # each a new thread state, perhaps at the address of the one before
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+        assert not (x * 2).requires_grad
+    assert found == [True, False] * 3
+    assert (x * 2).requires_grad
+
+
+def test_a_forked_process_goes_on():
+    x = rushlight.ones(3, requires_grad=True)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            (x * x).exp().sum().backward()
+            status = int(not np.allclose(x.grad.numpy(), 2 * np.e))
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_two_threads_compute_what_one_does():
+    x = rushlight.tensor(drawn(50000, np.float32, 1), requires_grad=True)
+    want = ((x * 2).exp() / (x * x + 1)).detach().numpy().tobytes()
+    wrong = []
+
+    def work():
+        for _ in range(20):
+            y = (x * 2).exp() / (x * x + 1)
+            if y.detach().numpy().tobytes() != want:
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+
+
+def used(fn):
+    """References and objects that `fn` leaves behind per call."""
+    for _ in range(50):
+        fn()
+    gc.collect()
+    before, blocks = len(gc.get_objects()), sys.getallocatedblocks()
+    for _ in range(2000):
+        fn()
+    gc.collect()
+    return (len(gc.get_objects()) - before) / 2000, (sys.getallocatedblocks() - blocks) / 2000
+
+
+def test_nothing_is_left_behind():
+    x, y = rushlight.ones(4, requires_grad=True), rushlight.ones(2, 4, requires_grad=True)
+    plain = rushlight.ones(4)
+
+    def hook(g):
+        raise KeyError("of the user")
+
+    def forward():
+        (x * y + 2.5 * x).exp()
+        plain + plain
+        _ = plain < 1
+
+    def backward():
+        (x * y + 2.5 * x / 3).exp().sum().backward()
+        x.grad = y.grad = None
+
+    def failing():
+        t = x * 2
+        t.register_hook(hook)
+        with pytest.raises(KeyError):
+            (t * y).sum().backward()
+        x.grad = y.grad = None
+        with pytest.raises(RuntimeError):
+            x * rushlight.ones(3)
+
+    counts = {id(o): sys.getrefcount(o) for o in (x, y, plain, None, True, False, 0, x._array, y._array)}
+    for fn in (forward, backward, failing):
+        objects, blocks = used(fn)
+        assert max(abs(objects), abs(blocks)) < 0.1, fn.__name__
+    for o in (x, y, plain, x._array, y._array):
+        assert sys.getrefcount(o) == counts[id(o)]
+    for o in (None, True, False, 0):
+        assert abs(sys.getrefcount(o) - counts[id(o)]) < 1000
+
+
+def test_graphs_are_freed_by_count_alone():
+    gc.disable()
+    try:
+        x = rushlight.ones(4, requires_grad=True)
+        y = (x * x).exp()
+        node, array = weakref.ref(y._node), weakref.ref(y._array)
+        y.sum().backward()
+        del y
+        assert (node(), array()) == (None, None)
+    finally:
+        gc.enable()
+
+
+def test_a_deep_graph_is_walked_and_freed():
+    x = rushlight.ones(2, requires_grad=True)
+    y = x
+    for _ in range(200_000):
+        y = y * 1.0
+    y.sum().backward()
+    assert x.grad.tolist() == [1.0, 1.0]
+
+
+def test_methods_have_the_signature_of_the_twin():
+    assert list(inspect.signature(rushlight.Tensor.mul).parameters) == ["input", "other"]
+    assert callable(rushlight.Tensor.mul)
+    assert rushlight.Tensor.mul.__name__ == "mul"
+    assert rushlight.ones(2).mul(other=2).tolist() == [2.0, 2.0]
