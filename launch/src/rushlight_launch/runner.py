@@ -17,9 +17,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -31,6 +30,7 @@ from rushlight_launch.console import Console
 from rushlight_launch.interfaces import hosts_of, listening_addresses
 from rushlight_launch.mpi import LaunchError, Mpi, environment, exported_names, find_mpi
 from rushlight_launch.reception import STRANGERS, Reception
+from rushlight_launch.signals import Stop, caught
 
 START_TIMEOUT_S = 60.0
 GRACE_S = 2.0  # what mpirun gets to end a failed job by itself, and then what its ranks get after SIGTERM
@@ -49,6 +49,7 @@ class LaunchResult:
         report: What to tell the user about the failure, the guilty rank's traceback last; empty on success.
         log_dir: Folder with `rank<k>.log`.
         wall_s: Seconds from start to end.
+        stopped_by: The signal, SIGINT or SIGTERM, that ended it; empty where the job ended by itself.
     """
 
     exit_code: int
@@ -56,6 +57,7 @@ class LaunchResult:
     report: str
     log_dir: Path
     wall_s: float
+    stopped_by: str = ""
 
 
 @dataclass
@@ -109,12 +111,16 @@ def launch(
     mpi = find_mpi()
     folder = _log_folder(log_dir, script)
     words = [sys.executable, "-m", "rushlight_launch.rank", *(["-m"] if module else []), script, *args]
-    for attempt in (1, 2):
-        job = _Job(ranks, Console(folder, show, {"stdout": sys.stdout, "stderr": sys.stderr}))
-        wanted = {**os.environ, **(env or {})}
-        result = job.run(mpi, words, hostfile, environment(wanted, ranks), timeout_s, start_timeout_s, folder)
-        if attempt == 2 or not job.never_started:
-            return result
+    with caught() as stop:
+        for attempt in (1, 2):
+            if stop.by:
+                report = f"rushlight launch: stopped by {stop.by} before any rank was started\n"
+                return LaunchResult(stop.exit_code, None, report, folder, 0.0, stop.by)
+            job = _Job(ranks, Console(folder, show, {"stdout": sys.stdout, "stderr": sys.stderr}), stop)
+            wanted = {**os.environ, **(env or {})}
+            result = job.run(mpi, words, hostfile, environment(wanted, ranks), timeout_s, start_timeout_s, folder)
+            if attempt == 2 or not job.never_started:
+                return result
     raise AssertionError("unreachable")
 
 
@@ -146,6 +152,7 @@ def _log_folder(log_dir: str | os.PathLike[str] | None, script: str) -> Path:
 class _Job:
     size: int
     console: Console
+    stop: Stop = field(default_factory=Stop)  # a signal that asks for the end
     ranks: list[_Rank] = field(init=False)
     failures: list[int] = field(default_factory=list)  # ranks in the order in which they failed
     notices: dict[str, bytes] = field(default_factory=lambda: {"stdout": b"", "stderr": b""})  # mpirun's own words
@@ -187,8 +194,7 @@ class _Job:
             for name, pipe in (("stdout", process.stdout), ("stderr", process.stderr)):
                 assert pipe is not None
                 self._selector.register(pipe, selectors.EVENT_READ, partial(self._notice, name, pipe))
-            with self._signals():
-                self._watch(process, began, timeout_s, start_timeout_s)
+            self._watch(process, began, timeout_s, start_timeout_s)
             code = process.wait()
         finally:
             for key in list(self._selector.get_map().values()):
@@ -211,6 +217,7 @@ class _Job:
             now = time.monotonic()
             if self.failures and not failed_at:
                 failed_at = now
+            self.stopped_by = self.stopped_by or self.stop.by
             if timeout_s is not None and now - began > timeout_s:
                 self.stopped_by = f"the time limit of {timeout_s:g} s"
             if now - began > start_timeout_s and not any(r.started for r in self.ranks):
@@ -269,7 +276,7 @@ class _Job:
                 rank.started, rank.pid, rank.host = True, pid, host
             case {"event": "error", "code": int(), "text": str()}:
                 rank.error = event
-                self.failures.append(number)
+                self._failed(number)
             case {"event": "finished"}:
                 rank.finished = True
 
@@ -277,24 +284,11 @@ class _Job:
         rank = self.ranks[number]
         rank.lost = True
         if not rank.finished and rank.error is None:
+            self._failed(number)
+
+    def _failed(self, number: int) -> None:
+        if not self.stop.by:  # else it was pulled down by the end that the user asked for
             self.failures.append(number)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the job, in order; only the main thread may install handlers."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(number: int, _: object) -> None:
-            self.stopped_by = self.stopped_by or signal.Signals(number).name
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         """SIGTERM, then SIGKILL, to mpirun and all it started on this host."""
@@ -327,10 +321,12 @@ class _Job:
             report = f"rushlight launch: rank {guilty} {what}{others} {where}{text}"
             return LaunchResult(exit_code, guilty, report, folder, wall_s)
         if self.stopped_by:
-            exit_code = {"SIGINT": 130, "SIGTERM": 143}.get(self.stopped_by, 124)
+            signalled = self.stopped_by == self.stop.by
+            exit_code = self.stop.exit_code if signalled else 124
             missing = ", ".join(str(i) for i, r in enumerate(self.ranks) if not r.finished) or "none"
             report = f"rushlight launch: stopped by {self.stopped_by}, ranks not finished: {missing}; {where}"
-            return LaunchResult(exit_code, None, (said if self.never_started else "") + report, folder, wall_s)
+            report = said + report if self.never_started else report
+            return LaunchResult(exit_code, None, report, folder, wall_s, self.stop.by if signalled else "")
         if "not enough slots" in said:
             raise LaunchError(f"too few slots for {self.size} ranks; add hosts or slots to the hostfile\n{said}")
         started = sum(r.started for r in self.ranks)
