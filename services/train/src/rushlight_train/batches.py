@@ -34,7 +34,7 @@ class Batches:
         self._first = skip
         if self.seed is not None:
             g = Generator()
-            g.manual_seed(self.seed * 1_000_003 + epoch)
+            g.manual_seed((self.seed * 1_000_003 + epoch) % 2**64)
             self._order = randperm(self.count, generator=g).tolist()
 
     def __len__(self) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, is_dataclass
+from typing import Any, get_args, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -47,6 +48,33 @@ def task(data: DictConfig) -> Task:
     return Task("stdlib_text", train, test, "characters", data.block_size, sizes)
 
 
+def optimizers() -> tuple[str, ...]:
+    """The names that `optim.name` may have."""
+    base = rushlight_optim.Optimizer
+    found = [
+        n for n, v in vars(rushlight_optim).items() if isinstance(v, type) and issubclass(v, base) and v is not base
+    ]
+    return tuple(sorted(found))
+
+
+def arguments(section: str, name: str) -> dict[str, Any]:
+    """Names and types of what a constructor takes beside what the job gives; `section`: "model" or "optim"."""
+    made = getattr(rushlight_models if section == "model" else rushlight_optim, name)
+    named, types = inspect.signature(made).parameters, get_type_hints(made.__init__)
+    found = {n: types[n] for n, p in named.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if any(p.kind is p.VAR_KEYWORD for p in named.values()):  # options: the fields of the dataclass that holds them
+        holders = {n: c for n, hint in found.items() for c in get_args(hint) if is_dataclass(c)}
+        found = {n: t for n, t in found.items() if n not in holders}
+        for holder in holders.values():
+            found |= get_type_hints(holder)
+    given = ("params",) if section == "optim" else _DECIDED
+    return {n: t for n, t in found.items() if n not in given}
+
+
+_DECIDED = ("in_features", "out_features", "image_size", "classes", "in_channels", "vocab_size", "block_size")
+"""Sizes of models that the data decide."""
+
+
 def _arguments(cfg: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
@@ -78,6 +106,22 @@ def schedule(cfg: DictConfig, opt: rushlight_optim.Optimizer, steps: int) -> Lam
         return float(cfg.final + (1 - cfg.final) * 0.5 * (1 + math.cos(math.pi * done)))
 
     return LambdaLR(opt, factor)
+
+
+def redraw(schedule: LambdaLR, opt: rushlight_optim.Optimizer, cfg: DictConfig) -> str:
+    """Set the rate that a loaded schedule has at its step, and say what changed; nothing, in a job of the same length.
+
+    Warm-up and cosine are drawn over all epochs of the job, so with another `data.epochs` the rate jumps.
+    """
+    before, now = schedule.get_last_lr(), schedule.get_lr()
+    if before == now:
+        return ""
+    for group, rate in zip(opt.param_groups, now, strict=True):
+        group["lr"] = rate
+    return (
+        f"resume: the {cfg.scheduler.name} schedule is drawn over {cfg.data.epochs} epochs now, so the learning rate "
+        f"goes on at {now[0]:.3g}; it stood at {before[0]:.3g}"
+    )
 
 
 def loss_and_hits(network: Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, int]:

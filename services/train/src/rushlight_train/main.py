@@ -3,7 +3,8 @@
 Note [Who is an MPI process]
     This process is none: it composes and checks the config, writes `resolved.yaml` into the job's folder, starts the
     ranks, and looks at their marks and at `summary.json`.  So a sweep is a loop of such jobs, a failed one leaves the
-    rest alone, and no two ranks ever compose a config or make a folder.
+    rest alone, and no two ranks ever compose a config or make a folder.  A signal is for the whole command: it ends the
+    job that runs, and the loop (Note [One signal ends all of it] in `rushlight_launch`).
 """
 
 from __future__ import annotations
@@ -12,43 +13,70 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
 from rushlight_launch import LaunchError, launch
-from rushlight_train import checkpoint, schema
+from rushlight_launch.signals import Stop, caught
+from rushlight_train import checkpoint, checks, schema
 
 
 @dataclass
 class Outcome:
-    """How one job of the command ended."""
+    """How one job of the command ended; `stopped`: by a signal, `ran`: its ranks were started."""
 
     overrides: str
     folder: Path
     exit_code: int
     summary: dict[str, Any]
     error: str = ""
+    stopped: bool = False
+    ran: bool = True
 
 
-_outcomes: list[Outcome] = []
+@dataclass
+class _Command:
+    """What one call of `main` did so far."""
+
+    stop: Stop = field(default_factory=Stop)
+    outcomes: list[Outcome] = field(default_factory=list)
+    composed: bool = False  # a job was begun, so Hydra has understood the command
+
+
+class _Stopped(BaseException):
+    """Leaves the loop over the jobs; no Exception, which Hydra would take for the job's own."""
+
+
+_command = _Command()
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="config")
 def _job(cfg: DictConfig) -> float:
     """One job; returns its test loss, for sweepers that optimise."""
+    _command.composed = True
+    if not _command.stop.by:
+        _command.outcomes.append(_outcome(cfg, HydraConfig.get().mode == RunMode.MULTIRUN))
+    if _command.stop.by:
+        raise _Stopped
+    return float(_command.outcomes[-1].summary.get("test_loss", "nan"))
+
+
+def _outcome(cfg: DictConfig, sweep: bool) -> Outcome:
+    """Check the job, run it, and say how it ended."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     overrides = " ".join(HydraConfig.get().overrides.task)
-    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        schema.check(cfg)
+        checks.check(cfg)
         _resolve_resume(cfg, [word.lstrip("+~").partition("=")[0] for word in HydraConfig.get().overrides.task])
         OmegaConf.save(cfg, folder / "resolved.yaml", resolve=True)
         if sweep:
@@ -64,15 +92,19 @@ def _job(cfg: DictConfig) -> float:
             show="rank0",
             env=_terminal(),
         )
-    except (schema.ConfigError, checkpoint.CheckpointError, LaunchError) as e:
-        _outcomes.append(Outcome(overrides, folder, 2, {}, str(e)))
-        return float("nan")
+    except (checks.ConfigError, checkpoint.CheckpointError, LaunchError) as e:
+        return Outcome(overrides, folder, 2, {}, str(e), ran=False)
+    if result.stopped_by:
+        kept = any(checkpoint.every(folder / "checkpoints"))
+        advice = f"resume_from={os.path.relpath(folder)} goes on" if kept else "it has no checkpoint yet"
+        return Outcome(
+            overrides, folder, result.exit_code, {}, f"stopped by you ({result.stopped_by}) after "
+            f"{result.wall_s:.1f} s; {advice}", stopped=True,
+        )  # fmt: skip
     summary = folder / "summary.json"
     if result.exit_code == 0 and summary.exists():
-        _outcomes.append(Outcome(overrides, folder, 0, json.loads(summary.read_text())))
-        return float(_outcomes[-1].summary["test_loss"])
-    _outcomes.append(Outcome(overrides, folder, result.exit_code or 1, {}, result.report or "no summary was written"))
-    return float("nan")
+        return Outcome(overrides, folder, 0, json.loads(summary.read_text()))
+    return Outcome(overrides, folder, result.exit_code or 1, {}, result.report or "no summary was written")
 
 
 def _resolve_resume(cfg: DictConfig, asked: list[str]) -> None:
@@ -121,50 +153,78 @@ def _terminal() -> dict[str, str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run `rushlight train OVERRIDES…`; the exit code is 0 only if every job was."""
+    global _command
     words = sys.argv[1:] if argv is None else argv
     schema.register()
-    _outcomes.clear()
     sys.argv = ["rushlight train", *words]
-    os.environ.setdefault("HYDRA_FULL_ERROR", "0")
+    with caught() as stop:
+        _command = _Command(stop)
+        refusal = _run()
+        if refusal:
+            sys.stderr.write(f"rushlight train: {refusal}\n")
+            return 1
+        if _command.outcomes:
+            _tell(_command.outcomes)
+        if stop.by:
+            what = "no further job was started" if _command.outcomes else "no job was started"
+            sys.stderr.write(f"rushlight train: stopped by you ({stop.by}): {what}\n")
+        return stop.exit_code or max((o.exit_code for o in _command.outcomes), default=0)  # none: --help, --cfg
+
+
+def _run() -> str:
+    """Let Hydra run the jobs; returns why it did not understand the command."""
+    wanted = os.environ.get("HYDRA_FULL_ERROR", "0")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that errors come here; Hydra's own words advise `+key`
     try:
         _job()
-    except SystemExit as end:  # Hydra has printed what it could not compose; `+key`, which it may advise, cannot help
-        if end.code == 1:
-            sys.stderr.write("`rushlight train --help` lists the groups and all keys with their values\n")
-        raise
-    if not _outcomes:  # --help, --cfg
-        return 0
-    _tell(_outcomes)
-    return max(o.exit_code for o in _outcomes)
+    except _Stopped:
+        pass
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if wanted == "1" or _command.composed:
+            raise
+        return checks.explained(error)
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = wanted
+    return ""
 
 
 def _tell(outcomes: list[Outcome]) -> None:
-    table = Table(title="results" if len(outcomes) > 1 else None)
-    for name in ("job", "model", "data", "ranks", "steps", "test loss", "test accuracy", "speed", "time"):
-        table.add_column(name, justify="left" if name in ("job", "model", "data") else "right", overflow="fold")
+    sweep = len(outcomes) > 1
+    done = [o for o in outcomes if not o.exit_code]
+    if done or (sweep and any(o.ran for o in outcomes)):
+        console = Console(width=None if sys.stdout.isatty() else 120)
+        console.print(_table(outcomes, all_columns=bool(done)))
+        for o in done:
+            shown = Path(os.path.relpath(o.folder))
+            console.print(
+                f"{shown}: curves.png, metrics.csv, checkpoints/, tensorboard/, logs/", highlight=False, soft_wrap=True
+            )
+        sys.stdout.flush()
+    for o in outcomes:
+        if o.exit_code:
+            name = f" ({o.overrides})" if o.overrides else ""
+            sys.stderr.write(f"rushlight train{name}: {o.error.rstrip()}\n")
+
+
+def _table(outcomes: list[Outcome], all_columns: bool) -> Table:
+    """A row per job; where none has results, only what became of it."""
+    sweep = len(outcomes) > 1
+    table = Table(title="results" if sweep else None)
+    names = ["job", "model", "data", "ranks", "steps", "test loss", "test accuracy", "speed", "time"]
+    for name in names if all_columns else ["job", "end"]:
+        table.add_column(name, justify="left" if name in ("job", "end", "model", "data") else "right", overflow="fold")
     for i, o in enumerate(outcomes):
         s = o.summary
-        label = o.overrides or ("as configured" if len(outcomes) > 1 else str(i))
+        label = o.overrides or ("as configured" if sweep else str(i))
         if o.exit_code:
-            table.add_row(label, f"[red]failed (exit code {o.exit_code})[/red]", *[""] * 7)
+            end = "[yellow]stopped by you" if o.stopped else f"[red]failed (exit code {o.exit_code})"
+            table.add_row(label, end, *[""] * (7 if all_columns else 0))
             continue
         table.add_row(
             label, s["model"], s["data"], str(s["ranks"]), str(s["steps"]), f"{s['test_loss']:.4f}",
             f"{s['test_accuracy']:.2%}", f"{s['per_second']:,.0f} {s['units']}/s", f"{s['seconds']:.1f} s",
         )  # fmt: skip
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
-    for o in outcomes:
-        if not o.exit_code:
-            shown = Path(os.path.relpath(o.folder))
-            console.print(
-                f"{shown}: curves.png, metrics.csv, checkpoints/, tensorboard/, logs/", highlight=False, soft_wrap=True
-            )
-    sys.stdout.flush()
-    for o in outcomes:
-        if o.exit_code:
-            name = f" ({o.overrides})" if o.overrides else ""
-            sys.stderr.write(f"rushlight train{name}: {o.error.rstrip()}\n")
+    return table
 
 
 if __name__ == "__main__":

@@ -112,21 +112,22 @@ class Bar:
         self._progress.update(self._task, advance=1, told=told)
         self._done += 1
         if self._lines and now - self._spoke >= PAUSE_S:
-            self._say(f"step {self._done}/{self._steps}  {told}")
+            self.say(f"step {self._done}/{self._steps}  {told}")
 
     def epoch(self, row: dict[str, Any], epochs: int) -> None:
         """Tell of an epoch where the bar cannot."""
         if self._lines:
-            self._say(
+            self.say(
                 f"epoch {row['epoch']}/{epochs}  loss {row['train_loss']:.3f}  test loss {row['test_loss']:.3f}  "
                 f"test accuracy {row['test_accuracy']:.2%}  {row['per_second']:,.0f} {self.units}/s"
             )
 
     def nothing_to_do(self, source: str, epochs: int) -> None:
         """Tell why a resumed job does not train."""
-        self._say(f"nothing to train: {source} is at the end of epoch {epochs}; data.epochs={epochs + 1} goes on")
+        self.say(f"nothing to train: {source} is at the end of epoch {epochs}; data.epochs={epochs + 1} goes on")
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print a line, where this rank prints."""
         self._spoke = time.perf_counter()
         if self.visible:
             print(line, file=sys.stderr, flush=True)

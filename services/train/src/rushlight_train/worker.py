@@ -70,7 +70,8 @@ class Job:
         self.schedule = build.schedule(cfg.scheduler, self.optimizer, self.steps)
         self.step = 0
         self.trained_s = 0.0
-        manual_seed(cfg.seed + 1_000_003 * (self.rank + 1))  # dropout differs between ranks
+        manual_seed((cfg.seed + 1_000_003 * (self.rank + 1)) % 2**64)  # dropout differs between ranks
+        self.went_on = ""
         rows, points = self._resume() if cfg.resume_from else ([], [])
         self.recorder = Recorder(folder, self.steps, rows, points) if self.rank == 0 else None
 
@@ -82,6 +83,7 @@ class Job:
         self.model.load_state_dict(model)
         self.optimizer.load_state_dict(optimizer)
         self.schedule.load_state_dict(job["schedule"])
+        self.went_on = build.redraw(self.schedule, self.optimizer, self.cfg)
         self.step, self.trained_s = job["step"], job["trained_s"]
         if self.rank < len(job["rng"]):
             set_rng_state(from_numpy(np.frombuffer(bytes.fromhex(job["rng"][self.rank]), np.uint8).copy()))
@@ -93,6 +95,8 @@ class Job:
         bar = Bar(self.steps, self.step, self.task.units, self.rank == 0)
         if self.step >= self.steps:
             bar.nothing_to_do(self.cfg.resume_from, self.step // self.steps_per_epoch)
+        elif self.went_on:
+            bar.say(self.went_on)
         with bar:
             while self.step < self.steps:
                 epoch = self.step // self.steps_per_epoch
