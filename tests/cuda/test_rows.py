@@ -44,11 +44,11 @@ def exact(*arrays):
 def test_softmax_family(on, dtype, shape):
     x, g = normal(dtype, *shape), normal(dtype, *shape)
     for name in ("softmax", "log_softmax"):
-        y = on.run(getattr(cuda_kernels, name), x)
+        y = on.run(getattr(cuda_kernels, name), x, -1)
         assert y.dtype == x.dtype
-        agree(y, getattr(softmax, name)(*exact(x)), dtype)
-        dx = on.run(getattr(cuda_kernels, f"{name}_backward"), g, y)
-        agree(dx, getattr(softmax, f"{name}_backward")(*exact(g, y)), dtype)
+        agree(y, getattr(softmax, name)(*exact(x), -1), dtype)
+        dx = on.run(getattr(cuda_kernels, f"{name}_backward"), g, y, -1)
+        agree(dx, getattr(softmax, f"{name}_backward")(*exact(g, y), -1), dtype)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -69,14 +69,17 @@ def test_nan_wins_in_a_maximum(on):
 def test_layer_norm(on, dtype, shape, affine):
     x, g, n = normal(dtype, *shape), normal(dtype, *shape), shape[-1]
     w, b = (normal(dtype, n), normal(dtype, n)) if affine else (None, None)
-    y, mean, rstd = on.run(cuda_kernels.layer_norm, x, w, b, 1e-3)
-    expected = norm.layer_norm(*exact(x, w, b), 1e-3)
+    y, mean, rstd = on.run(cuda_kernels.layer_norm, x, w, b, 1, 1e-3)
+    expected = norm.layer_norm(*exact(x, w, b), 1, 1e-3)
     agree(y, expected[0], dtype)
     statistics = "float64" if dtype == "float64" else "float32"
-    agree(mean, expected[1], statistics)
-    agree(rstd, expected[2], statistics)
-    gradients = on.run(cuda_kernels.layer_norm_backward, g, x, w, mean, rstd)
-    for got, wanted in zip(gradients, norm.layer_norm_backward(*exact(g, x, w), *expected[1:]), strict=True):
+    agree(mean, expected[1].reshape(mean.shape), statistics)
+    agree(rstd, expected[2].reshape(rstd.shape), statistics)
+    all_of_them = (True, True, True)
+    gradients = on.run(cuda_kernels.layer_norm_backward, g, x, w, mean, rstd, 1, 1e-3, all_of_them)
+    for got, wanted in zip(
+        gradients, norm.layer_norm_backward(*exact(g, x, w), *expected[1:], 1, 1e-3, all_of_them), strict=True
+    ):
         agree(got, wanted, dtype)
 
 

@@ -22,6 +22,7 @@ from rushlight_autograd import backward
 from rushlight_tensor import REGISTRY, manual_seed
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels import compile as kernels
+from rushlight_tensor.kernels.plan import PLANNED
 from tests.hostile.prototypes import SANITIZED
 from tests.ops.harness import R, Sample, tensors
 from tests.ops.samples import SAMPLES
@@ -54,6 +55,8 @@ def reaching() -> dict[str, list[Sample]]:
         return watched
 
     found: dict[str, list[Sample]] = {}
+    for planned in PLANNED:
+        planned.forget()  # and take the watched functions
     try:
         for library in filter(None, libraries):
             for name, function in list(library.__dict__.items()):
@@ -71,6 +74,8 @@ def reaching() -> dict[str, list[Sample]]:
         for library, functions in zip(filter(None, libraries), before, strict=True):
             library.__dict__.clear()
             library.__dict__.update(functions)
+        for planned in PLANNED:
+            planned.forget()
     return found
 
 
@@ -84,11 +89,15 @@ def numpy_only() -> Iterator[None]:
                 if hasattr(module, function):
                     changed.append((module, function, getattr(module, function)))
                     setattr(module, function, instead)
+    for planned in PLANNED:
+        planned.forget()
     try:
         yield
     finally:
         for module, function, before in changed:
             setattr(module, function, before)
+        for planned in PLANNED:
+            planned.forget()
 
 
 @contextlib.contextmanager

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from rushlight_tensor.kernels import binding
+from rushlight_tensor.kernels import prototype
 from rushlight_tensor.kernels.compile import SOURCES
 
 SANITIZED = "fsanitize" in os.environ.get("RUSHLIGHT_CFLAGS", "")
@@ -28,10 +29,8 @@ def prototypes() -> dict[str, tuple[str, list[Any]]]:
     """For each EXPORT function of the kernels: the file it stands in, and its arguments."""
     found = {}
     for path in sorted(SOURCES.glob("*.c")):
-        text = path.read_text()
-        for match in binding._PROTOTYPE.finditer(text):
-            arguments = binding._split(binding._inside(text, match.end()))
-            found[match[2]] = (path.stem, [binding._argument(match[2], a) for a in arguments])
+        for p in prototype.prototypes(path.read_text()):
+            found[p.name] = (path.stem, [a for a in p.arguments if not a.is_scratch])
     return found
 
 
@@ -75,7 +74,7 @@ class Guarded:
 
 def draw_call(data: Any, arguments: list[Any]) -> tuple[list[Any], Guarded] | None:
     """Arguments for a call, or None where they would be too large."""
-    measuring = {word for a in arguments for word in binding.re.findall(r"\w+", a.length)}
+    measuring = {word for a in arguments for word in re.findall(r"\w+", a.length)}
     numbers: dict[str, Any] = {}
     for a in arguments:
         if a.stars:
@@ -94,14 +93,15 @@ def draw_call(data: Any, arguments: list[Any]) -> tuple[list[Any], Guarded] | No
     indices = data.draw(st.lists(INDEX, min_size=1, max_size=4), "indices")
     values: dict[str, Any] = dict(numbers)
     total = 0
-    lists = {binding._split(a.length)[1].split("[")[0]: binding._split(a.length)[0] for a in arguments if a.stars == 2}
+    parts = [prototype.split(a.length) for a in arguments if a.stars == 2]
+    lists = {sizes.split("[")[0]: count for count, sizes in parts}
     for name, count in lists.items():
         values[name] = np.array(data.draw(st.lists(SMALL, min_size=numbers[count], max_size=numbers[count])), np.int64)
     for a in arguments:
         if not a.stars or a.name in values:
             continue
         optional = "OPTIONAL" in a.marks and data.draw(st.booleans(), f"no {a.name}")
-        parts = binding._split(a.length)
+        parts = prototype.split(a.length)
         sizes = [length(parts[0], numbers)] if a.stars == 1 else values[parts[1].split("[")[0]].tolist()
         total += sum(sizes)
         if total > MOST:

@@ -121,7 +121,7 @@ def run(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     if isinstance(generated, str) and not any(hasattr(a, "dtype") and a.dtype.kind == "c" for a in arrays):
         return LAUNCH(op, arrays, attrs)
     if op.cuda is AS_CPU or isinstance(generated, str):
-        return op.cpu(*arrays, **attrs)
+        return op.numpy(*arrays, **attrs)
     if op.cuda is None:
         raise RuntimeError(f"{op.name}: no CUDA kernel yet; move its inputs with .cpu()")
     return op.cuda(*arrays, **attrs)

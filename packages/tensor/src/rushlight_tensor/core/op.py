@@ -104,7 +104,9 @@ class Op:
         kind: What it does with dimensions, see `kinds.py`; left out, it is elementwise, because it has an `expr`.
         infer: `(*avals, **attrs) -> Aval`, shape and dtype of the result (a tuple of them for several results); raises
             the user's shape errors.  Its signature names the inputs (no default) and the attributes (default).
-        cpu: `(*arrays, **attrs) -> array` on NumPy arrays, the reference for every other backend.
+        numpy: `(*arrays, **attrs) -> array` on NumPy arrays, the reference for every other backend.
+        c: Its C kernel (`kernels.plan.C`), which runs on CPU arrays where there is a compiler.
+        cpu: `numpy`, in records whose text calls C by itself.
         vjp: A tuple with one rule per input, `(g, *saved, **attrs) -> gradient`, each called only when that gradient is
             wanted and `None` where there is none; or `joint(rule)`; or `None` for an op without gradient, as `argmax`.
             Rules ignore broadcasting: the engine sums a gradient to the shape of the input it belongs to.
@@ -135,10 +137,10 @@ class Op:
     """
 
     __slots__ = (
-        "__weakref__", "aliases", "arity", "attr_names", "aux", "communicates", "cpu", "cuda", "defaults", "expr",
-        "fast", "flat", "infer", "input_names", "into", "keywords", "kind", "name", "node_name", "numeric", "promote",
-        "pull_bare", "random", "real", "refuses", "save", "saves", "saves_out", "scheduled", "variadic", "view",
-        "vjp", "wirtinger", "writes",
+        "__weakref__", "aliases", "arity", "attr_names", "aux", "communicates", "cpu", "cuda", "defaults",
+        "expr", "fast", "flat", "infer", "input_names", "into", "keywords", "kind", "name", "node_name",
+        "numeric", "numpy", "promote", "pull_bare", "random", "real", "refuses", "save", "saves", "saves_out",
+        "scheduled", "variadic", "view", "vjp", "wirtinger", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -147,7 +149,9 @@ class Op:
         *,
         kind: kinds.Kind | None = None,
         infer: Callable[..., Any],
-        cpu: Callable[..., Any],
+        cpu: Callable[..., Any] | None = None,
+        numpy: Callable[..., Any] | None = None,
+        c: Any = None,
         vjp: tuple[Callable[..., Any] | None, ...] | joint | None,
         save: tuple[str, ...] = (),
         expr: str | None = None,
@@ -171,7 +175,10 @@ class Op:
         assert expr is None or cuda is None, f"op {name!r}: `expr` already says what CUDA does"
         assert kind is not None or expr is not None, f"op {name!r}: which kind is it? See `kinds.py`"
         self.kind = kinds.ELEMENTWISE if kind is None else kind
-        self.name, self.infer, self.cpu, self.vjp, self.save = name, infer, cpu, vjp, save
+        text = numpy or cpu
+        assert text is not None, f"op {name!r}: no NumPy text"
+        self.name, self.infer, self.numpy, self.vjp, self.save = name, infer, text, vjp, save
+        self.cpu: Callable[..., Any] = text if c is None else c.bind(self)
         self.expr, self.cuda, self.promote, self.view, self.into = expr, cuda, promote, view, into
         self.aux, self.node_name, self.wirtinger, self.flat, self.real = aux, node_name, wirtinger, flat, real
         self.numeric, self.keywords = numeric, keywords

@@ -109,7 +109,7 @@ def _attention_numpy(
         scores = np.where(mask, scores, q.dtype.type(-np.inf))
     elif mask is not None:
         scores = scores + mask.astype(q.dtype)
-    p = softmax(scores)
+    p = softmax(scores, -1)
     if mask is not None:  # a row that may see nothing is zero, as in PyTorch
         p = np.where((scores == -np.inf).all(-1, keepdims=True), q.dtype.type(0), p)
     return gemm(p, v), p[..., None]
@@ -118,5 +118,5 @@ def _attention_numpy(
 def _attention_backward_numpy(
     g: Array, q: Array, k: Array, v: Array, p: Array, scale: float
 ) -> tuple[Array, Array, Array]:
-    ds = softmax_backward(gemm(g, v.swapaxes(-1, -2)), p) * q.dtype.type(scale)
+    ds = softmax_backward(gemm(g, v.swapaxes(-1, -2)), p, -1) * q.dtype.type(scale)
     return gemm(ds, k), gemm(ds.swapaxes(-1, -2), q), gemm(p.swapaxes(-1, -2), g)

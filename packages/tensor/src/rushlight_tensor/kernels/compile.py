@@ -141,7 +141,7 @@ def compile_c(text: str) -> binding.Library | None:
     once.
 
     Args:
-        text: C source, with at least one `EXPORT` function (see `binding` for the prototypes it reads).
+        text: C source, with at least one `EXPORT` function (see `prototype` for what it may take).
     Returns:
         A `Library`, or None after a warning that says why (none with `RUSHLIGHT_CC=none`).
     Raises:
@@ -154,7 +154,7 @@ def compile_c(text: str) -> binding.Library | None:
     with _lock:
         if key not in _loaded:
             shared = _cached_or_built(key, source, compiler)
-            _loaded[key] = None if shared is None else binding.Library(shared)
+            _loaded[key] = None if shared is None else binding.Library(shared, text)
         return _loaded[key]
 
 
@@ -169,7 +169,7 @@ def cached_c(text: str) -> binding.Library | None:
             with suppress(OSError, UntrustedFolder), Folder(path) as folder:
                 shared = folder.find(key, _load)
                 if shared is not None:
-                    _loaded[key] = binding.Library(shared)
+                    _loaded[key] = binding.Library(shared, text)
                     break
         return _loaded.get(key)
 

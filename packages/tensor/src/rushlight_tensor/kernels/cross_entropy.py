@@ -122,7 +122,7 @@ def _losses_numpy(
 ) -> tuple[Array, Array]:
     counts = target != ignore_index
     check_targets(target, counts, x.shape[1])
-    shifted = _shifted(x)
+    shifted = _shifted(x, -1)
     log_sum = np.log(np.exp(shifted).sum(-1))
     logp = shifted - log_sum[:, None]
     w = np.ones_like(x, shape=x.shape[1]) if weight is None else weight

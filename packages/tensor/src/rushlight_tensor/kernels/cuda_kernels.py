@@ -17,24 +17,24 @@ from rushlight_tensor.kernels.cuda_launch import empty, kernel, launch_each, lau
 Array = Any
 
 
-def softmax(x: Array) -> Array:
+def softmax(x: Array, dim: int) -> Array:
     """See `softmax.softmax`."""
-    return _rows("softmax", x)
+    return _along("softmax", dim, x)
 
 
-def log_softmax(x: Array) -> Array:
+def log_softmax(x: Array, dim: int) -> Array:
     """See `softmax.log_softmax`."""
-    return _rows("log_softmax", x)
+    return _along("log_softmax", dim, x)
 
 
-def softmax_backward(g: Array, y: Array) -> Array:
+def softmax_backward(g: Array, y: Array, dim: int, needs: Any = None) -> Array:
     """See `softmax.softmax_backward`."""
-    return _rows("softmax_backward", g, y)
+    return _along("softmax_backward", dim, g, y)
 
 
-def log_softmax_backward(g: Array, y: Array) -> Array:
+def log_softmax_backward(g: Array, y: Array, dim: int, needs: Any = None) -> Array:
     """See `softmax.log_softmax_backward`."""
-    return _rows("log_softmax_backward", g, y)
+    return _along("log_softmax_backward", dim, g, y)
 
 
 def row_sum(x: Array) -> Array:
@@ -47,33 +47,39 @@ def row_max(x: Array) -> Array:
     return _reduce("max", x)
 
 
-def layer_norm(x: Array, w: Array | None, b: Array | None, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+def layer_norm(x: Array, w: Array | None, b: Array | None, dims: int, eps: float) -> tuple[Array, Array, Array]:
     """See `norm.layer_norm`; mean and rstd are float32 for the 16-bit dtypes."""
-    x, (w, b) = _contiguous(x), (_contiguous(w), _contiguous(b))
+    x, (w, b), n = _contiguous(x), (_contiguous(w), _contiguous(b)), math.prod(x.shape[x.ndim - dims :])
+    rows = math.prod(x.shape[: x.ndim - dims])
     y = empty(x.shape, x.dtype)
-    mean, rstd = (empty(x.shape[:-1], _computing(x)) for _ in range(2))
-    args = [x, _pointer(w), _pointer(b), y, mean, rstd, np.int64(x.shape[-1]), np.float64(eps)]
-    _launch_rows("norm.cu", "layer_norm", x, args)
+    mean, rstd = (empty((rows,), _computing(x)) for _ in range(2))
+    args = [x, _pointer(w), _pointer(b), y, mean, rstd, np.int64(n), np.float64(eps)]
+    if rows and n:
+        launch_rows(kernel("norm.cu", f"layer_norm_{x.dtype}"), rows, n, args)
     return y, mean, rstd
 
 
 def layer_norm_backward(
-    g: Array, x: Array, w: Array | None, mean: Array, rstd: Array, needs: tuple[bool, bool, bool] = (True, True, True)
-) -> tuple[Array | None, Array | None, Array | None]:
+    g: Array, x: Array, w: Array | None, mean: Array, rstd: Array, dims: int, eps: float, needs: tuple[bool, ...]
+) -> tuple[Array, ...]:
     """See `norm.layer_norm_backward`."""
     g, x, w = _contiguous(g), _contiguous(x), _contiguous(w)
-    n = x.shape[-1]
-    dx = empty(x.shape, x.dtype) if needs[0] else None
-    if dx is not None:
-        _launch_rows("norm.cu", "layer_norm_dx", x, [g, x, _pointer(w), mean, rstd, dx, np.int64(n)])
-    if not (needs[1] or needs[2]):
-        return dx, None, None
-    dw, db = empty((n,), x.dtype), empty((n,), x.dtype)
-    rows = x.size // n if n else 0
-    if n:
-        function = kernel("norm.cu", f"layer_norm_columns_{x.dtype}")
-        function(((n + 31) // 32,), (32, 8), (g, x, mean, rstd, dw, db, np.int64(rows), np.int64(n)))
-    return dx, dw if needs[1] else None, db if needs[2] else None
+    row = x.shape[x.ndim - dims :]
+    rows, n = len(mean), math.prod(row)
+    out = []
+    if needs[0]:
+        dx = empty(x.shape, x.dtype)
+        args = [g, x, _pointer(w), mean, rstd, dx, np.int64(n)]
+        if rows and n:
+            launch_rows(kernel("norm.cu", f"layer_norm_dx_{x.dtype}"), rows, n, args)
+        out.append(dx)
+    if needs[1] or needs[2]:
+        dw, db = empty(row, x.dtype), empty(row, x.dtype)
+        if n:
+            function = kernel("norm.cu", f"layer_norm_columns_{x.dtype}")
+            function(((n + 31) // 32,), (32, 8), (g, x, mean, rstd, dw, db, np.int64(rows), np.int64(n)))
+        out += [d for d, need in zip((dw, db), needs[1:], strict=True) if need]
+    return tuple(out)
 
 
 def cross_entropy(
@@ -148,12 +154,13 @@ def adam_step(
     )  # fmt: skip
 
 
-def _rows(name: str, *arrays: Array) -> Array:
-    arrays = tuple(map(_contiguous, arrays))
+def _along(name: str, dim: int, *arrays: Array) -> Array:
+    shape = arrays[0].shape
+    arrays = tuple([_contiguous(np.moveaxis(x, dim, -1) if shape else x.reshape(1)) for x in arrays])
     x = arrays[-1]
     y = empty(x.shape, x.dtype)
     _launch_rows("softmax.cu", name, x, [*arrays, y, np.int64(x.shape[-1])])
-    return y
+    return _contiguous(np.moveaxis(y, -1, dim)) if shape else y.reshape(())
 
 
 def _reduce(name: str, x: Array) -> Array:

@@ -6,6 +6,7 @@ typedef struct rl_object rl_object;
 typedef rl_object *(*rl_fastcall)(rl_object *, rl_object *const *, intptr_t);
 typedef struct { const char *name; rl_fastcall function; int flags; const char *doc; } rl_method;
 enum { RL_FASTCALL = 0x0080 };
+typedef struct { const char *name; long (*run)(void *const *buffers, const int64_t *sizes, const double *numbers); } rl_kernel;
 
 /* CPython's stable ABI. */
 extern rl_object _Py_NoneStruct, _Py_TrueStruct, _Py_FalseStruct;
@@ -51,6 +52,16 @@ static bool rl_is_array(const rl_object *object, const char *codes, int wanted) 
     return strchr(codes, descr->type) && descr->byteorder != '>' && (array->flags & flags) == flags;
 }
 
+static rl_object *rl_bool(bool yes) {
+    rl_object *answer = yes ? &_Py_TrueStruct : &_Py_FalseStruct;
+    Py_IncRef(answer);
+    return answer;
+}
+
+static bool rl_fits(const rl_object *object, const char *codes, int wanted) {
+    return object == &_Py_NoneStruct ? wanted & RL_OPTIONAL : rl_is_array(object, codes, wanted);
+}
+
 /* Arithmetic on lengths: what would wrap round stays at the largest number, which no array has. */
 static int64_t rl_mul(int64_t a, int64_t b) {
     int64_t r;
@@ -61,6 +72,16 @@ static int64_t rl_add(int64_t a, int64_t b) {
     return __builtin_add_overflow(a, b, &r) ? INT64_MAX : r;
 }
 static int64_t rl_sub(int64_t a, int64_t b) { return a == INT64_MAX ? a : a - b; }
+static int64_t rl_ceil(int64_t a, int64_t b) { return b ? a / b + (a % b != 0) : 0; }
+static int64_t rl_least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t rl_most(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Memory to work in, for one call. */
+static void *rl_scratch(int64_t count, size_t size) {
+    void *made = count > INT64_MAX / 64 ? 0 : aligned_alloc(64, (count * size / 64 + 1) * 64);
+    if (!made) PyErr_NoMemory();
+    return made;
+}
 
 /* How many elements an array has; with strides, how many it spans: -1 where one is negative or cuts an element. */
 static int64_t rl_length(const rl_ndarray *array, int wanted) {

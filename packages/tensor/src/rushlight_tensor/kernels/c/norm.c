@@ -1,12 +1,13 @@
 /* Layer norm and RMS norm over rows of contiguous float32. */
 #include "rushlight.h"
 
-/* Sums over rows are made per block of rows, then over the blocks, in an order that the shape alone decides. */
-enum { MAX_BLOCKS = 64, MIN_BLOCK_ROWS = 16 };
-
+/*
+ * Sums over rows are made per block of rows, then over the blocks, in an order that the shape alone decides: at most 64
+ * blocks, of at least 16 rows (as the length of their scratch says).
+ */
 static long block_rows(long rows) {
-    long even = (rows + MAX_BLOCKS - 1) / MAX_BLOCKS;
-    return even > MIN_BLOCK_ROWS ? even : MIN_BLOCK_ROWS;
+    long even = (rows + 63) / 64;
+    return even > 16 ? even : 16;
 }
 
 static void add_blocks(const float *partial, long blocks, long stride, float *out, long n) {
@@ -28,6 +29,7 @@ EXPORT void layer_norm(LENGTH(rows * n) const float *x, OPTIONAL LENGTH(n) const
         float scale = 1.f / sqrtf(squares / n + (float)eps);
         if (w && b) { SIMD for (long j = 0; j < n; j++) yr[j] = (xr[j] - mu) * scale * w[j] + b[j]; }
         else if (w) { SIMD for (long j = 0; j < n; j++) yr[j] = (xr[j] - mu) * scale * w[j]; }
+        else if (b) { SIMD for (long j = 0; j < n; j++) yr[j] = (xr[j] - mu) * scale + b[j]; }
         else { SIMD for (long j = 0; j < n; j++) yr[j] = (xr[j] - mu) * scale; }
         mean[r] = mu;
         rstd[r] = scale;
@@ -35,20 +37,19 @@ EXPORT void layer_norm(LENGTH(rows * n) const float *x, OPTIONAL LENGTH(n) const
 }
 
 /* dw and db (may be missing, as w) are sums over the rows; dx needs two sums over each row. */
-EXPORT status layer_norm_backward(LENGTH(rows * n) const float *g, LENGTH(rows * n) const float *x,
+EXPORT void layer_norm_backward(LENGTH(rows * n) const float *g, LENGTH(rows * n) const float *x,
     OPTIONAL LENGTH(n) const float *w, LENGTH(rows) const float *mean, LENGTH(rows) const float *rstd,
-    OPTIONAL LENGTH(rows * n) float *dx, OPTIONAL LENGTH(n) float *dw, OPTIONAL LENGTH(n) float *db, long rows,
-    long n) {
+    OPTIONAL LENGTH(rows * n) float *dx, OPTIONAL LENGTH(n) float *dw, OPTIONAL LENGTH(n) float *db,
+    SCRATCH LENGTH(ceil(rows, most(ceil(rows, 64), 16)) * 2 * n) float *partial, long rows, long n) {
     long per_block = block_rows(rows), blocks = (rows + per_block - 1) / per_block;
-    float *partial = dw || db ? calloc(blocks * 2 * n + n + 1, sizeof *partial) : 0;
-    if (!partial && (dw || db)) return NO_MEMORY;
     PARALLEL_FOR(rows * n)
     for (long block = 0; block < blocks; block++) {
-        float *sum_w = partial ? partial + block * 2 * n : 0, *sum_b = partial ? sum_w + n : 0;
+        float *sum_w = partial + block * 2 * n, *sum_b = sum_w + n;
+        if (dw || db) memset(sum_w, 0, 2 * n * sizeof *sum_w);
         for (long r = block * per_block; r < rows && r < (block + 1) * per_block; r++) {
             const float *gr = g + r * n, *xr = x + r * n;
             float mu = mean[r], scale = rstd[r], s1 = 0, s2 = 0;
-            if (partial) {
+            if (dw || db) {
                 SIMD for (long j = 0; j < n; j++) { sum_w[j] += gr[j] * ((xr[j] - mu) * scale); sum_b[j] += gr[j]; }
             }
             if (!dx) continue;
@@ -63,8 +64,6 @@ EXPORT status layer_norm_backward(LENGTH(rows * n) const float *g, LENGTH(rows *
     }
     if (dw) add_blocks(partial, blocks, 2 * n, dw, n);
     if (db) add_blocks(partial + n, blocks, 2 * n, db, n);
-    free(partial);
-    return 0;
 }
 
 /* y = x * rstd * w with rstd = 1 / sqrt(mean(x^2) + eps) */
@@ -82,19 +81,19 @@ EXPORT void rms_norm(LENGTH(rows * n) const float *x, OPTIONAL LENGTH(n) const f
     }
 }
 
-EXPORT status rms_norm_backward(LENGTH(rows * n) const float *g, LENGTH(rows * n) const float *x,
+EXPORT void rms_norm_backward(LENGTH(rows * n) const float *g, LENGTH(rows * n) const float *x,
     OPTIONAL LENGTH(n) const float *w, LENGTH(rows) const float *rstd, OPTIONAL LENGTH(rows * n) float *dx,
-    OPTIONAL LENGTH(n) float *dw, long rows, long n) {
+    OPTIONAL LENGTH(n) float *dw, SCRATCH LENGTH(ceil(rows, most(ceil(rows, 64), 16)) * n) float *partial, long rows,
+    long n) {
     long per_block = block_rows(rows), blocks = (rows + per_block - 1) / per_block;
-    float *partial = dw ? calloc(blocks * n + 1, sizeof *partial) : 0;
-    if (dw && !partial) return NO_MEMORY;
     PARALLEL_FOR(rows * n)
     for (long block = 0; block < blocks; block++) {
-        float *sum_w = partial ? partial + block * n : 0;
+        float *sum_w = partial + block * n;
+        if (dw) memset(sum_w, 0, n * sizeof *sum_w);
         for (long r = block * per_block; r < rows && r < (block + 1) * per_block; r++) {
             const float *gr = g + r * n, *xr = x + r * n;
             float scale = rstd[r], s = 0;
-            if (sum_w) { SIMD for (long j = 0; j < n; j++) sum_w[j] += gr[j] * xr[j] * scale; }
+            if (dw) { SIMD for (long j = 0; j < n; j++) sum_w[j] += gr[j] * xr[j] * scale; }
             if (!dx) continue;
             float *out = dx + r * n;
             if (w) { SIMD for (long j = 0; j < n; j++) out[j] = gr[j] * w[j]; }
@@ -105,6 +104,4 @@ EXPORT status rms_norm_backward(LENGTH(rows * n) const float *g, LENGTH(rows * n
         }
     }
     if (dw) add_blocks(partial, blocks, n, dw, n);
-    free(partial);
-    return 0;
 }

@@ -11,6 +11,8 @@
 #define EXPORT
 #define OPTIONAL
 #define POSITIVE
+#define INOUT
+#define SCRATCH
 #define LENGTH(...)
 #define EXTENT(...)
 typedef long status;

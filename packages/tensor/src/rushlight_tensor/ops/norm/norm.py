@@ -9,13 +9,15 @@ import numpy as np
 
 from rushlight_tensor.core import kinds
 from rushlight_tensor.core.dispatch import call
-from rushlight_tensor.core.half_precision import aux_in_float32, in_float32, wide
+from rushlight_tensor.core.half_precision import in_float32, wide
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import mutate
 from rushlight_tensor.core.op import AS_CPU, Op, fused
 from rushlight_tensor.core.size import Size
 from rushlight_tensor.kernels import batch_norm as channel_kernels
+from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels import norm as row_kernels
+from rushlight_tensor.kernels.plan import C, rows
 from rushlight_tensor.ops.math.cast import flat, unrecorded
 from rushlight_tensor.ops.math.elementwise import rsqrt
 from rushlight_tensor.ops.reduce.reduce import mean, sum
@@ -38,29 +40,9 @@ def _check_rows(input: Any, weight: Any, bias: Any, dims: int) -> None:
 
 def _layer_norm_aval(input: Any, weight: Any, bias: Any, dims: int = 1, eps: float = 1e-5) -> tuple[Aval, ...]:
     _check_rows(input, weight, bias, dims)
-    rows = (math.prod(input.shape[: len(input.shape) - dims]),)
-    stats = Aval(rows, wide(input.dtype))
+    lead = (math.prod(input.shape[: len(input.shape) - dims]),)
+    stats = Aval(lead, wide(input.dtype))
     return Aval(input.shape, input.dtype), stats, stats
-
-
-def _as_rows(x: Any, dims: int) -> Any:
-    at = x.ndim - dims
-    rows = x if at == dims == 1 else x.reshape(math.prod(x.shape[:at]), math.prod(x.shape[at:]))
-    return rows if type(rows) is not np.ndarray or rows.flags.c_contiguous else np.ascontiguousarray(rows)
-
-
-def _flat(w: Any) -> Any:
-    return w if w is None or w.ndim == 1 else w.reshape(-1)
-
-
-@aux_in_float32
-def _layer_norm_kernel(x: Any, weight: Any, bias: Any, dims: int, eps: float) -> Any:
-    if (weight is not None and weight.shape != x.shape[x.ndim - dims :]) or (
-        bias is not None and bias.shape != x.shape[x.ndim - dims :]
-    ):
-        _check_rows(x, weight, bias, dims)
-    y, centre, rstd = row_kernels.layer_norm(_as_rows(x, dims), _flat(weight), _flat(bias), eps)
-    return y.reshape(x.shape), centre, rstd
 
 
 def _row_grads_aval(input: Any, dims: int, needs: Any) -> tuple[Aval, ...]:
@@ -72,26 +54,6 @@ def _layer_norm_backward_aval(
     g: Any, input: Any, weight: Any, centre: Any, rstd: Any, dims: int = 1, eps: float = 1e-5, needs: Any = ()
 ) -> tuple[Aval, ...]:
     return _row_grads_aval(input, dims, needs)
-
-
-def _shaped(grads: tuple[Any, ...], x: Any, dims: int) -> tuple[Any, ...]:
-    """The gradients that were made, in their shapes."""
-    shapes = (x.shape, x.shape[x.ndim - dims :], x.shape[x.ndim - dims :])
-    return tuple(
-        [
-            d if d.shape == shape else d.reshape(shape)  # a view would be copied into `.grad`
-            for d, shape in zip(grads, shapes, strict=False)
-            if d is not None
-        ]
-    )
-
-
-@in_float32
-def _layer_norm_backward_kernel(
-    g: Any, x: Any, weight: Any, centre: Any, rstd: Any, dims: int, eps: float, needs: Any
-) -> Any:
-    rows = _as_rows(g, dims), _as_rows(x, dims)
-    return _shaped(row_kernels.layer_norm_backward(*rows, _flat(weight), centre, rstd, needs), x, dims)
 
 
 def _layer_norm_rule(g: Any, needs: Any, x: Any, weight: Any, centre: Any, rstd: Any, dims: int, eps: float) -> Any:
@@ -110,8 +72,9 @@ _layer_norm_backward = Op(
     "layer_norm_backward",
     kind=kinds.rows(shared=("weight",)),
     infer=_layer_norm_backward_aval,
-    cpu=_layer_norm_backward_kernel,
-    cuda=AS_CPU,
+    numpy=row_kernels.layer_norm_backward,
+    c=C("norm", "layer_norm_backward", rows),
+    cuda=cuda_kernels.layer_norm_backward,
     vjp=None,
 )
 _layer_norm = Op(
@@ -119,8 +82,9 @@ _layer_norm = Op(
     kind=kinds.rows(shared=("weight", "bias")),
     infer=_layer_norm_aval,
     real="LayerNormKernelImpl",
-    cpu=_layer_norm_kernel,
-    cuda=AS_CPU,
+    numpy=row_kernels.layer_norm,
+    c=C("norm", "layer_norm", rows),
+    cuda=cuda_kernels.layer_norm,
     save=("input", "weight", "out1", "out2"),
     vjp=fused(_layer_norm_backward, _layer_norm_rule),
     aux=True,
@@ -156,27 +120,14 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
 
 def _rms_norm_aval(input: Any, weight: Any, dims: int = 1, eps: float = 1e-5) -> tuple[Aval, ...]:
     _check_rows(input, weight, None, dims)
-    rows = (math.prod(input.shape[: len(input.shape) - dims]),)
-    return Aval(input.shape, input.dtype), Aval(rows, wide(input.dtype))
-
-
-@aux_in_float32
-def _rms_norm_kernel(x: Any, weight: Any, dims: int, eps: float) -> Any:
-    _check_rows(x, weight, None, dims)
-    y, rstd = row_kernels.rms_norm(_as_rows(x, dims), _flat(weight), eps)
-    return y.reshape(x.shape), rstd
+    lead = (math.prod(input.shape[: len(input.shape) - dims]),)
+    return Aval(input.shape, input.dtype), Aval(lead, wide(input.dtype))
 
 
 def _rms_norm_backward_aval(
     g: Any, input: Any, weight: Any, rstd: Any, dims: int = 1, eps: float = 1e-5, needs: Any = ()
 ) -> tuple[Aval, ...]:
     return _row_grads_aval(input, dims, needs)
-
-
-@in_float32
-def _rms_norm_backward_kernel(g: Any, x: Any, weight: Any, rstd: Any, dims: int, eps: float, needs: Any) -> Any:
-    rows = _as_rows(g, dims), _as_rows(x, dims)
-    return _shaped(row_kernels.rms_norm_backward(*rows, _flat(weight), rstd, needs), x, dims)
 
 
 def _rms_norm_rule(g: Any, needs: Any, x: Any, weight: Any, rstd: Any, dims: int, eps: float) -> Any:
@@ -193,7 +144,8 @@ _rms_norm_backward = Op(
     "rms_norm_backward",
     kind=kinds.rows(shared=("weight",)),
     infer=_rms_norm_backward_aval,
-    cpu=_rms_norm_backward_kernel,
+    numpy=row_kernels.rms_norm_backward,
+    c=C("norm", "rms_norm_backward", rows),
     cuda=AS_CPU,
     vjp=None,
 )
@@ -201,7 +153,8 @@ _rms_norm = Op(
     "rms_norm",
     kind=kinds.rows(shared=("weight",)),
     infer=_rms_norm_aval,
-    cpu=_rms_norm_kernel,
+    numpy=row_kernels.rms_norm,
+    c=C("norm", "rms_norm", rows),
     cuda=AS_CPU,
     save=("input", "weight", "out1"),
     vjp=fused(_rms_norm_backward, _rms_norm_rule),
@@ -260,8 +213,8 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
             "Expected number of channels in input to be divisible by num_groups, but got input of shape "
             f"{list(shape)} and num_groups={num_groups}"
         )
-    rows = reshape(input, n * num_groups, (c // num_groups) * math.prod(shape[2:]))
-    out = call(_layer_norm, (rows, None, None), {"dims": 1, "eps": eps})
+    grouped = reshape(input, n * num_groups, (c // num_groups) * math.prod(shape[2:]))
+    out = call(_layer_norm, (grouped, None, None), {"dims": 1, "eps": eps})
     return _affine(reshape(out, shape), weight, bias)
 
 

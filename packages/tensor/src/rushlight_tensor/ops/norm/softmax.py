@@ -6,16 +6,14 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from rushlight_tensor.core import dtypes, kinds
 from rushlight_tensor.core.dtypes import dtype_title
-from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axis
-from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.op import Op, fused
 from rushlight_tensor.core.promote import category
+from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels import softmax as kernels
-from rushlight_tensor.kernels.arrays import contiguous
+from rushlight_tensor.kernels.plan import C, along
 from rushlight_tensor.ops.math.cast import cast
 from rushlight_tensor.ops.math.elementwise import exp, log
 from rushlight_tensor.ops.reduce.reduce import sum
@@ -37,32 +35,6 @@ def _backward_aval(g: Any, y: Any, dim: int = -1, needs: Any = (True,)) -> Aval:
     return Aval(y.shape, y.dtype)
 
 
-def _along_last(rows: Callable[..., Any]) -> Callable[..., Any]:
-    """A kernel along any dimension from one along the last."""
-
-    @in_float32
-    def kernel(*xs: Any, dim: int, needs: Any = None) -> Any:
-        n = xs[0].ndim
-        if n and (dim == -1 or dim == n - 1):
-            return rows(*xs)
-        if not n and dim in (0, -1):
-            return rows(*[x.reshape(1) for x in xs]).reshape(())
-        if not -n <= dim < n or xs[0].dtype.kind != "f":
-            raise ValueError(f"dimension {dim} of {n}, {xs[0].dtype}")
-        return np.moveaxis(rows(*[contiguous(np.moveaxis(x, dim, -1)) for x in xs]), -1, dim)
-
-    return kernel
-
-
-def _floating(rows: Callable[..., Any]) -> Callable[..., Any]:
-    def checked(x: Any) -> Any:
-        if x.dtype.kind != "f":
-            raise TypeError(f"softmax of {x.dtype}")
-        return rows(x)
-
-    return checked
-
-
 def _softmax_rule(g: Any, needs: Any, out: Any, dim: int) -> Any:
     return (out * (g - sum(g * out, dim, True)),)
 
@@ -75,16 +47,18 @@ _softmax_backward = Op(
     "softmax_backward",
     kind=kinds.rows("dim"),
     infer=_backward_aval,
-    cpu=_along_last(kernels.softmax_backward),
-    cuda=AS_CPU,
+    numpy=kernels.softmax_backward,
+    c=C("softmax", "softmax_backward", along),
+    cuda=cuda_kernels.softmax_backward,
     vjp=None,
 )
 _softmax = Op(
     "softmax",
     kind=kinds.rows("dim"),
     infer=_aval("softmax"),
-    cpu=_along_last(_floating(kernels.softmax)),
-    cuda=AS_CPU,
+    numpy=kernels.softmax,
+    c=C("softmax", "softmax", along),
+    cuda=cuda_kernels.softmax,
     save=("out",),
     vjp=fused(_softmax_backward, _softmax_rule),
 )
@@ -92,16 +66,18 @@ _log_softmax_backward = Op(
     "log_softmax_backward",
     kind=kinds.rows("dim"),
     infer=_backward_aval,
-    cpu=_along_last(kernels.log_softmax_backward),
-    cuda=AS_CPU,
+    numpy=kernels.log_softmax_backward,
+    c=C("softmax", "log_softmax_backward", along),
+    cuda=cuda_kernels.log_softmax_backward,
     vjp=None,
 )
 _log_softmax = Op(
     "log_softmax",
     kind=kinds.rows("dim"),
     infer=_aval("log_softmax"),
-    cpu=_along_last(_floating(kernels.log_softmax)),
-    cuda=AS_CPU,
+    numpy=kernels.log_softmax,
+    c=C("softmax", "log_softmax", along),
+    cuda=cuda_kernels.log_softmax,
     save=("out",),
     vjp=fused(_log_softmax_backward, _log_softmax_rule),
 )

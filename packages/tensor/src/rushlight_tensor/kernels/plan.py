@@ -1,0 +1,225 @@
+"""How a record calls its C kernel: what depends only on the kinds of its inputs is worked out once and kept.
+
+Note [Plans]
+    A record names its kernel, `C("norm", "layer_norm", rows)`, and nothing else about it: the prototype beside the C
+    text says which arrays are read, made and worked in, and what every number is called.  Inputs and results are those
+    of the record, in order; whole numbers come from `sizes`, a rule of the record's kind such as `rows`, or from
+    attributes of the same name; the others are attributes.
+
+    A plan is that, worked out for shapes and attributes: the descriptions of the results (from `infer`) and the sizes.
+    The dispatcher calls `cpu` of the record; here a call finds its plan, allocates the results, and runs.  Numbers
+    (eps, a learning rate) are no part of a plan and are passed at the call.  Inputs that the kernel cannot take as they
+    lie are copied into C order; half types are widened to float32 and results narrowed as `infer` says; any other dtype
+    is work for the record's NumPy text.  The same calls stand in the tables of `program`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.promote import BFLOAT16, FLOAT16, FLOAT32
+from rushlight_tensor.kernels.arrays import contiguous
+from rushlight_tensor.kernels.compile import c_library
+from rushlight_tensor.kernels.prototype import Prototype
+
+_empty = np.empty
+_HALF = (FLOAT16, BFLOAT16)
+_MOST_PLANS = 512  # of one record; then all are worked out anew
+
+PLANNED: list[Planned] = []
+"""Every record that has a C kernel."""
+
+RECORDER: Any = None
+"""What wants to know of every kernel that runs: `program.Program`, while it records."""
+
+
+def rows(x: Any, *others: Any, dims: int = 1, **attrs: Any) -> dict[str, int]:
+    """Sizes of kernels over rows: the last `dims` dimensions of the first input are one row of `n` elements."""
+    at = len(x.shape) - dims
+    return {"rows": math.prod(x.shape[:at]), "n": math.prod(x.shape[at:])}
+
+
+def along(x: Any, *others: Any, dim: int, **attrs: Any) -> dict[str, int]:
+    """Sizes of kernels along one dimension: `n` elements of the first input that lie `inner` apart, `outer` times."""
+    shape = x.shape or (1,)
+    at = dim % len(shape)
+    return {"outer": math.prod(shape[:at]), "n": shape[at], "inner": math.prod(shape[at + 1 :])}
+
+
+def elements(x: Any, *others: Any, **attrs: Any) -> dict[str, int]:
+    """Sizes of kernels over all elements of inputs of one shape: `n`."""
+    return {"n": math.prod(x.shape)}
+
+
+class C:
+    """The C kernel of a record.  See Note [Plans].
+
+    Args:
+        file: The C text, under `c/`.
+        name: Its `EXPORT` function.
+        sizes: `(*descriptions, **attrs) -> sizes by name`; what it does not give are attributes.
+    """
+
+    __slots__ = ("file", "name", "sizes")
+
+    def __init__(self, file: str, name: str, sizes: Callable[..., dict[str, int]]) -> None:
+        self.file, self.name, self.sizes = file, name, sizes
+
+    def bind(self, op: Any) -> Callable[..., Any]:
+        """The `cpu` of a record: `(*arrays, **attrs) -> array`, or a tuple of them."""
+        return Planned(op, self).run
+
+
+class Plan:
+    """One kind of call: shapes of the results, and every whole number of the prototype.
+
+    `places[i]` is the result that the kernel's i-th buffer for results holds, -1 where it is not wanted.
+    """
+
+    __slots__ = ("places", "results", "single", "sizes")
+
+    def __init__(self, results: list[Aval], places: list[int], sizes: tuple[int, ...], single: bool) -> None:
+        self.results, self.places, self.sizes, self.single = results, places, sizes, single
+
+
+class Planned:
+    """A record with its C kernel."""
+
+    __slots__ = (
+        "_call", "_fits", "_may_skip", "_numbers", "_order", "deciding", "entry", "kernel", "op", "plans", "prototype",
+    )  # fmt: skip
+
+    _call: Callable[..., Any]
+    _fits: Any
+    _may_skip: bool
+    _numbers: tuple[str, ...]
+    _order: tuple[int, ...] | None
+    deciding: tuple[str, ...]
+    prototype: Prototype
+
+    def __init__(self, op: Any, kernel: C) -> None:
+        self.op, self.kernel = op, kernel
+        self.plans: dict[tuple[Any, ...], Plan] = {}
+        self._fits = None  # not looked for yet
+        self.entry = 0
+        PLANNED.append(self)
+
+    def forget(self) -> None:
+        """Look for the kernel anew at the next call: whether there is a compiler has changed."""
+        self._fits = None
+        self.plans.clear()
+
+    def run(self, *arrays: Any, **attrs: Any) -> Any:
+        """The results, by the kernel where it can be had and takes such arrays, else by the NumPy text."""
+        fits = self._fits or self._load()
+        if not fits(*arrays):
+            return self._otherwise(arrays, attrs)
+        key = (*[a if a is None else a.shape for a in arrays], *[attrs[name] for name in self.deciding])
+        plan = self.plans.get(key)
+        if plan is None:
+            plan = self._plan(key, arrays, attrs)
+        made = [_empty(a.shape, a.dtype) for a in plan.results]
+        outs = [made[at] if at >= 0 else None for at in plan.places] if self._may_skip else made
+        given = [*arrays, *outs, *plan.sizes, *[attrs[name] for name in self._numbers]]
+        if self._order is not None:
+            given = [given[i] for i in self._order]
+        self._call(*given)
+        if RECORDER is not None:
+            RECORDER.add(self, given)
+        return made[0] if plan.single else tuple(made)
+
+    def _load(self) -> Callable[..., bool]:
+        """Compile the kernel, or have the NumPy text do the work for good."""
+        library = c_library(self.kernel.file)
+        name = self.kernel.name
+        if library is None:
+            self._fits = _never
+            return _never
+        self.prototype = library.prototypes[name]
+        self.entry = library.entries[name]
+        self._call, self._fits = getattr(library, name), getattr(library, f"{name}.fits")
+        taken = {*self.prototype.numbers}
+        self.deciding = tuple(n for n in self.op.attr_names if n not in taken)
+        self._may_skip = "needs" in self.deciding
+        self._numbers = self.prototype.numbers
+        self._order = self._ordered()
+        self._check()
+        fits: Callable[..., bool] = self._fits
+        return fits
+
+    def _check(self) -> None:
+        """Raise TypeError where record and prototype do not belong together."""
+        p, op = self.prototype, self.op
+        inputs = [a for a in p.arguments if a.is_input]
+        if len(inputs) != op.arity or not all(n in op.attr_names for n in p.numbers):
+            raise TypeError(
+                f"op {op.name!r}: EXPORT {p.name} reads {[a.name for a in inputs]} and {list(p.numbers)}, the record "
+                f"has {list(op.input_names)} and {list(op.attr_names)}"
+            )
+
+    def _plan(self, key: tuple[Any, ...], arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Plan:
+        described = [a if a is None else Aval(a.shape, a.dtype) for a in arrays]
+        found = self.op.infer(*described, **attrs)
+        single = type(found) is Aval
+        results = [found] if single else list(found)
+        wanted = attrs["needs"] if "needs" in attrs else (True,) * len(results)
+        given = {**attrs, **self.kernel.sizes(*described, **attrs)}
+        places, at = [], 0
+        for need in wanted:
+            places.append(at if need else -1)
+            at += bool(need)
+        plan = Plan(results, places, tuple([int(given[n]) for n in self.prototype.sizes]), single)
+        if len(self.plans) >= _MOST_PLANS:
+            self.plans.clear()
+        self.plans[key] = plan
+        return plan
+
+    def _ordered(self) -> tuple[int, ...] | None:
+        """Where each argument of the prototype stands among inputs, results, sizes and numbers; None: in this order."""
+        arguments = [a for a in self.prototype.arguments if not a.is_scratch]
+        kinds = [0 if a.is_input else 1 if a.stars else 2 if a.is_integer else 3 for a in arguments]
+        sorted_kinds = sorted(range(len(kinds)), key=lambda i: kinds[i])
+        if sorted_kinds == list(range(len(kinds))):
+            return None
+        return tuple(sorted_kinds.index(i) for i in range(len(kinds)))
+
+    def _otherwise(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
+        """Inputs that the kernel cannot be given as they are."""
+        if self._fits is _never:
+            return self._narrowed(arrays, attrs, self._by_text)
+        if arrays[0].dtype in _HALF:
+            return self._narrowed(arrays, attrs, self.run)
+        packed = [a if a is None else contiguous(a) for a in arrays]
+        if self._fits(*packed):
+            if RECORDER is not None:
+                RECORDER.refuse(f"{self.op.name}: an input had to be copied into C order")
+            return self.run(*packed, **attrs)
+        return self._by_text(*arrays, **attrs)
+
+    def _by_text(self, *arrays: Any, **attrs: Any) -> Any:
+        """The NumPy text, which leaves it to `infer` to look at shapes."""
+        if RECORDER is not None:
+            RECORDER.refuse(f"{self.op.name} of {arrays[0].dtype} runs as NumPy's text")
+        self.op.infer(*[a if a is None else Aval(a.shape, a.dtype) for a in arrays], **attrs)
+        return self.op.numpy(*arrays, **attrs)
+
+    def _narrowed(self, arrays: tuple[Any, ...], attrs: dict[str, Any], run: Callable[..., Any]) -> Any:
+        """`run` on half types in float32."""
+        if arrays[0].dtype not in _HALF:
+            return run(*arrays, **attrs)
+        half = arrays[0].dtype
+        wide = [a.astype(FLOAT32) if a is not None and a.dtype == half else a for a in arrays]
+        found = self.op.infer(*[a if a is None else Aval(a.shape, a.dtype) for a in arrays], **attrs)
+        made = run(*wide, **attrs)
+        if type(made) is not tuple:
+            return made.astype(found.dtype, copy=False)
+        return tuple([z.astype(a.dtype, copy=False) for z, a in zip(made, found, strict=True)])
+
+
+def _never(*arrays: Any) -> bool:
+    return False

@@ -1,0 +1,133 @@
+"""A captured step: the kernel calls of a piece of eager work, run again from C alone, in the same memory.
+
+Note [Programs]
+    While a `Program` records, every planned kernel notes itself with the arrays that it was given.  `seal()` makes a
+    table of addresses of them: entry, buffers, sizes, numbers.  `run()` is one call of C without the GIL, which walks
+    the table; the results are in the same arrays as those of the recording.  So inputs are changed in place, results
+    are read where they were, and the bits are those of eager work: it is the same kernels on the same sizes.
+
+    The lengths of all arrays have been checked when they were recorded, by the wrappers; nothing in the table changes
+    afterwards, and the program holds every array that it names.  Scratch belongs to the program: one piece of memory
+    for all calls, as large as the largest needs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.kernels import plan
+from rushlight_tensor.kernels.binding import STATE, THREADS
+from rushlight_tensor.kernels.compile import c_library
+from rushlight_tensor.kernels.prototype import Prototype
+
+_ALIGNED = 64
+
+
+class _Call(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("run", "buffers", "sizes", "numbers"))
+
+
+class Program:
+    """A list of kernel calls, on arrays that it keeps."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[plan.Planned, list[Any]]] = []
+        self._kept: list[Any] = []
+        self._table: Any = None
+        self._run: Any = None
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    def add(self, planned: plan.Planned, arguments: list[Any]) -> None:
+        """A kernel has run: the arguments of its prototype (without scratch), inputs, results, sizes and numbers."""
+        self.calls.append((planned, arguments))
+
+    def refuse(self, why: str) -> None:
+        """Raise RuntimeError: what just happened is no kernel call, so a program would leave it out."""
+        raise RuntimeError(f"program: {why}; it cannot be part of a program that runs from C")
+
+    def seal(self) -> None:
+        """Make the table.  Nothing can be recorded afterwards."""
+        scratch = [self._scratch(planned.prototype, given) for planned, given in self.calls]
+        work = np.empty(max(map(sum, scratch), default=0) + _ALIGNED, np.uint8)
+        start = -work.ctypes.data % _ALIGNED + work.ctypes.data
+        rows = [self._row(*call, start, sizes) for call, sizes in zip(self.calls, scratch, strict=True)]
+        self._table = (_Call * len(rows))(*rows)
+        self._kept.append(work)
+        library = c_library("program")
+        assert library is not None, "kernels were recorded, so there is a compiler"
+        self._run = library.shared.run_program
+
+    def run(self) -> None:
+        """Run all calls in order.
+
+        Raises:
+            RuntimeError: A kernel reported something wrong; the message says which call.
+        """
+        if self._run is None:
+            self.seal()
+        said = ctypes.c_long()
+        stopped = self._run(self._table, ctypes.c_long(len(self.calls)), ctypes.byref(said))
+        if stopped >= 0:
+            name = self.calls[stopped][0].op.name
+            raise RuntimeError(f"program: call {stopped} ({name}) of {len(self.calls)} reported {said.value}")
+
+    def _scratch(self, prototype: Prototype, given: list[Any]) -> list[int]:
+        """The bytes of each piece of scratch of a call, rounded up."""
+        sizes = dict(_named(prototype, given))
+        wanted = []
+        for a in prototype.arguments:
+            if a.is_scratch:
+                count = prototype.length(a, sizes, int(STATE[THREADS]))
+                wanted.append(-(-count * np.dtype(_DTYPES[a.base]).itemsize // _ALIGNED) * _ALIGNED + _ALIGNED)
+        return wanted
+
+    def _row(self, planned: plan.Planned, given: list[Any], start: int, scratch: list[int]) -> _Call:
+        pieces, left = iter(scratch), iter(given)
+        buffers: list[int | None] = []
+        sizes: list[int] = []
+        numbers: list[float] = []
+        for a in planned.prototype.arguments:
+            if a.is_scratch:
+                buffers.append(start)
+                start += next(pieces)
+                continue
+            value = next(left)
+            if a.stars:
+                buffers.append(None if value is None else value.ctypes.data)
+                self._kept.append(value)
+            else:
+                (sizes if a.is_integer else numbers).append(value)
+        p = (ctypes.c_void_p * max(len(buffers), 1))(*buffers)
+        n = (ctypes.c_int64 * max(len(sizes), 1))(*sizes)
+        f = (ctypes.c_double * max(len(numbers), 1))(*numbers)
+        self._kept += [p, n, f]
+        return _Call(planned.entry, ctypes.addressof(p), ctypes.addressof(n), ctypes.addressof(f))
+
+
+_DTYPES = {"float": "f4", "double": "f8", "int64_t": "i8", "int32_t": "i4", "uint8_t": "u1", "bool": "?"}
+
+
+def _named(prototype: Prototype, given: list[Any]) -> Iterator[tuple[str, int]]:
+    passed = [a for a in prototype.arguments if not a.is_scratch]
+    for a, value in zip(passed, given, strict=True):
+        if a.is_integer:
+            yield a.name, int(value)
+
+
+@contextmanager
+def recording() -> Iterator[Program]:
+    """Record the kernels that run in the block, in this process; raises RuntimeError where a recording is going on."""
+    if plan.RECORDER is not None:
+        raise RuntimeError("program: a recording is going on; one at a time")
+    made = plan.RECORDER = Program()
+    try:
+        yield made
+    finally:
+        plan.RECORDER = None

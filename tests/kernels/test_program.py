@@ -1,0 +1,91 @@
+"""Programs: recorded kernel calls, run again from C, give eager work's bits in the same memory."""
+
+import numpy as np
+import pytest
+
+import rushlight as rl
+import rushlight.nn.functional as F
+from rushlight_tensor.core.op import REGISTRY
+from rushlight_tensor.kernels import plan
+from rushlight_tensor.kernels.compile import find_compiler
+from rushlight_tensor.kernels.program import recording
+
+needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C compiler, or RUSHLIGHT_CC=none")
+
+
+def norms(x, w, b):
+    return F.log_softmax(F.softmax(F.layer_norm(x, (16,), w, b), -1), 0)
+
+
+STEPS = {
+    "layer_norm": lambda x, w, b: F.layer_norm(x, (16,), w, b),
+    "layer_norm of two dimensions": lambda x, w, b: F.layer_norm(x, (8, 16)),
+    "rms_norm": lambda x, w, b: F.rms_norm(x, (16,), w),
+    "softmax": lambda x, w, b: F.softmax(x, -1),
+    "softmax along the first": lambda x, w, b: F.softmax(x, 0),
+    "log_softmax": lambda x, w, b: F.log_softmax(x, 1),
+    "a chain": norms,
+}
+
+
+def arguments(seed):
+    rl.manual_seed(seed)
+    return [rl.randn(8, 16).requires_grad_(), rl.randn(16).requires_grad_(), rl.randn(16).requires_grad_()]
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_program_repeats_forward_and_backward(name, threads):
+    step, xs, g = STEPS[name], arguments(0), rl.randn(8, 16)
+    before = rl.get_num_threads()
+    rl.set_num_threads(threads)
+    try:
+        with recording() as program:
+            y = step(*xs)
+            grads = rl.autograd.grad(y, xs, g, allow_unused=True)
+        assert len(program) >= 2
+        for x, new in zip(xs, arguments(1), strict=True):
+            x.detach().copy_(new.detach())
+        program.run()
+        program.run()
+        wanted = step(*xs)
+        expected = rl.autograd.grad(wanted, xs, g, allow_unused=True)
+    finally:
+        rl.set_num_threads(before)
+    assert np.array_equal(y.detach().numpy(), wanted.detach().numpy())
+    for got, want in zip(grads, expected, strict=True):
+        assert (got is None) == (want is None)
+        assert got is None or np.array_equal(got.numpy(), want.numpy())
+
+
+@needs_compiler
+def test_what_is_no_kernel_call_is_refused():
+    with recording(), pytest.raises(RuntimeError, match=r"softmax of float64 runs as NumPy's text"):
+        F.softmax(rl.ones(3, dtype=rl.float64), 0)
+    with recording(), pytest.raises(RuntimeError, match="copied into C order"):
+        F.softmax(rl.randn(3, 4).t(), 0)
+    with recording(), pytest.raises(RuntimeError, match="one at a time"), recording():
+        pass
+
+
+@needs_compiler
+def test_every_planned_record_agrees_with_its_prototype():
+    """Inputs, results and numbers of record and C text belong together; half the plan of a wrong one would be luck."""
+    assert {p.op.name for p in plan.PLANNED} <= set(REGISTRY)
+    for planned in plan.PLANNED:
+        planned._load()
+        read = [a for a in planned.prototype.arguments if a.is_input]
+        assert len(read) == planned.op.arity
+
+
+@needs_compiler
+def test_a_new_shape_is_a_new_plan_and_old_ones_are_let_go():
+    planned = next(p for p in plan.PLANNED if p.op.name == "softmax")
+    planned.forget()
+    for n in range(1, plan._MOST_PLANS + 10):
+        x = np.ones((n, 2), np.float32)
+        assert planned.run(x, dim=1)[-1, 0] == 0.5
+    assert len(planned.plans) <= plan._MOST_PLANS
+    assert planned.run(np.ones((2, 4), np.float32), dim=1)[0, 0] == 0.25
+    assert planned.run(np.ones((2, 4), np.float32), dim=0)[0, 0] == 0.5
