@@ -89,3 +89,12 @@ def test_numbers_wrap_around_in_arithmetic_and_are_checked_where_they_fill():
         for n in (256, -256):
             with pytest.raises(RuntimeError, match=r"cannot be converted to type uint8(_t)? without overflow"):
                 fill(n)
+
+
+def test_sums_of_einsum_do_not_overflow_in_the_dtype_of_the_operand():
+    x = T.tensor([[100, 100, 100], [1, 2, 3]], dtype=T.uint8)
+    assert T.einsum("bi->b", x).tolist() == [300, 6]
+    assert T.einsum("bi->b", x).dtype == T.int64
+    assert T.einsum("ii->i", x[:, :2]).dtype == T.uint8  # nothing is summed
+    with pytest.raises(RuntimeError, match="repeated for operand 0 but the sizes don't match, 3 != 2"):
+        T.einsum("ii->i", x)

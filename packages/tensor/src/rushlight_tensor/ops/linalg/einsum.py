@@ -1,4 +1,8 @@
-"""Einstein's summation: parsed into labels, then pairs of operands multiplied as batches of matrices."""
+"""Einstein's summation: parsed into labels, then pairs of operands multiplied as batches of matrices.
+
+Dtypes follow from what is done, as in PyTorch: what stands in one operand alone is summed, so integers become int64; a
+label of two operands is a product of matrices in their one dtype, or one of elements, promoted, where its size is 1.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core.cuda import like
-from rushlight_tensor.core.tensor import Tensor, wrap
+from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.ops.linalg.linalg import matmul
-from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.reduce.reduce import sum
+from rushlight_tensor.ops.shape.diagonal import diagonal
 from rushlight_tensor.ops.shape.shape import permute, reshape
 
 Label = str | int
@@ -33,7 +36,8 @@ def einsum(equation: Any, *operands: Any) -> Any:
         operands = tuple(operands[0])
     terms, result = _parse(equation, [t._array.shape for t in operands])
     sizes = _sizes(terms, [t._array.shape for t in operands])
-    prepared = [_prepare(t, labels, sizes) for t, labels in zip(operands, terms, strict=True)]
+    apart = {label for label, n in sizes.items() if n == 1 and label not in result and len(terms) > 1}
+    prepared = [_prepare(t, labels, sizes, apart, i) for i, (t, labels) in enumerate(zip(operands, terms, strict=True))]
     for i, (t, labels) in enumerate(prepared):
         needed = {*result, *[label for j, (_, other) in enumerate(prepared) if j != i for label in other]}
         prepared[i] = _sum_out(t, labels, needed)
@@ -114,21 +118,26 @@ def _sizes(terms: list[list[Label]], shapes: list[tuple[int, ...]]) -> dict[Labe
     return sizes
 
 
-def _prepare(t: Any, labels: list[Label], sizes: dict[Label, int]) -> tuple[Any, list[Label]]:
-    """Without dimensions of size 1 that only broadcast, and with the diagonal where a label stands twice."""
-    shape = t._array.shape
-    kept = [i for i, label in enumerate(labels) if shape[i] == sizes[label]]
-    if len(kept) < len(labels):
-        labels = [labels[i] for i in kept]
-        t = reshape(t, *[shape[i] for i in kept])
+def _prepare(
+    t: Any, labels: list[Label], sizes: dict[Label, int], apart: set[Label], operand: int
+) -> tuple[Any, list[Label]]:
+    """With the diagonal where a label stands twice, without dimensions of size 1 that broadcast or are `apart`."""
     for label in dict.fromkeys(labels):
         while labels.count(label) > 1:
             first, second = [i for i, other in enumerate(labels) if other == label][:2]
-            n = sizes[label]
-            places = [n if i in (first, second) else 1 for i in range(len(labels))]
-            on = wrap(like(t._array, np.eye(n, dtype=bool).reshape(places)))
-            t = sum(where(on, t, 0), second)
-            labels = labels[:second] + labels[second + 1 :]
+            one, other = t._array.shape[first], t._array.shape[second]
+            if one != other:
+                raise RuntimeError(
+                    f"einsum(): subscript {label} is repeated for operand {operand} but the sizes don't match, "
+                    f"{other} != {one}"
+                )
+            t = diagonal(t, 0, first, second)
+            labels = [*[label for i, label in enumerate(labels) if i not in (first, second)], labels[first]]
+    shape = t._array.shape
+    kept = [i for i, label in enumerate(labels) if shape[i] == sizes[label] and label not in apart]
+    if len(kept) < len(labels):
+        labels = [labels[i] for i in kept]
+        t = reshape(t, *[shape[i] for i in kept])
     return t, labels
 
 
@@ -136,7 +145,7 @@ def _sum_out(t: Any, labels: list[Label], needed: set[Label]) -> tuple[Any, list
     over = [i for i, label in enumerate(labels) if label not in needed]
     if not over:
         return t, labels
-    return sum(t, over, dtype=t.dtype), [label for label in labels if label in needed]
+    return sum(t, over), [label for label in labels if label in needed]
 
 
 def _contract(a: Any, la: list[Label], b: Any, lb: list[Label], needed: set[Label]) -> tuple[Any, list[Label]]:
