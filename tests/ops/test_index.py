@@ -177,3 +177,13 @@ def test_adding_at_positions_is_exact_for_integers_and_half_precision():
     for dtype in (rl.int64, rl.int8, rl.float16, rl.bfloat16):
         x = rl.zeros(3, dtype=dtype).index_add_(0, rl.tensor([1, 1, 2]), rl.ones(3, dtype=dtype))
         assert x.tolist() == [0, 2, 1]
+
+
+def test_true_beside_index_tensors_is_broadcast_with_them():
+    x = rl.arange(24.0).reshape(2, 3, 4)
+    assert x[True, rl.tensor([1, 0])].shape == (2, 3, 4)
+    assert x[True, rl.tensor([1, 0])].tolist() == x[rl.tensor([1, 0])].tolist()
+    assert x[True, True].shape == (1, 2, 3, 4)
+    assert x[rl.tensor(False), rl.tensor([[1]])].shape == (1, 0, 3, 4)
+    x[True, rl.tensor([1])] = 0.0
+    assert x.sum().item() == sum(range(12))

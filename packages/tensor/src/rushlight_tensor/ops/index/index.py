@@ -64,10 +64,9 @@ def _parse(x: Tensor, index: Any) -> _Parts:
             at += [_ALL] * spare
             dim += spare
             spare = 0
-        elif isinstance(e, bool):
-            at += [None] if e else [None, (0, 0, None)]
-            if not e:
-                return _nothing(x, items)
+        elif isinstance(e, bool):  # one, or none, of a dimension that it makes
+            tensors.append((dim, wrap(cuda.like(x._array, np.zeros(int(e), np.int64)))))
+            at.append(None)
             dim += 1
         elif isinstance(e, Tensor):
             _check_mask(x, e, dim, at)
@@ -95,14 +94,6 @@ def _plain(index: Any) -> tuple[Any, ...] | None:
     return tuple(at)
 
 
-def _nothing(x: Tensor, items: tuple[Any, ...]) -> _Parts:
-    """An index with False in it selects nothing, under a new first dimension."""
-    if len(items) > 1:
-        raise IndexError("an index that contains False besides other entries is not supported; use a bool tensor")
-    none = wrap(cuda.like(x._array, np.zeros(0, np.int64)))
-    return (None,), [(0, none)]
-
-
 def _is_tuple_in_disguise(index: Any) -> bool:
     """PyTorch reads a short list that holds sequences, slices or tensors as a tuple."""
     if not isinstance(index, list) or len(index) >= 32:
@@ -123,9 +114,9 @@ def _entry(e: Any) -> Any:
     if isinstance(e, Tensor):
         kind = e._array.dtype.kind
         if kind == "b" or (kind == "i" and e._array.dtype.itemsize >= 4) or e._array.dtype == np.uint8:
-            if e._array.ndim or dispatch.INTERCEPT is not None:
-                return cast(e, dtype=np.dtype(np.bool_)) if kind == "u" else e
-            return bool(e._array) if kind == "b" else int(e._array)
+            if not e._array.ndim and (kind != "i" or dispatch.INTERCEPT is None):
+                return bool(_look(e)) if kind == "b" else int(_look(e))
+            return cast(e, dtype=np.dtype(np.bool_)) if kind == "u" else e
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     if isinstance(e, str):
         raise TypeError(f"new(): invalid data type 'str': index by numbers, slices and tensors, not {e!r}")

@@ -37,7 +37,7 @@ def einsum(equation: Any, *operands: Any) -> Any:
     terms, result = _parse(equation, [t._array.shape for t in operands])
     sizes = _sizes(terms, [t._array.shape for t in operands])
     apart = {label for label, n in sizes.items() if n == 1 and label not in result and len(terms) > 1}
-    prepared = [_prepare(t, labels, sizes, apart, i) for i, (t, labels) in enumerate(zip(operands, terms, strict=True))]
+    prepared = [_prepare(t, labels, sizes, apart) for t, labels in zip(operands, terms, strict=True)]
     for i, (t, labels) in enumerate(prepared):
         needed = {*result, *[label for j, (_, other) in enumerate(prepared) if j != i for label in other]}
         prepared[i] = _sum_out(t, labels, needed)
@@ -108,6 +108,11 @@ def _sizes(terms: list[list[Label]], shapes: list[tuple[int, ...]]) -> dict[Labe
     sizes: dict[Label, int] = {}
     for i, (labels, shape) in enumerate(zip(terms, shapes, strict=True)):
         for label, n in zip(labels, shape, strict=True):
+            first = shape[labels.index(label)]
+            if n != first:
+                raise RuntimeError(
+                    f"einsum(): subscript {label} is repeated for operand {i} but the sizes don't match, {n} != {first}"
+                )
             seen = sizes.get(label, 1)
             if seen not in (1, n) and n != 1:
                 raise RuntimeError(
@@ -118,19 +123,11 @@ def _sizes(terms: list[list[Label]], shapes: list[tuple[int, ...]]) -> dict[Labe
     return sizes
 
 
-def _prepare(
-    t: Any, labels: list[Label], sizes: dict[Label, int], apart: set[Label], operand: int
-) -> tuple[Any, list[Label]]:
+def _prepare(t: Any, labels: list[Label], sizes: dict[Label, int], apart: set[Label]) -> tuple[Any, list[Label]]:
     """With the diagonal where a label stands twice, without dimensions of size 1 that broadcast or are `apart`."""
     for label in dict.fromkeys(labels):
         while labels.count(label) > 1:
             first, second = [i for i, other in enumerate(labels) if other == label][:2]
-            one, other = t._array.shape[first], t._array.shape[second]
-            if one != other:
-                raise RuntimeError(
-                    f"einsum(): subscript {label} is repeated for operand {operand} but the sizes don't match, "
-                    f"{other} != {one}"
-                )
             t = diagonal(t, 0, first, second)
             labels = [*[label for i, label in enumerate(labels) if i not in (first, second)], labels[first]]
     shape = t._array.shape
