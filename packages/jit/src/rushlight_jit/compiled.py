@@ -25,10 +25,10 @@ from rushlight_jit.guards import Walk, closure, difference, walk
 from rushlight_jit.ir import Graph
 from rushlight_jit.joint import Joint
 from rushlight_jit.memory import classes, extent, touches
-from rushlight_jit.structure import flatten, is_plain, leaves_of, without_leaves
 from rushlight_jit.tracer import TraceError, Tracer, tracing
 from rushlight_jit.watch import Watch
 from rushlight_tensor.core import devices, dispatch, dtypes
+from rushlight_tensor.core.structure import flatten, is_plain, leaves_of, without_leaves
 from rushlight_tensor.core.tensor import Tensor
 
 MOST_TRACES, MOST_BREAKS = 64, 8

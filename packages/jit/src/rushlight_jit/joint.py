@@ -19,11 +19,11 @@ import numpy as np
 from rushlight_jit.ir import Graph, Value
 from rushlight_jit.passes import memory_of, optimize, written
 from rushlight_jit.plan import Plan
-from rushlight_jit.structure import unflatten
 from rushlight_jit.tracer import Tracer
 from rushlight_tensor.core import cuda, dispatch
 from rushlight_tensor.core.graph import CustomNode, Slot, stale_text, version
 from rushlight_tensor.core.inplace import touch
+from rushlight_tensor.core.structure import unflatten
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.methods import gradient
 

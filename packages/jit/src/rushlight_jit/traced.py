@@ -18,11 +18,11 @@ from rushlight_jit.ir import Graph, Instr, Value
 from rushlight_jit.memory import classes
 from rushlight_jit.passes import is_counted, optimize
 from rushlight_jit.plan import Plan
-from rushlight_jit.structure import flatten, is_plain, leaves_of, unflatten
 from rushlight_jit.tracer import TraceError, Tracer, tracing
 from rushlight_tensor import files
 from rushlight_tensor.core import dispatch, dtypes, labels
 from rushlight_tensor.core.op import REGISTRY
+from rushlight_tensor.core.structure import flatten, is_plain, leaves_of, unflatten
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.files.atomic import atomic_write
 from rushlight_tensor.random import Generator

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core.lifted import Lifted, bottom
+
 AS_CPU = object()
 """`cuda=AS_CPU` in a record: `cpu` is written in NumPy's public functions, which CuPy arrays take over as they are."""
 
@@ -66,11 +68,12 @@ def empty_cache() -> None:
 
 def is_cuda(array: Any) -> bool:
     """Whether an array lives on a CUDA device."""
-    return not isinstance(array, np.ndarray)
+    return not isinstance(array, np.ndarray) and not isinstance(bottom(array), np.ndarray)
 
 
 def address(array: Any) -> int:
     """Where the first element is, on whatever device."""
+    array = bottom(array)
     return int(array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data.ptr)
 
 
@@ -100,11 +103,14 @@ def to_device(array: Any, index: int) -> Any:
 
 def to_host(array: Any) -> Any:
     """The array in host memory; itself if it is there already."""
+    if isinstance(array, Lifted):
+        return array.level.read(array)
     return array if isinstance(array, np.ndarray) else cupy().asnumpy(array)
 
 
 def like(other: Any, array: Any) -> Any:
     """`array` (NumPy) on the device of `other`."""
+    other = bottom(other)
     return array if other is None or isinstance(other, np.ndarray) else to_device(array, other.device.id)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from rushlight_tensor.core import cuda
 from rushlight_tensor.core.labels import TorchType
+from rushlight_tensor.core.lifted import bottom
 
 
 class device(metaclass=TorchType):
@@ -64,7 +65,7 @@ CPU = device("cpu")
 
 def of(array: Any) -> device:
     """The device that an array is on."""
-    return device("cuda", array.device.id) if cuda.is_cuda(array) else CPU
+    return device("cuda", bottom(array).device.id) if cuda.is_cuda(array) else CPU
 
 
 def place(array: Any, on: Any) -> Any:

@@ -76,6 +76,16 @@ def set_intercept(interceptor: Interceptor | None) -> Interceptor | None:
     return old
 
 
+LIFT: Any = None
+"""While a transform runs, what lifts tensors of the levels below: `(xs) -> xs`.  See Note [Levels] in `lifted.py`."""
+
+
+def set_lift(lift: Any) -> None:
+    """Set `LIFT`."""
+    global LIFT
+    LIFT = lift
+
+
 _CHAIN = threading.Lock()
 os.register_at_fork(after_in_child=_CHAIN._at_fork_reinit)  # type: ignore[attr-defined]  # or held there for ever
 
@@ -105,13 +115,15 @@ _new = object.__new__
 # ------------------------------------------------------------------------------------------------- the general path
 
 
-def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = False) -> Any:
+def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = False, whole: bool = False) -> Any:
     """Run any op on tensors (or, where it promotes, Python numbers), with a complete set of attributes.
 
     `hidden`: of a view, that it is only read and never seen, or that nobody else holds what it is a view of.  See Note
-    [Private order].
+    [Private order].  `whole`: of an op with `aux`, all its results.
     """
     xs = operands(op, xs)
+    if LIFT is not None:
+        xs = LIFT(xs)
     if op.view and not hidden:
         settle(xs[0])
     grad = False
@@ -134,7 +146,7 @@ def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = Fal
         out = wrap(_array(result[0]))
         if grad:
             out._node, out._requires_grad = recorded(node_for(op, xs, attrs, result)), True
-        return out
+        return (out, *[wrap(_array(z)) for z in result[1:]]) if whole else out
     if type(result) is tuple:
         outs = tuple([wrap(_array(z)) for z in result])
         if op.view:

@@ -195,8 +195,8 @@ def pull(n: Node, g: Any, edges: Sequence[Any], create_graph: bool) -> Sequence[
     if op is None:
         return n.apply(g, tuple([e is not None for e in edges]))  # type: ignore[attr-defined]
     if _is_complex(g) and not op.wirtinger:
-        return _conjugated(_rules(n, _conjugated(g), edges, create_graph))
-    found = _rules(n, g, edges, create_graph)
+        return _conjugated(rules(n, _conjugated(g), edges, create_graph))
+    found = rules(n, g, edges, create_graph)
     if op.flat and create_graph and found[0] is not None and edges[0] is not True:
         return (_anchored(found[0], edges[0]), *found[1:])
     return found
@@ -245,7 +245,8 @@ def _conjugated(gs: Any) -> Any:
     return CONJUGATE(gs) if gs is not None and gs._array.dtype.kind == "c" else gs
 
 
-def _rules(n: Node, g: Any, edges: Sequence[Any], create_graph: bool) -> Sequence[Any]:
+def rules(n: Node, g: Any, edges: Sequence[Any], create_graph: bool) -> Sequence[Any]:
+    """What the rules of an op make of a gradient, or forward mode of a tangent: nothing is conjugated."""
     op = n.op
     saved = unpack(n, create_graph)
     if type(op.vjp) is not tuple:

@@ -5,6 +5,8 @@ Every record has one.  A kind knows no op; what differs between ops of a kind it
     dims      attributes that name dimensions, an int or several, counted from either end; None or () are all of them
     shapes    attributes that hold the shape of an input or of a result
     shared    inputs that all rows have in common
+    first     the result has the shape of the first input, and the others are broadcast to it
+    folds     just so many dimensions are taken, the first of which counts images or rows: samples are more of them
 
 How large a result is follows from shapes and attributes in every record: functions where it depends on values (nonzero,
 unique) read these first, `dispatch.read`, and call records that are told the size.
@@ -24,6 +26,8 @@ class Kind:
     dims: tuple[str, ...] = ()
     shapes: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()
+    folds: bool = False
+    first: bool = False
 
 
 class Elementwise(Kind):
@@ -78,9 +82,9 @@ def reduction(*dims: str, shapes: tuple[str, ...] = ()) -> Reduction:
     return Reduction(dims, shapes)
 
 
-def rows(*dims: str, shapes: tuple[str, ...] = (), shared: tuple[str, ...] = ()) -> Rows:
+def rows(*dims: str, shapes: tuple[str, ...] = (), shared: tuple[str, ...] = (), folds: bool = False) -> Rows:
     """Along the dimensions in these attributes, or the last ones."""
-    return Rows(dims, shapes, shared)
+    return Rows(dims, shapes, shared, folds)
 
 
 def view(*dims: str, shapes: tuple[str, ...] = ()) -> View:
@@ -99,3 +103,4 @@ def opaque(why: str) -> Opaque:
 
 
 ELEMENTWISE = Elementwise()
+INTO_FIRST = Elementwise(first=True)

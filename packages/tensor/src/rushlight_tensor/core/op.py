@@ -102,6 +102,11 @@ class Op:
     Args:
         name: The PyTorch name; also the key in `REGISTRY`.
         kind: What it does with dimensions, see `kinds.py`; left out, it is elementwise, because it has an `expr`.
+        batch: How it runs on many samples at once, where its kind does not say it: `(size, batched, xs, attrs) ->
+            results`, in public ops on tensors.  Those of `xs` that are `batched` have the samples as first dimension,
+            and so have all results.
+        jvp: How tangents go through it, where a better way is known than what follows from its kind and its gradient:
+            `(op, xs, tangents, outs, attrs) -> one tangent per result`, in public ops; a tangent that is None is zero.
         infer: `(*avals, **attrs) -> Aval`, shape and dtype of the result (a tuple of them for several results); raises
             the user's shape errors.  Its signature names the inputs (no default) and the attributes (default).
         numpy: `(*arrays, **attrs) -> array` on NumPy arrays, the reference for every other backend.
@@ -137,10 +142,10 @@ class Op:
     """
 
     __slots__ = (
-        "__weakref__", "aliases", "arity", "attr_names", "aux", "communicates", "cpu", "cuda", "defaults",
-        "expr", "fast", "flat", "infer", "input_names", "into", "keywords", "kind", "name", "node_name",
-        "numeric", "numpy", "promote", "pull_bare", "random", "real", "refuses", "save", "saves", "saves_out",
-        "scheduled", "variadic", "view", "vjp", "wirtinger", "writes",
+        "__weakref__", "aliases", "arity", "attr_names", "aux", "batch", "communicates", "cpu", "cuda", "defaults",
+        "expr", "fast", "flat", "forward", "infer", "input_names", "into", "jvp", "keywords", "kind", "name",
+        "node_name", "numeric", "numpy", "promote", "pull_bare", "random", "real", "refuses", "save", "saves",
+        "saves_out", "scheduled", "variadic", "view", "vjp", "wirtinger", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -148,6 +153,8 @@ class Op:
         name: str,
         *,
         kind: kinds.Kind | None = None,
+        batch: Callable[..., Any] | None = None,
+        jvp: Callable[..., Any] | None = None,
         infer: Callable[..., Any],
         cpu: Callable[..., Any] | None = None,
         numpy: Callable[..., Any] | None = None,
@@ -174,6 +181,8 @@ class Op:
         assert name not in REGISTRY, f"op {name!r} is declared twice"
         assert expr is None or cuda is None, f"op {name!r}: `expr` already says what CUDA does"
         assert kind is not None or expr is not None, f"op {name!r}: which kind is it? See `kinds.py`"
+        self.batch, self.jvp = batch, jvp
+        self.forward: Op | None = None  # of the kernel of a gradient: the op that it is the gradient of
         self.kind = kinds.ELEMENTWISE if kind is None else kind
         text = numpy or cpu
         assert text is not None, f"op {name!r}: no NumPy text"
@@ -199,6 +208,7 @@ class Op:
         self.saves_out = any(kind >= graph.OUT and not (aux and i) for kind, i in self.saves)
         if isinstance(vjp, fused):
             vjp.bind(save)
+            vjp.backward.forward = self
         assert not isinstance(vjp, tuple) or len(vjp) == self.arity, f"op {name!r}: one vjp rule per input"
         self.fast = straight.fast_path(self)
         self.pull_bare = graph.pull_bare(self)

@@ -23,6 +23,7 @@ from rushlight_tensor.kernels import conv as kernels
 from rushlight_tensor.ops.linalg.linalg import _C_NAMES
 from rushlight_tensor.ops.reduce.reduce import sum
 from rushlight_tensor.ops.shape.pad import pad
+from rushlight_tensor.ops.shape.samples import _in_front, _merged, _parted
 from rushlight_tensor.ops.shape.shape import drop, lift, reshape
 
 Sizes = tuple[int, ...]
@@ -253,12 +254,43 @@ def _cropped(y: Any, g: Any) -> Any:
     return y if y._array.shape[2:] == (h, w) else y[:, :, :h, :w]
 
 
+# Samples.  Where the weight is the same for all, they are more images; else more groups of channels.
+
+
+def _conv2d_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    x, weight, bias = xs
+    if not batched[1] and not batched[2]:
+        return _parted(call(_conv2d, (_merged(x, 0), weight, bias), attrs), 0, size)
+    x, weight, bias = _in_front(size, batched, xs)
+    attrs = {**attrs, "groups": size * attrs["groups"]}
+    return _parted(call(_conv2d, (_merged(x, 1), _merged(weight, 0), _merged(bias, 0)), attrs), 1, size)
+
+
+def _input_gradient_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    g, weight = xs
+    n, c, *rest = attrs["input_shape"]
+    if not batched[1]:
+        attrs = {**attrs, "input_shape": (size * n, c, *rest)}
+        return _parted(call(_input_gradient, (_merged(g, 0), weight), attrs), 0, size)
+    g, weight = _in_front(size, batched, xs)
+    attrs = {**attrs, "input_shape": (n, size * c, *rest), "groups": size * attrs["groups"]}
+    return _parted(call(_input_gradient, (_merged(g, 1), _merged(weight, 0)), attrs), 1, size)
+
+
+def _weight_gradient_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    g, x = _in_front(size, batched, xs)
+    n, *rest = attrs["weight_shape"]
+    attrs = {**attrs, "weight_shape": (size * n, *rest), "groups": size * attrs["groups"]}
+    return _parted(call(_weight_gradient, (_merged(g, 1), _merged(x, 1)), attrs), 0, size)
+
+
 _conv2d_backward = Op(
     "conv2d_backward", kind=kinds.linear(), infer=_backward_aval, cpu=_backward_kernel, cuda=AS_CPU, vjp=None
 )
 _conv2d = Op(
     "conv2d",
     kind=kinds.linear(),
+    batch=_conv2d_samples,
     infer=_conv2d_aval,
     cpu=_conv2d_kernel,
     cuda=AS_CPU,
@@ -270,6 +302,7 @@ _conv2d = Op(
 _input_gradient = Op(
     "conv2d_input_gradient",
     kind=kinds.linear(shapes=("input_shape",)),
+    batch=_input_gradient_samples,
     infer=_input_gradient_aval,
     cpu=_input_gradient_kernel,
     cuda=AS_CPU,
@@ -286,6 +319,7 @@ _input_gradient = Op(
 _weight_gradient = Op(
     "conv2d_weight_gradient",
     kind=kinds.linear(shapes=("weight_shape",)),
+    batch=_weight_gradient_samples,
     infer=_weight_gradient_aval,
     cpu=_weight_gradient_kernel,
     cuda=AS_CPU,

@@ -114,7 +114,7 @@ def _max_again(gg: Any, indices: Any, x_shape: Sizes, **window: Any) -> Any:
 
 _max_backward = Op(
     "max_pool2d_backward",
-    kind=kinds.rows(shapes=("x_shape",)),
+    kind=kinds.rows(shapes=("x_shape",), folds=True),
     infer=_max_backward_aval,
     cpu=_max_backward_kernel,
     cuda=AS_CPU,
@@ -123,7 +123,7 @@ _max_backward = Op(
 )
 _max_pool2d = Op(
     "max_pool2d",
-    kind=kinds.rows(),
+    kind=kinds.rows(folds=True),
     infer=_max_aval,
     real="max_pool2d",
     cpu=_max_kernel,
@@ -158,7 +158,7 @@ def _max_indices_kernel(x: Any, **window: Any) -> Any:
 
 _max_pool2d_with_indices = Op(
     "max_pool2d_with_indices",
-    kind=kinds.rows(),
+    kind=kinds.rows(folds=True),
     infer=_max_indices_aval,
     real="max_pool2d",
     cpu=_max_indices_kernel,
@@ -306,7 +306,7 @@ def _avg_backward_kernel(g: Any, x_shape: Sizes, needs: Any, **window: Any) -> A
 
 _avg_backward = Op(
     "avg_pool2d_backward",
-    kind=kinds.rows(shapes=("x_shape",)),
+    kind=kinds.rows(shapes=("x_shape",), folds=True),
     infer=_avg_backward_aval,
     cpu=_avg_backward_kernel,
     cuda=AS_CPU,
@@ -314,7 +314,7 @@ _avg_backward = Op(
 )
 _avg_pool2d = Op(
     "avg_pool2d",
-    kind=kinds.rows(),
+    kind=kinds.rows(folds=True),
     infer=_avg_aval,
     real="avg_pool2d",
     cpu=_avg_kernel,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import kinds, promote
+from rushlight_tensor.core import cuda, kinds, promote
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call, read
 from rushlight_tensor.core.dtypes import dtype_title
@@ -16,6 +16,7 @@ from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.op import AS_CPU, Op, fused
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels.embedding import embedding_backward
+from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.shape.join import stack
 
 
@@ -59,9 +60,38 @@ def _embedding_rule(g: Any, needs: Any, indices: Any, weight_shape: Any, padding
     return _embedding_backward(g, indices, weight_shape=weight_shape, padding_idx=padding_idx), None
 
 
+def _of_tables(size: int, rows: int, batched: Any, indices: Any, like: Any) -> Any:
+    """Indices into `size` tables of so many rows, one after the other."""
+    indices = indices if batched else indices.expand(size, *indices._array.shape)
+    first = wrap(cuda.like(like._array, np.arange(size) * rows)).to(indices.dtype)
+    return indices + first.reshape(size, *[1] * (indices._array.ndim - 1))
+
+
+def _embedding_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    weight, indices = xs
+    if not batched[0]:
+        return call(_embedding, (weight, indices), attrs)
+    rows, padding = weight._array.shape[1], attrs["padding_idx"]
+    at = _of_tables(size, rows, batched[1], indices, weight)
+    out = call(_embedding, (weight.reshape(size * rows, -1), at), {"padding_idx": -1})
+    return out if padding < 0 else where((at % rows == padding).unsqueeze(-1), out.detach(), out)
+
+
+def _embedding_backward_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    g, indices = xs
+    rows, width = attrs["weight_shape"]
+    g = g if batched[0] else g.expand(size, *g._array.shape)
+    at = _of_tables(size, rows, batched[1], indices, g)
+    if attrs["padding_idx"] >= 0:
+        g = where((at % rows == attrs["padding_idx"]).unsqueeze(-1), 0.0, g)
+    out = call(_embedding_backward, (g, at), {**attrs, "weight_shape": (size * rows, width), "padding_idx": -1})
+    return out.reshape(size, rows, width)
+
+
 _embedding_backward = Op(
     "embedding_backward",
     kind=kinds.linear(shapes=("weight_shape",)),
+    batch=_embedding_backward_samples,
     infer=_embedding_backward_aval,
     cpu=_embedding_backward_kernel,
     cuda=AS_CPU,
@@ -76,6 +106,7 @@ _embedding_backward = Op(
 _embedding = Op(
     "embedding",
     kind=kinds.rows(shared=("weight",)),
+    batch=_embedding_samples,
     infer=_embedding_aval,
     cpu=_embedding_kernel,
     cuda=AS_CPU,

@@ -27,7 +27,8 @@ from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels.arrays import add_at, contiguous
 from rushlight_tensor.kernels.embedding import embedding_backward
-from rushlight_tensor.ops.shape.shape import expand, reshape
+from rushlight_tensor.ops.shape.samples import _aligned
+from rushlight_tensor.ops.shape.shape import expand, permute, reshape
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -112,9 +113,22 @@ def _index_select_kernel(x: Any, index: Any, dim: int, wrap: bool) -> Any:
         raise
 
 
+def _index_select_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    x, index = xs
+    rank = x._array.ndim - batched[0]
+    dim = axis(attrs["dim"], rank)
+    if not batched[1] and rank:
+        return call(_index_select, (x, index), {**attrs, "dim": dim + 1})
+    if batched[0] or not rank:
+        return None
+    out = call(_index_select, (x, index), {**attrs, "dim": dim})  # (…, B, n, …)
+    return permute(out, (dim, *[d for d in range(out._array.ndim) if d != dim]))
+
+
 _index_select = Op(
     "index_select",
     kind=kinds.rows("dim", shared=("index",)),
+    batch=_index_select_samples,
     infer=_index_select_aval,
     cpu=_index_select_kernel,
     cuda=AS_CPU,
@@ -200,9 +214,20 @@ def _index_put_rule(g: Any, index: Any, dim: int, accumulate: bool) -> Any:
     return g if accumulate else _index_put(g, index, zero, dim)
 
 
+def _index_put_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    x, index, y = xs
+    if batched[1] or x._array.ndim == batched[0]:
+        return None
+    x = x if batched[0] else expand(x, (size, *x._array.shape))
+    rank = x._array.ndim - 1
+    (y,) = _aligned((batched[2],), (y,), rank - 1 + index._array.ndim)
+    return call(_index_put, (x, index, y), {**attrs, "dim": axis(attrs["dim"], rank) + 1})
+
+
 _index_put = Op(
     "index_put",
     kind=kinds.rows("dim", shared=("index",)),
+    batch=_index_put_samples,
     infer=_index_put_aval,
     cpu=_index_put_kernel,
     cuda=AS_CPU,

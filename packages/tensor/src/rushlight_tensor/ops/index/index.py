@@ -355,7 +355,7 @@ def _masked_fill_rule(g: Any, mask: Any) -> Any:
 
 _masked_fill = Op(
     "masked_fill",
-    kind=kinds.ELEMENTWISE,
+    kind=kinds.INTO_FIRST,
     infer=_masked_fill_aval,
     cpu=_masked_fill_kernel,
     cuda=AS_CPU,

@@ -21,6 +21,7 @@ from rushlight_tensor.kernels.linear import linear as linear_kernel
 from rushlight_tensor.kernels.linear import linear_backward as linear_backward_kernel
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.reduce.reduce import sum, sum_to_size
+from rushlight_tensor.ops.shape.samples import _aligned
 from rushlight_tensor.ops.shape.shape import permute, reshape, transpose
 
 _NONE: dict[str, Any] = {}
@@ -138,6 +139,14 @@ def _matmul_name(n: Any) -> str:
     return ("DotBackward0", "MvBackward0", "MmBackward0", "UnsafeViewBackward0")[min(len(n.shape), 3)]
 
 
+def _matmul_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    """Vectors become matrices, so that all but two dimensions are broadcast; `shaped` by the caller."""
+    x, y = xs
+    x = reshape(x, (*x._array.shape[:-1], 1, x._array.shape[-1])) if x._array.ndim - batched[0] == 1 else x
+    y = reshape(y, (*y._array.shape, 1)) if y._array.ndim - batched[1] == 1 else y
+    return matmul(*_aligned(batched, (x, y)))
+
+
 _matmul_backward = Op(
     "matmul_backward",
     kind=kinds.linear(),
@@ -149,6 +158,7 @@ _matmul_backward = Op(
 _matmul = Op(
     "matmul",
     kind=kinds.linear(),
+    batch=_matmul_samples,
     infer=_matmul_aval,
     cpu=_matmul_kernel,
     cuda=AS_CPU,
@@ -225,6 +235,20 @@ def _linear_name(n: Any) -> str:
     return "ViewBackward0" if biased else "UnsafeViewBackward0" if n.shape[1:] else "SqueezeBackward4"
 
 
+def _linear_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    x, weight, bias = xs
+    if not batched[1] and not batched[2]:  # more rows
+        return call(_linear, (x, weight, bias), _NONE)
+    if weight._array.ndim - batched[1] != 2:
+        return None
+    own = x._array.shape[batched[0] : -1]
+    x = reshape(x, (*x._array.shape[: batched[0]], math.prod(own), x._array.shape[-1]))  # (B, rows, K) or (rows, K)
+    y = matmul(x, transpose(weight, -1, -2))
+    if bias is not None:
+        y = y + (reshape(bias, (size, 1, bias._array.shape[-1])) if batched[2] else bias)
+    return y  # (B, rows, N)
+
+
 _linear_backward = Op(
     "linear_backward",
     kind=kinds.linear(),
@@ -236,6 +260,7 @@ _linear_backward = Op(
 _linear = Op(
     "linear",
     kind=kinds.linear(),
+    batch=_linear_samples,
     infer=_linear_aval,
     cpu=_linear_kernel,
     cuda=AS_CPU,

@@ -41,8 +41,19 @@ def _clone_aval(x: Any, memory_format: Any = labels.preserve_format) -> Aval:
     return Aval(x.shape, x.dtype)
 
 
+def _clone_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    planes = attrs["memory_format"] not in (labels.preserve_format, labels.contiguous_format)
+    return None if planes else clone(*xs, **attrs)  # an order of four dimensions says nothing of five
+
+
 clone = Op(
-    "clone", kind=kinds.ELEMENTWISE, infer=_clone_aval, cpu=layout.copy, cuda=AS_CPU, vjp=(lambda g, memory_format: g,)
+    "clone",
+    kind=kinds.ELEMENTWISE,
+    batch=_clone_samples,
+    infer=_clone_aval,
+    cpu=layout.copy,
+    cuda=AS_CPU,
+    vjp=(lambda g, memory_format: g,),
 )
 
 
@@ -112,7 +123,7 @@ def _copy_kernel(x: Any, y: Any) -> Any:
 
 copy = Op(
     "copy",
-    kind=kinds.ELEMENTWISE,
+    kind=kinds.INTO_FIRST,
     infer=_copy_aval,
     cpu=_copy_kernel,
     cuda=AS_CPU,

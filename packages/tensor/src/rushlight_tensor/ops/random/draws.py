@@ -135,9 +135,15 @@ def _multinomial(input: Array, num_samples: int, replacement: bool, generator: A
     return (generator or default_generator).multinomial(input, num_samples, replacement)
 
 
+def _multinomial_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    (weights,) = xs
+    return call(multinomial, (weights.reshape(-1, weights._array.shape[-1]),), attrs)
+
+
 multinomial = Op(
     "multinomial",
     kind=kinds.rows(),
+    batch=_multinomial_samples,
     infer=_multinomial_aval,
     cpu=_multinomial,
     cuda=_on_host(_multinomial),

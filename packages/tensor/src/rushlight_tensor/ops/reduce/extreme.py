@@ -141,6 +141,7 @@ def _shared(kind: str) -> Op:
     """The `value` of one element, or of several, of all: the gradient is shared by those that have it, NaN included."""
     return Op(
         f"{kind}_of_all",
+        batch=lambda size, batched, xs, attrs: xs[1].expand(size) if not batched[1] else xs[1].clone(),
         kind=kinds.opaque("the value is given; its gradient goes to all elements that have it"),
         infer=_even_aval,
         cpu=lambda x, value: value.copy(),
@@ -199,9 +200,17 @@ def _arg(name: str, find: Any) -> Op:
     def kernel(x: Any, dim: Any, keepdim: bool) -> Any:
         return find(x, axis=dim, keepdims=keepdim) if x.ndim else np.zeros_like(x, dtype=np.int64)
 
-    return Op(
+    def batch(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+        (x,) = xs
+        rank = x._array.ndim - 1
+        if attrs["dim"] is None or not rank:
+            return op(x.reshape(size, -1), dim=1)
+        return op(x, dim=attrs["dim"] % rank + 1, keepdim=attrs["keepdim"])
+
+    op = Op(
         name,
         kind=kinds.reduction("dim"),
+        batch=batch,
         infer=_arg_aval(name),
         cpu=kernel,
         cuda=AS_CPU,
@@ -209,6 +218,7 @@ def _arg(name: str, find: Any) -> Op:
         real=RuntimeError(f"{name}(): does not support complex input"),
         numeric=RuntimeError(f"{name}(): does not support bool input"),
     )
+    return op
 
 
 _argmax, _argmin = _arg("argmax", np.argmax), _arg("argmin", np.argmin)

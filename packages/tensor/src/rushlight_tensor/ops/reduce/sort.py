@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.core import cuda, kinds, promote
-from rushlight_tensor.core.dispatch import numbers_only, read, real_only, refuse
+from rushlight_tensor.core.dispatch import call, numbers_only, read, real_only, refuse
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axis
@@ -18,6 +18,7 @@ from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.ops.index.gather import _gather
 from rushlight_tensor.ops.reduce.extreme import _result
+from rushlight_tensor.ops.shape.samples import _in_front
 from rushlight_tensor.ops.shape.shape import reshape
 from rushlight_tensor.ops.shape.slicing import select
 
@@ -241,9 +242,19 @@ def _searchsorted_kernel(sorted_sequence: Any, x: Any, right: bool, int32: bool)
     return out.astype(np.int32 if int32 else np.int64, copy=False)
 
 
+def _searchsorted_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    rows, x = xs
+    if batched[0] and rows._array.ndim == 2:  # one row for all values of a sample
+        x = x.reshape(size, -1) if batched[1] else x.reshape(1, -1).expand(size, -1)
+    elif rows._array.ndim - batched[0] > 1:
+        rows, x = _in_front(size, batched, xs)
+    return call(_searchsorted, (rows, x), attrs)
+
+
 _searchsorted = Op(
     "searchsorted",
     kind=kinds.rows(),
+    batch=_searchsorted_samples,
     infer=_searchsorted_aval,
     real="searchsorted_out_cpu",
     cpu=_searchsorted_kernel,

@@ -20,6 +20,7 @@ from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.norm.softmax import softmax
 from rushlight_tensor.ops.random.dropout import dropout
 from rushlight_tensor.ops.reduce.reduce import sum
+from rushlight_tensor.ops.shape.samples import _aligned
 from rushlight_tensor.ops.shape.shape import transpose
 
 
@@ -153,6 +154,12 @@ def _attention_rule(
     return matmul(ds, k), matmul(transpose(ds, -1, -2), q), matmul(transpose(p, -1, -2), g), None
 
 
+def _attention_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    if not any(batched[:3]):  # a mask does not make the batch larger
+        xs, batched = (xs[0].expand(size, *xs[0]._array.shape), *xs[1:]), (True, *batched[1:])
+    return call(_attention, tuple(_aligned(batched, xs)), attrs, whole=True)
+
+
 _attention_backward = Op(
     "scaled_dot_product_attention_backward",
     kind=kinds.rows(),
@@ -164,6 +171,7 @@ _attention_backward = Op(
 _attention = Op(
     "scaled_dot_product_attention",
     kind=kinds.rows(),
+    batch=_attention_samples,
     infer=_attention_aval,
     real="softmax_lastdim_kernel_impl",
     cpu=_attention_of_one_dtype,

@@ -43,7 +43,19 @@ def _pad_rule(g: Any, widths: Widths, value: float) -> Any:
     return call(_pad, (g,), {"widths": tuple((-b, -a) for b, a in widths), "value": 0.0})
 
 
-_pad = Op("constant_pad_nd", kind=kinds.rows(), infer=_pad_aval, cpu=_pad_kernel, cuda=AS_CPU, vjp=(_pad_rule,))
+def _pad_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    return call(_pad, tuple(xs), {**attrs, "widths": ((0, 0), *attrs["widths"])})
+
+
+_pad = Op(
+    "constant_pad_nd",
+    kind=kinds.rows(),
+    batch=_pad_samples,
+    infer=_pad_aval,
+    cpu=_pad_kernel,
+    cuda=AS_CPU,
+    vjp=(_pad_rule,),
+)
 
 _SUPPORTED = """
 Supported combinations for non-constant padding:
@@ -215,7 +227,9 @@ def _col2im_rule(g: Any, output_size: tuple[int, int], window: Any) -> Any:
     return im2col(g, *window)
 
 
-_col2im = Op("col2im", kind=kinds.rows(), infer=_col2im_aval, cpu=_col2im_kernel, cuda=AS_CPU, vjp=(_col2im_rule,))
+_col2im = Op(
+    "col2im", kind=kinds.rows(folds=True), infer=_col2im_aval, cpu=_col2im_kernel, cuda=AS_CPU, vjp=(_col2im_rule,)
+)
 
 
 def col2im(input: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Any:

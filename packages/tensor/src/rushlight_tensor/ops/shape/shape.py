@@ -123,9 +123,15 @@ def _permute_aval(x: Any, dims: Any = ()) -> Aval:
     return Aval(tuple(x.shape[d] for d in dims), x.dtype)
 
 
+def _permute_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    rank = len(attrs["dims"])
+    return call(_permute, tuple(xs), {"dims": (0, *[d % rank + 1 for d in attrs["dims"]])})
+
+
 _permute = Op(
     "permute",
     kind=kinds.view("dims"),
+    batch=_permute_samples,
     infer=_permute_aval,
     cpu=lambda x, dims: x.transpose(dims),
     cuda=AS_CPU,
@@ -179,9 +185,17 @@ def _expand_kernel(x: Any, shape: tuple[int, ...]) -> Any:
     return out
 
 
+def _expand_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    (x,) = xs
+    own, shape = x._array.shape[1:], attrs["shape"]
+    x = call(_slice, (x,), {"at": (_ALL, *[None] * (len(shape) - len(own)))}) if len(own) < len(shape) else x
+    return call(_expand, (x,), {"shape": (size, *shape)})
+
+
 _expand = Op(
     "expand",
     kind=kinds.view(shapes=("shape",)),
+    batch=_expand_samples,
     infer=_expand_aval,
     cpu=_expand_kernel,
     cuda=AS_CPU,

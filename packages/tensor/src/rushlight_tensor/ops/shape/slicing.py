@@ -79,9 +79,18 @@ def _slice_node(n: Any) -> str:
     return "UnsqueezeBackward0" if last is None else "SliceBackward0" if type(last) is tuple else "SelectBackward0"
 
 
+def _slice_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    return call(_slice, tuple(xs), {"at": (_ALL, *attrs["at"])})
+
+
+def _slice_put_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    return call(_slice_put, tuple(xs), {"shape": (size, *attrs["shape"]), "at": (_ALL, *attrs["at"])})
+
+
 _slice = Op(
     "slice",
     kind=kinds.view(),
+    batch=_slice_samples,
     infer=_slice_aval,
     cpu=_slice_kernel,
     cuda=AS_CPU,
@@ -94,6 +103,7 @@ _slice = Op(
 _slice_put = Op(
     "slice_backward",
     kind=kinds.linear(shapes=("shape",)),
+    batch=_slice_put_samples,
     infer=_slice_put_aval,
     cpu=_slice_put_kernel,
     cuda=AS_CPU,

@@ -91,9 +91,16 @@ def _strided_rule(g: Any, shape: tuple[int, ...], size: Any, stride: Any, offset
     return out / wrap(cuda.like(g._array, np.bincount(at.reshape(-1))[at].astype(g._array.dtype)))
 
 
+def _strided_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    step = xs[0]._array.strides[0] // xs[0]._array.itemsize
+    size_, stride, own = (size, *attrs["size"]), (step, *attrs["stride"]), (step, *attrs["own"])
+    return dispatch.call(_strided, tuple(xs), {**attrs, "size": size_, "stride": stride, "own": own})
+
+
 _strided = Op(
     "as_strided",
     kind=kinds.view(),
+    batch=_strided_samples,
     infer=_strided_aval,
     cpu=_strided_kernel,
     cuda=AS_CPU,
@@ -120,7 +127,7 @@ def _gathered_kernel(g: Any, size: tuple[int, ...], stride: Any, own: Any, offse
 
 _gathered = Op(
     "as_strided_backward",
-    kind=kinds.linear(),
+    kind=kinds.opaque("elements of one memory, wherever they lie in it"),
     infer=_gathered_aval,
     cpu=_gathered_kernel,
     cuda=AS_CPU,
@@ -146,7 +153,7 @@ def _spread_kernel(x: Any, stride: tuple[int, ...]) -> Any:
 
 _spread = Op(
     "clone_strided",
-    kind=kinds.ELEMENTWISE,
+    kind=kinds.opaque("how one sample lies in its memory"),
     infer=_spread_aval,
     cpu=_spread_kernel,
     cuda=AS_CPU,

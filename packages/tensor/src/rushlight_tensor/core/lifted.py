@@ -1,0 +1,93 @@
+"""What stands for an array inside `vmap` and `jvp`: a tensor of the level below, and how it is seen from above.
+
+Note [Levels]
+    A transform is a level.  Inside, a Tensor holds a `Lifted` instead of an array, and a `Lifted` holds a Tensor of the
+    level below (which may itself hold a `Lifted`).  An op on lifted arrays runs by a rule, in public ops on the tensors
+    below; recording stands above execution, so each level has a graph of its own: what is differentiated inside a
+    transform is differentiated per sample, what is differentiated outside sees the ops of the rule.  A tensor from
+    below that requires grad is lifted when it meets an op (`dispatch.LIFT`), or its graph would be that of two levels.
+    The rules are in `rushlight_autograd`: `batching.py` and `forward_mode.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rushlight_tensor.core.tensor import Tensor
+
+
+class Flags(NamedTuple):
+    """The flags that are asked for, under NumPy's names."""
+
+    c_contiguous: bool
+    f_contiguous: bool
+    writeable: bool
+
+
+class Lifted:
+    """A tensor of the level below as an array of this one.
+
+    `shape` is what is seen here: that of `value`, without the dimension of the samples where there is one.
+    """
+
+    __slots__ = ("level", "shape", "value")
+
+    __array_ufunc__ = None  # NumPy's ufuncs refuse it
+
+    def __init__(self, level: Any, value: Tensor, shape: tuple[int, ...]) -> None:
+        self.level, self.value, self.shape = level, value, shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.value._array.dtype
+        return dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.itemsize
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """In bytes, within one sample."""
+        strides: tuple[int, ...] = self.value._array.strides
+        return strides[len(strides) - len(self.shape) :]
+
+    @property
+    def flags(self) -> Flags:
+        return Flags(self._in_order(1), self._in_order(-1), True)
+
+    def _in_order(self, way: int) -> bool:
+        step = self.itemsize
+        for n, stride in zip(self.shape[::-way], self.strides[::-way], strict=True):
+            if n != 1 and stride != step:
+                return False
+            step *= n
+        return True
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<{self.level} of {self.value._array!r}>"
+
+
+def bottom(array: Any) -> Any:
+    """The NumPy or CuPy array under all levels."""
+    while isinstance(array, Lifted):
+        array = array.value._array
+    return array
