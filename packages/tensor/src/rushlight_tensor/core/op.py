@@ -132,6 +132,7 @@ class Op:
         keywords: PyTorch's names of the first inputs, where these are called `x` and `y` here.
         numeric: It takes no bools: PyTorch's name of the kernel that they are missing from, or the error itself.
         real: It takes no complex numbers: PyTorch's name of the kernel that they are missing from, or the error itself.
+        onnx: The operator of ONNX that is the same, where there is one; its attributes are spelt otherwise.
         random: It draws from a generator: it has to run exactly as often as in the user's program.
         writes: It returns nothing and writes into so many of its first inputs; or `(count, **attrs) -> number` from the
             count of its inputs.
@@ -144,7 +145,7 @@ class Op:
     __slots__ = (
         "__weakref__", "aliases", "arity", "attr_names", "aux", "batch", "communicates", "cpu", "cuda", "defaults",
         "expr", "fast", "flat", "forward", "infer", "input_names", "into", "jvp", "keywords", "kind", "name",
-        "node_name", "numeric", "numpy", "promote", "pull_bare", "random", "real", "refuses", "save", "saves",
+        "node_name", "numeric", "numpy", "onnx", "promote", "pull_bare", "random", "real", "refuses", "save", "saves",
         "saves_out", "scheduled", "variadic", "view", "vjp", "wirtinger", "writes",
     )  # fmt: skip
 
@@ -173,6 +174,7 @@ class Op:
         random: bool = False,
         writes: int | Callable[..., int] = 0,
         scheduled: bool = False,
+        onnx: str | None = None,
         communicates: bool = False,
         keywords: tuple[str, ...] = ("input", "other"),
         aux: bool = False,
@@ -181,7 +183,7 @@ class Op:
         assert name not in REGISTRY, f"op {name!r} is declared twice"
         assert expr is None or cuda is None, f"op {name!r}: `expr` already says what CUDA does"
         assert kind is not None or expr is not None, f"op {name!r}: which kind is it? See `kinds.py`"
-        self.batch, self.jvp = batch, jvp
+        self.batch, self.jvp, self.onnx = batch, jvp, onnx
         self.forward: Op | None = None  # of the kernel of a gradient: the op that it is the gradient of
         self.kind = kinds.ELEMENTWISE if kind is None else kind
         text = numpy or cpu

@@ -298,6 +298,7 @@ _conv2d = Op(
     flat=True,
     vjp=fused(_conv2d_backward, _rule),
     node_name="ConvolutionBackward0",
+    onnx="Conv",
 )
 _input_gradient = Op(
     "conv2d_input_gradient",
@@ -315,6 +316,7 @@ _input_gradient = Op(
         ),
     ),
     node_name="ConvolutionBackward0",
+    onnx="ConvTranspose",
 )
 _weight_gradient = Op(
     "conv2d_weight_gradient",

@@ -136,6 +136,7 @@ _max_pool2d = Op(
     ),
     aux=True,
     node_name="MaxPool2DWithIndicesBackward0",
+    onnx="MaxPool",
 )
 
 
@@ -323,6 +324,7 @@ _avg_pool2d = Op(
     flat=True,
     vjp=fused(_avg_backward, lambda g, needs, shape, **window: (_avg_backward(g, x_shape=shape, **window),)),
     node_name="AvgPool2DBackward0",
+    onnx="AveragePool",
 )
 
 

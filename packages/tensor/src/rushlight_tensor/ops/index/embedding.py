@@ -112,6 +112,7 @@ _embedding = Op(
     cuda=AS_CPU,
     save=("indices", "weight.shape"),
     vjp=fused(_embedding_backward, _embedding_rule),
+    onnx="Gather",
 )
 
 

@@ -134,6 +134,7 @@ _index_select = Op(
     cuda=AS_CPU,
     save=("x.shape", "index"),
     vjp=(lambda g, shape, index, dim, wrap: _index_select_backward(g, index, shape, dim), None),
+    onnx="Gather",
 )
 
 
@@ -315,6 +316,7 @@ _gather = Op(
     cuda=AS_CPU,
     save=("x.shape", "index"),
     vjp=(lambda g, shape, index, dim: _scatter_add(_zeros(g, shape), index, g, dim), None),
+    onnx="GatherElements",
 )
 
 
@@ -386,6 +388,7 @@ _scatter = Op(
     into=_scatter_into,
     save=("index",),
     vjp=(_scatter_rule, None, lambda g, index, dim: _gather(g, index, dim)),
+    onnx="ScatterElements",
 )
 
 _scatter_add = Op(

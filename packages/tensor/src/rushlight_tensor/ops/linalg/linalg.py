@@ -165,6 +165,7 @@ _matmul = Op(
     save=("input", "other"),
     vjp=fused(_matmul_backward, _matmul_rule),
     node_name=_matmul_name,
+    onnx="MatMul",
 )
 
 

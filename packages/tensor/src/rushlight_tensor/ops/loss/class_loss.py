@@ -230,6 +230,7 @@ _cross_entropy = Op(
     vjp=fused(_cross_entropy_backward, _cross_entropy_rule),
     aux=True,
     node_name="NllLossBackward0",
+    onnx="SoftmaxCrossEntropyLoss",
 )
 
 
@@ -356,6 +357,7 @@ _nll = Op(
     save=("input", "target", "weight"),
     flat=True,
     vjp=fused(_nll_backward, _nll_rule),
+    onnx="NegativeLogLikelihoodLoss",
 )
 
 

@@ -90,6 +90,7 @@ relu = Op(
     save=("out",),
     flat=True,
     vjp=fused(_relu_backward, lambda g, needs, out: (where(out <= 0, 0.0, g),)),
+    onnx="Relu",
 )
 
 
@@ -108,6 +109,7 @@ leaky_relu = Op(
     save=("x",),
     flat=True,
     vjp=(lambda g, x, negative_slope: where(x > 0, g, g * negative_slope),),
+    onnx="LeakyRelu",
 )
 
 
@@ -205,6 +207,7 @@ elu = Op(
     expr="{x} > 0 ? {x} : {alpha} * expm1({x})",
     save=("x",),
     vjp=(lambda g, x, alpha: where(x <= 0, g * alpha * exp(where(x < 0, x, 0.0)), g),),
+    onnx="Elu",
 )
 
 celu = Op(
@@ -215,6 +218,7 @@ celu = Op(
     expr="{x} > 0 ? {x} : {alpha} * expm1({x} / {alpha})",
     save=("x",),
     vjp=(lambda g, x, alpha: where(x <= 0, g * exp(where(x < 0, x, 0.0) / alpha), g),),
+    onnx="Celu",
 )
 
 selu = Op(
@@ -226,6 +230,7 @@ selu = Op(
     save=("x",),
     vjp=(lambda g, x: g * _SELU_SCALE * where(x <= 0, _SELU_ALPHA * exp(where(x < 0, x, 0.0)), 1.0),),
     node_name="EluBackward0",
+    onnx="Selu",
 )
 
 # The logistic function and what is made of it
@@ -238,6 +243,7 @@ sigmoid = Op(
     expr="1 / (1 + exp(-{x}))",
     save=("out",),
     vjp=(lambda g, out: g * ((1 - out) * out),),
+    onnx="Sigmoid",
 )
 
 logsigmoid = Op(
@@ -328,6 +334,7 @@ mish = Op(
     expr="{x} * tanh({x} > 20 ? {x} : log1p(exp({x})))",
     save=("x",),
     vjp=(_mish_rule,),
+    onnx="Mish",
 )
 
 # Straight lines
@@ -351,6 +358,7 @@ hardswish = Op(
     expr="{x} * ({x} + 3 < 0 ? 0 : {x} + 3 > 6 ? 6 : {x} + 3) / 6",
     save=("x",),
     vjp=(lambda g, x: where(x <= -3, 0.0, where(x < 3, g * (x / 3 + 0.5), g)),),
+    onnx="HardSwish",
 )
 
 
@@ -370,6 +378,7 @@ softsign = Op(
     save=("x",),
     vjp=(_softsign_rule,),
     wirtinger=True,
+    onnx="Softsign",
 )
 
 tanhshrink = Op(
@@ -434,6 +443,7 @@ erf = Op(
     expr="erf({x})",
     save=("x",),
     vjp=(_erf_rule,),
+    onnx="Erf",
 )
 erfc = Op(
     "erfc",
@@ -472,6 +482,7 @@ _gelu = Op(
     expr=f"0.5 * {{x}} * (1 + erf({{x}} * {math.sqrt(0.5)}))",
     save=("x",),
     vjp=fused(_gelu_backward, _erf_gelu_rule),
+    onnx="Gelu",
 )
 
 _ARGUMENT = f"tanh({_SCALE} * ({{0}} + {_CUBIC} * {{0}} * {{0}} * {{0}}))"

@@ -34,6 +34,7 @@ cast = Op(
     save=("x.dtype",),
     vjp=(_cast_rule,),
     wirtinger=True,
+    onnx="Cast",
 )
 
 
@@ -54,6 +55,7 @@ clone = Op(
     cpu=layout.copy,
     cuda=AS_CPU,
     vjp=(lambda g, memory_format: g,),
+    onnx="Identity",
 )
 
 
@@ -75,6 +77,7 @@ _alias = Op(
     vjp=(lambda g: g,),
     view=True,
     flat=True,
+    onnx="Identity",
 )
 
 detach = Op("detach", kind=kinds.view(), infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=None, view=True)

@@ -27,10 +27,18 @@ from rushlight_tensor.ops.math.select import where
 
 # Arithmetic
 
-_add = Op("add", infer=binary_promoted, promote=same, cpu=np.add, expr="{x} + {y}", vjp=(lambda g: g, lambda g: g))
+_add = Op(
+    "add", infer=binary_promoted, promote=same, cpu=np.add, expr="{x} + {y}", vjp=(lambda g: g, lambda g: g), onnx="Add"
+)
 
 _sub = Op(
-    "sub", infer=binary_promoted, promote=difference, cpu=np.subtract, expr="{x} - {y}", vjp=(lambda g: g, lambda g: -g)
+    "sub",
+    infer=binary_promoted,
+    promote=difference,
+    cpu=np.subtract,
+    expr="{x} - {y}",
+    vjp=(lambda g: g, lambda g: -g),
+    onnx="Sub",
 )
 
 mul = Op(
@@ -41,6 +49,7 @@ mul = Op(
     expr="{x} * {y}",
     save=("x", "y"),
     vjp=(lambda g, x, y: g * y, lambda g, x, y: g * x),
+    onnx="Mul",
 )
 
 _div = Op(
@@ -51,6 +60,7 @@ _div = Op(
     expr="{x} / {y}",
     save=("x", "y"),
     vjp=(lambda g, x, y: g / y, lambda g, x, y: -g * x / (y * y)),
+    onnx="Div",
 )
 
 
@@ -148,6 +158,7 @@ pow = Op(
     expr="pow({x}, {y})",
     save=("x", "y", "out"),
     vjp=(_pow_x, _pow_y),
+    onnx="Pow",
 )
 
 neg = Op(
@@ -161,6 +172,7 @@ neg = Op(
     cpu=np.negative,
     expr="-{x}",
     vjp=(lambda g: -g,),
+    onnx="Neg",
 )
 
 maximum = Op(
@@ -172,6 +184,7 @@ maximum = Op(
     expr="{x} != {x} || {x} > {y} ? {x} : {y}",
     save=("x", "y"),
     vjp=(lambda g, x, y: _share(g, x, y, x < y), lambda g, x, y: _share(g, x, y, x > y)),
+    onnx="Max",
 )
 
 minimum = Op(
@@ -183,6 +196,7 @@ minimum = Op(
     expr="{x} != {x} || {x} < {y} ? {x} : {y}",
     save=("x", "y"),
     vjp=(lambda g, x, y: _share(g, x, y, x > y), lambda g, x, y: _share(g, x, y, y > x)),
+    onnx="Min",
 )
 
 
@@ -225,6 +239,7 @@ abs = Op(
     save=("x",),
     vjp=(_abs_rule,),
     wirtinger=True,
+    onnx="Abs",
 )
 
 
@@ -270,6 +285,7 @@ sign = Op(
     cpu=_sign_kernel,
     expr="({x} > 0) - ({x} < 0)",
     vjp=(_nothing,),
+    onnx="Sign",
 )
 floor = Op(
     "floor",
@@ -280,6 +296,7 @@ floor = Op(
     cpu=np.floor,
     expr="floor({x})",
     vjp=(_nothing,),
+    onnx="Floor",
 )
 ceil = Op(
     "ceil",
@@ -290,6 +307,7 @@ ceil = Op(
     cpu=np.ceil,
     expr="ceil({x})",
     vjp=(_nothing,),
+    onnx="Ceil",
 )
 trunc = Op(
     "trunc",
@@ -316,6 +334,7 @@ _round = Op(
     cpu=_round_kernel,
     expr="rint({x})",
     vjp=(_nothing,),
+    onnx="Round",
 )
 
 # Exponentials, roots, logarithms
@@ -328,6 +347,7 @@ exp = Op(
     expr="exp({x})",
     save=("out",),
     vjp=(lambda g, out: g * out,),
+    onnx="Exp",
 )
 exp2 = Op(
     "exp2",
@@ -348,7 +368,14 @@ expm1 = Op(
     vjp=(lambda g, out: g * (out + 1),),
 )
 log = Op(
-    "log", infer=unary_float, promote=to_float, cpu=np.log, expr="log({x})", save=("x",), vjp=(lambda g, x: g / x,)
+    "log",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.log,
+    expr="log({x})",
+    save=("x",),
+    vjp=(lambda g, x: g / x,),
+    onnx="Log",
 )
 log2 = Op(
     "log2",
@@ -385,6 +412,7 @@ sqrt = Op(
     expr="sqrt({x})",
     save=("out",),
     vjp=(lambda g, out: g / (2 * out),),
+    onnx="Sqrt",
 )
 rsqrt = Op(
     "rsqrt",
@@ -403,12 +431,20 @@ reciprocal = Op(
     expr="1 / {x}",
     save=("out",),
     vjp=(lambda g, out: -g * (out * out),),
+    onnx="Reciprocal",
 )
 
 # Trigonometry
 
 sin = Op(
-    "sin", infer=unary_float, promote=to_float, cpu=np.sin, expr="sin({x})", save=("x",), vjp=(lambda g, x: g * cos(x),)
+    "sin",
+    infer=unary_float,
+    promote=to_float,
+    cpu=np.sin,
+    expr="sin({x})",
+    save=("x",),
+    vjp=(lambda g, x: g * cos(x),),
+    onnx="Sin",
 )
 cos = Op(
     "cos",
@@ -418,6 +454,7 @@ cos = Op(
     expr="cos({x})",
     save=("x",),
     vjp=(lambda g, x: -g * sin(x),),
+    onnx="Cos",
 )
 tan = Op(
     "tan",
@@ -427,6 +464,7 @@ tan = Op(
     expr="tan({x})",
     save=("out",),
     vjp=(lambda g, out: g * (1 + out * out),),
+    onnx="Tan",
 )
 asin = Op(
     "asin",
@@ -436,6 +474,7 @@ asin = Op(
     expr="asin({x})",
     save=("x",),
     vjp=(lambda g, x: g * rsqrt(1 - x * x),),
+    onnx="Asin",
 )
 acos = Op(
     "acos",
@@ -445,6 +484,7 @@ acos = Op(
     expr="acos({x})",
     save=("x",),
     vjp=(lambda g, x: -g * rsqrt(1 - x * x),),
+    onnx="Acos",
 )
 atan = Op(
     "atan",
@@ -454,6 +494,7 @@ atan = Op(
     expr="atan({x})",
     save=("x",),
     vjp=(lambda g, x: g / (1 + x * x),),
+    onnx="Atan",
 )
 sinh = Op(
     "sinh",
@@ -463,6 +504,7 @@ sinh = Op(
     expr="sinh({x})",
     save=("x",),
     vjp=(lambda g, x: g * cosh(x),),
+    onnx="Sinh",
 )
 cosh = Op(
     "cosh",
@@ -472,6 +514,7 @@ cosh = Op(
     expr="cosh({x})",
     save=("x",),
     vjp=(lambda g, x: g * sinh(x),),
+    onnx="Cosh",
 )
 tanh = Op(
     "tanh",
@@ -481,6 +524,7 @@ tanh = Op(
     expr="tanh({x})",
     save=("out",),
     vjp=(lambda g, out: g * (1 - out * out),),
+    onnx="Tanh",
 )
 
 # Compositions need no record: they get CPU, CUDA, gradients and the compiler from what they are made of.
@@ -503,4 +547,5 @@ _clamp = Op(
     save=("x",),
     vjp=(lambda g, x, min, max: where((x >= min) & (x <= max), g, 0.0),),
     flat=True,
+    onnx="Clip",
 )

@@ -28,6 +28,7 @@ asinh = Op(
     expr="asinh({x})",
     save=("x",),
     vjp=(lambda g, x: g * rsqrt(x * x + 1),),
+    onnx="Asinh",
 )
 
 
@@ -45,6 +46,7 @@ acosh = Op(
     expr="acosh({x})",
     save=("x",),
     vjp=(_acosh_rule,),
+    onnx="Acosh",
 )
 atanh = Op(
     "atanh",
@@ -54,6 +56,7 @@ atanh = Op(
     expr="atanh({x})",
     save=("x",),
     vjp=(lambda g, x: g / (1 - x * x),),
+    onnx="Atanh",
 )
 signbit = Op(
     "signbit",

@@ -16,12 +16,32 @@ from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels import integers
 from rushlight_tensor.ops.math.cast import cast
 
-eq = Op("eq", infer=binary_bool, promote=same, cpu=np.equal, expr="{x} == {y}", vjp=None)
+eq = Op("eq", infer=binary_bool, promote=same, cpu=np.equal, expr="{x} == {y}", vjp=None, onnx="Equal")
 ne = Op("ne", infer=binary_bool, promote=same, cpu=np.not_equal, expr="{x} != {y}", vjp=None)
-lt = Op("lt", infer=binary_bool, promote=same, real="lt_cpu", cpu=np.less, expr="{x} < {y}", vjp=None)
-le = Op("le", infer=binary_bool, promote=same, real="le_cpu", cpu=np.less_equal, expr="{x} <= {y}", vjp=None)
-gt = Op("gt", infer=binary_bool, promote=same, real="gt_cpu", cpu=np.greater, expr="{x} > {y}", vjp=None)
-ge = Op("ge", infer=binary_bool, promote=same, real="ge_cpu", cpu=np.greater_equal, expr="{x} >= {y}", vjp=None)
+lt = Op("lt", infer=binary_bool, promote=same, real="lt_cpu", cpu=np.less, expr="{x} < {y}", vjp=None, onnx="Less")
+le = Op(
+    "le",
+    infer=binary_bool,
+    promote=same,
+    real="le_cpu",
+    cpu=np.less_equal,
+    expr="{x} <= {y}",
+    vjp=None,
+    onnx="LessOrEqual",
+)
+gt = Op(
+    "gt", infer=binary_bool, promote=same, real="gt_cpu", cpu=np.greater, expr="{x} > {y}", vjp=None, onnx="Greater"
+)
+ge = Op(
+    "ge",
+    infer=binary_bool,
+    promote=same,
+    real="ge_cpu",
+    cpu=np.greater_equal,
+    expr="{x} >= {y}",
+    vjp=None,
+    onnx="GreaterOrEqual",
+)
 
 logical_and = Op(
     "logical_and", infer=binary_bool, promote=same, cpu=np.logical_and, expr="({x} != 0) && ({y} != 0)", vjp=None
@@ -34,8 +54,16 @@ logical_xor = Op(
 )
 logical_not = Op("logical_not", infer=unary_bool, promote=same, cpu=np.logical_not, expr="{x} == 0", vjp=None)
 
-isnan = Op("isnan", infer=unary_bool, promote=same, cpu=np.isnan, expr="{x} != {x}", vjp=None)
-isinf = Op("isinf", infer=unary_bool, promote=same, cpu=np.isinf, expr="{x} == {x} && {x} - {x} != {x} - {x}", vjp=None)
+isnan = Op("isnan", infer=unary_bool, promote=same, cpu=np.isnan, expr="{x} != {x}", vjp=None, onnx="IsNaN")
+isinf = Op(
+    "isinf",
+    infer=unary_bool,
+    promote=same,
+    cpu=np.isinf,
+    expr="{x} == {x} && {x} - {x} != {x} - {x}",
+    vjp=None,
+    onnx="IsInf",
+)
 isfinite = Op("isfinite", infer=unary_bool, promote=same, cpu=np.isfinite, expr="{x} - {x} == {x} - {x}", vjp=None)
 
 
@@ -59,6 +87,7 @@ bitwise_and = Op(
     cpu=np.bitwise_and,
     expr="{x} & {y}",
     vjp=None,
+    onnx="BitwiseAnd",
 )
 bitwise_or = Op(
     "bitwise_or",
@@ -67,6 +96,7 @@ bitwise_or = Op(
     cpu=np.bitwise_or,
     expr="{x} | {y}",
     vjp=None,
+    onnx="BitwiseOr",
 )
 bitwise_xor = Op(
     "bitwise_xor",
@@ -75,6 +105,7 @@ bitwise_xor = Op(
     cpu=np.bitwise_xor,
     expr="{x} ^ {y}",
     vjp=None,
+    onnx="BitwiseXor",
 )
 bitwise_not = Op(
     "bitwise_not",
@@ -84,6 +115,7 @@ bitwise_not = Op(
     cpu=np.invert,
     cuda=AS_CPU,
     vjp=None,
+    onnx="BitwiseNot",
 )
 bitwise_left_shift = Op(
     "bitwise_left_shift",
@@ -131,6 +163,7 @@ _where = Op(
     cuda=AS_CPU,
     save=("condition",),
     vjp=joint(_where_rule),
+    onnx="Where",
 )
 
 

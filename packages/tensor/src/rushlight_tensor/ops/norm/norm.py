@@ -89,6 +89,7 @@ _layer_norm = Op(
     vjp=fused(_layer_norm_backward, _layer_norm_rule),
     aux=True,
     node_name="NativeLayerNormBackward0",
+    onnx="LayerNormalization",
 )
 
 
@@ -346,6 +347,7 @@ _batch_norm = Op(
     save=("input", "centre", "var", "weight"),
     vjp=fused(_batch_norm_backward, _batch_norm_rule),
     node_name="NativeBatchNormBackward0",
+    onnx="BatchNormalization",
 )
 
 

@@ -61,6 +61,7 @@ _softmax = Op(
     cuda=cuda_kernels.softmax,
     save=("out",),
     vjp=fused(_softmax_backward, _softmax_rule),
+    onnx="Softmax",
 )
 _log_softmax_backward = Op(
     "log_softmax_backward",
@@ -80,6 +81,7 @@ _log_softmax = Op(
     cuda=cuda_kernels.log_softmax,
     save=("out",),
     vjp=fused(_log_softmax_backward, _log_softmax_rule),
+    onnx="LogSoftmax",
 )
 
 

@@ -46,6 +46,7 @@ _cumsum = Op(
     cpu=_cumulative(np.cumsum),
     cuda=AS_CPU,
     vjp=(lambda g, dim, reverse: _cumsum(g, dim=dim, reverse=not reverse),),
+    onnx="CumSum",
 )
 
 

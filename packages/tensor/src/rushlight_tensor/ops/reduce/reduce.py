@@ -88,6 +88,7 @@ _sum = Op(
     save=("x.shape",),
     vjp=(lambda g, shape, dim, keepdim: _spread(g, shape, dim, keepdim),),
     node_name=_numbered("Sum"),
+    onnx="ReduceSum",
 )
 
 
@@ -176,6 +177,7 @@ _mean = Op(
     save=("x.shape",),
     vjp=fused(_mean_backward, _mean_rule),
     node_name=_numbered("Mean"),
+    onnx="ReduceMean",
 )
 
 
@@ -254,6 +256,7 @@ _prod = Op(
     save=("x",),
     vjp=fused(_prod_backward, _prod_rule),
     node_name=_numbered("Prod"),
+    onnx="ReduceProd",
 )
 
 
@@ -427,6 +430,7 @@ _logsumexp = Op(
     cuda=AS_CPU,
     save=("x", "out"),
     vjp=(_logsumexp_rule,),
+    onnx="ReduceLogSumExp",
 )
 
 

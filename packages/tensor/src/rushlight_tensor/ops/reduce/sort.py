@@ -139,6 +139,7 @@ _top = Op(
     cpu=_top_kernel,
     cuda=AS_CPU,
     vjp=None,
+    onnx="TopK",
 )
 
 

@@ -52,6 +52,7 @@ _norm2 = Op(
     vjp=(_norm2_rule,),
     wirtinger=True,
     node_name="LinalgVectorNormBackward0",
+    onnx="ReduceL2",
 )
 
 

@@ -84,6 +84,7 @@ _cat = Op(
     promote=promote.same,
     save=("xs.shape",),
     vjp=joint(_cat_rule),
+    onnx="Concat",
 )
 
 

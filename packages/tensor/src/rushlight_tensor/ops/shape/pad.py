@@ -55,6 +55,7 @@ _pad = Op(
     cpu=_pad_kernel,
     cuda=AS_CPU,
     vjp=(_pad_rule,),
+    onnx="Pad",
 )
 
 _SUPPORTED = """
@@ -228,7 +229,13 @@ def _col2im_rule(g: Any, output_size: tuple[int, int], window: Any) -> Any:
 
 
 _col2im = Op(
-    "col2im", kind=kinds.rows(folds=True), infer=_col2im_aval, cpu=_col2im_kernel, cuda=AS_CPU, vjp=(_col2im_rule,)
+    "col2im",
+    kind=kinds.rows(folds=True),
+    infer=_col2im_aval,
+    cpu=_col2im_kernel,
+    cuda=AS_CPU,
+    vjp=(_col2im_rule,),
+    onnx="Col2Im",
 )
 
 

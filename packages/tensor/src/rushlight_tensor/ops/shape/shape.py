@@ -55,6 +55,7 @@ _view = Op(
     view=True,
     save=("x.shape",),
     vjp=(_view_rule,),
+    onnx="Reshape",
 )
 _viewed = view_path(_view)
 
@@ -137,6 +138,7 @@ _permute = Op(
     cuda=AS_CPU,
     view=True,
     vjp=(lambda g, dims: _permute(g, tuple([int(d) for d in np.argsort([d % len(dims) for d in dims])])),),
+    onnx="Transpose",
 )
 
 
@@ -200,7 +202,8 @@ _expand = Op(
     cpu=_expand_kernel,
     cuda=AS_CPU,
     view=True,
-    vjp=(lambda g, shape: g,),  # the engine sums it to the input's shape
+    vjp=(lambda g, shape: g,),
+    onnx="Expand",  # the engine sums it to the input's shape
 )
 
 

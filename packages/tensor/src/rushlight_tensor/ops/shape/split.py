@@ -52,6 +52,7 @@ _split = Op(
     view=True,
     save=("x.shape",),
     vjp=(_split_rule,),
+    onnx="Split",
 )
 
 
