@@ -24,6 +24,7 @@ from rushlight_tensor.core.promote import category, same, to_float
 from rushlight_tensor.core.quiet import hush
 from rushlight_tensor.core.scalars import wrapped
 from rushlight_tensor.core.tensor import ClosedView, Tensor, View, wrap
+from rushlight_tensor.core.views import conjugates
 
 
 def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
@@ -36,7 +37,14 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     wants = wants and MODE.grad
     if wants:
         writable(x)
-    root = None if x._view is None else x._view.root
+    root = None
+    if x._view is not None:
+        if conjugates(x):
+            raise RuntimeError(
+                f"{op.name}_: writes to a conjugate do not reach the tensor that it was made of; write to that, or to "
+                "the copy that resolve_conj() gives"
+            )
+        root = x._view.root
     attrs = {**op.defaults, **attrs}
     ys = operands_into(op, x, others)
     xs = (x, *ys)

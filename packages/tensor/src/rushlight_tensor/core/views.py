@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import dispatch
+from rushlight_tensor.core import dispatch, graph
 from rushlight_tensor.core.dispatch import MODE, call, edge
 from rushlight_tensor.core.graph import SHAPE, Node
 from rushlight_tensor.core.tensor import ClosedView, Tensor, View
@@ -76,3 +76,19 @@ def view_path(op: Any) -> Callable[[Tensor, dict[str, Any]], Tensor]:
         return t
 
     return fast
+
+
+def conjugates(x: Tensor) -> int:
+    """How many conjugations there are between `x` and the memory that PyTorch's user takes it for a view of.
+
+    Note [Conjugates]
+        PyTorch's `conj()` is a view with a bit that says "conjugated"; here it computes, and its result lies in memory
+        of its own.  It carries the record of a view all the same: its version is that of its base, as in PyTorch, and
+        what would be lost is refused: writes to it or to views of it, and `numpy()`, which PyTorch refuses as well.
+        `resolve_conj()` gives a tensor for that.  What remains: it does not show writes to its base that come later.
+    """
+    n = 0
+    while x._view is not None:
+        n += x._view.op is graph.CONJUGATE
+        x = x._view.parent
+    return n

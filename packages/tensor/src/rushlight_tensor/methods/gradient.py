@@ -15,6 +15,7 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.graph import RETAIN
 from rushlight_tensor.core.inplace import let_go
 from rushlight_tensor.core.tensor import Hooks, Tensor, View, wrap
+from rushlight_tensor.core.views import conjugates
 from rushlight_tensor.ops.math.cast import detach
 
 
@@ -100,6 +101,8 @@ _HEAP_TYPE = 1 << 9
 def _get_data(self: Tensor) -> Tensor:
     """The elements of `self` without its history; a write to it does not count as a change of `self`."""
     out = detach(self)
+    if self._view is not None and conjugates(self):
+        return out
     base = self if self._view is None else self._view.base
     # The same storage, with versions of its own
     out._view = None if base is self else View(wrap(base._array), detach, {})

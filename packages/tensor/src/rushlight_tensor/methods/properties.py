@@ -13,6 +13,7 @@ from rushlight_tensor.core.labels import contiguous_format, preserve_format
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.size import Size
 from rushlight_tensor.core.tensor import Tensor
+from rushlight_tensor.core.views import conjugates
 from rushlight_tensor.ops.math.cast import cast, clone, contiguous, copy, to_device
 from rushlight_tensor.ops.shape.strided import storage_offset
 
@@ -65,6 +66,10 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
         raise TypeError(
             f"can't convert {devices.of(self._array)} device type tensor to numpy. Use Tensor.cpu() to copy the tensor "
             "to host memory first."
+        )
+    if self._view is not None and conjugates(self) and not force:
+        raise RuntimeError(
+            "Can't call numpy() on Tensor that has conjugate bit set. Use tensor.resolve_conj().numpy() instead."
         )
     array = read(self)
     if array.dtype.kind == "V" and not force:

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import graph, kinds
+from rushlight_tensor.core import dispatch, graph, kinds
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, broadcast_shapes, real_dtype, unary_real, unary_same
 from rushlight_tensor.core.op import AS_CPU, Op
-from rushlight_tensor.ops.math.cast import cast
+from rushlight_tensor.core.views import conjugates
+from rushlight_tensor.ops.math.cast import _alias, cast, clone
 
 _COMPLEX = {np.dtype(f"f{n}"): np.dtype(f"c{2 * n}") for n in (4, 8)}
 
-# A conjugate is a copy here: memory knows nothing of PyTorch's conjugate views.
 _conj = Op(
     "conj",
     kind=kinds.ELEMENTWISE,
@@ -54,8 +54,14 @@ _imag = Op(
 
 
 def conj(input: Any) -> Any:
-    """The complex conjugate; a real tensor itself."""
-    return _conj(input) if input._array.dtype.kind == "c" else input
+    """The complex conjugate; a real tensor itself.  See Note [Conjugates] in `views.py`."""
+    if input._array.dtype.kind != "c":
+        return input
+    if input._view is not None and input._view.op is _conj:
+        return _alias(input._view.parent)  # what it was made of, as in PyTorch
+    out = _conj(input)
+    out._view = dispatch.view_of(input, _conj, {})
+    return out
 
 
 def real(input: Any) -> Any:
@@ -171,12 +177,12 @@ PROPERTIES = {"real": _part(real), "imag": _part(imag)}
 """Views that are attributes of a tensor, and can be assigned."""
 
 
-# What PyTorch says of conjugate views, which there are none of
+# What PyTorch says of conjugate views
 
 
 def is_conj(input: Any) -> bool:
-    """False: a conjugate is never a view here."""
-    return False
+    """Whether this is the conjugate of a tensor, or a view of one.  See Note [Conjugates] in `views.py`."""
+    return input._array.dtype.kind == "c" and conjugates(input) % 2 == 1
 
 
 def is_neg(input: Any) -> bool:
@@ -185,8 +191,8 @@ def is_neg(input: Any) -> bool:
 
 
 def resolve_conj(input: Any) -> Any:
-    """`input`, which is no conjugate view."""
-    return input
+    """`input`, or a copy of it that can be written to where it is a conjugate."""
+    return clone(input) if conjugates(input) else input
 
 
 def resolve_neg(input: Any) -> Any:
@@ -195,8 +201,8 @@ def resolve_neg(input: Any) -> Any:
 
 
 def conj_physical(input: Any) -> Any:
-    """`conj`."""
-    return conj(input)
+    """The complex conjugate, which is no view; a real tensor itself."""
+    return _conj(input) if input._array.dtype.kind == "c" else input
 
 
 def isreal(input: Any) -> Any:

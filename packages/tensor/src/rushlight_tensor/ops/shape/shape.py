@@ -327,7 +327,7 @@ def t(input: Any) -> Any:
 
 
 def adjoint(input: Any) -> Any:
-    """The conjugate transpose of the last two dimensions (a copy of complex ones, a view of real ones)."""
+    """The conjugate transpose of the last two dimensions, a view of real ones; see Note [Conjugates] in `views.py`."""
     return conj(_matrices(input, "mH"))
 
 

@@ -19,6 +19,7 @@ from rushlight_tensor.core.dispatch import settle
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.tensor import wrap
+from rushlight_tensor.core.views import conjugates
 from rushlight_tensor.kernels.arrays import add_at, memory_behind
 from rushlight_tensor.ops.shape.shape import _become
 
@@ -28,8 +29,9 @@ def _storage(x: Any) -> tuple[int, int]:
     array = settle(x)
     owner = array if x._view is None else x._view.base._array
     start, length = cuda.address(owner), _span(owner.shape, owner.strides, owner.itemsize)
-    if not start <= cuda.address(array) <= start + length:  # the base has other data since
-        return cuda.address(array), _span(array.shape, array.strides, array.itemsize)
+    own = _span(array.shape, array.strides, array.itemsize)
+    if not start <= cuda.address(array) <= start + length - own:  # the base has other data since, or is a conjugate's
+        return cuda.address(array), own
     return start, length
 
 
@@ -193,7 +195,7 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = 
     attrs = {"size": size, "stride": stride, "offset": offset - here, "own": layout.strides(array)}
     out = dispatch.call(_strided, (input,), attrs)
     root = out._view.root
-    if root is not input and root._array.dtype == array.dtype and start <= cuda.address(root._array):
+    if root is not input and root._array.dtype == array.dtype and not conjugates(input):
         before = (cuda.address(root._array) - start) // array.itemsize
         out._view.parent = root  # See Note [Storage]
         out._view.attrs = {**attrs, "offset": offset - before, "own": layout.strides(root._array)}
