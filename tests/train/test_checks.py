@@ -23,7 +23,9 @@ def configs():
 def told(words):
     """What the user is told, nothing where the job may start."""
     try:
-        checks.check(compose("config", overrides=words.split()))
+        cfg = compose("config", overrides=words.split())
+        checks.keys(cfg)
+        checks.values(cfg)
     except checks.ConfigError as error:
         return str(error)
     except (HydraException, ValueError) as error:

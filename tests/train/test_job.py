@@ -84,6 +84,7 @@ def test_a_resumed_job_ends_where_the_whole_one_does(whole, tmp_path):
         (["optim.lr=nan"], "optim.lr must be a finite number, got nan"),
         (["model=gpt"], "model GPT cannot learn data digits; try data=stdlib_text"),
         (["resume=true"], "no checkpoint of model CNN"),
+        (["hydra.run.dir=/proc/none"], "'/proc/none'"),
     ],
 )
 def test_mistakes_are_refused_and_named(tmp_path, words, text):
@@ -159,7 +160,7 @@ def test_resuming_goes_on_with_the_values_of_the_job(tmp_path):
 def test_another_length_draws_the_schedule_anew_and_says_so(whole, tmp_path):
     """Of the old schedule only the step stays: the first step already has the rate of the new one."""
     _, job = whole
-    done = train(tmp_path, "model=mlp", "data.epochs=4", "checkpoint.every=9", f"resume_from={job}")
+    done = train(tmp_path, "data.epochs=4", "checkpoint.every=9", f"resume_from={job}")  # it knows its model itself
     assert done.returncode == 0, done.stderr
     told = re.search(
         r"cosine schedule is drawn over 4 epochs now, so the learning rate goes on at (\S+); it stood at (\S+)\n",
@@ -169,6 +170,7 @@ def test_another_length_draws_the_schedule_anew_and_says_so(whole, tmp_path):
     went_on, stood = map(float, told.groups())
     assert stood == pytest.approx(float(rows(job)[-1]["lr"]), rel=1e-2)
     assert went_on > 5 * stood
+    assert "name: MLP" in (job_folders(tmp_path)[0] / "resolved.yaml").read_text()
 
 
 def test_a_job_without_a_terminal_is_not_silent_within_an_epoch(monkeypatch, capfd):

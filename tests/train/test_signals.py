@@ -87,12 +87,12 @@ def test_a_signal_between_two_jobs_is_not_lost(start, tmp_path):
     """It comes while the second job is looked at, when no rank of any job runs."""
     code = (
         "import os, signal; from rushlight_train import checks; from rushlight_train.main import main\n"
-        "look = checks.check\n"
-        "def check(cfg):\n"
+        "look = checks.values\n"
+        "def values(cfg):\n"
         "    look(cfg)\n"
         "    if cfg.data.epochs == 2:\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "checks.check = check\n"
+        "checks.values = values\n"
         "sys.exit(main())\n"
     )
     process = start(["--multirun", "model=mlp", "launch.ranks=1", "data.epochs=1,2,3"], code)

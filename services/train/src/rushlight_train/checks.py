@@ -35,11 +35,20 @@ class ConfigError(ValueError):
     """What a job cannot be told; the message says what, got, do."""
 
 
-def check(cfg: DictConfig) -> None:
-    """Raise ConfigError for a configuration that no rank should start with."""
+def keys(cfg: DictConfig) -> None:
+    """Raise ConfigError for keys that nobody reads, and for what is not there."""
+    _look(cfg, _names, _keys)
+
+
+def values(cfg: DictConfig) -> None:
+    """Raise ConfigError for values that no rank should start with; the keys must be right."""
+    _look(cfg, _values, _made)
+
+
+def _look(cfg: DictConfig, *looks: Callable[[DictConfig], Iterator[str]]) -> None:
     try:
-        for step in (_names, _keys, _values, _made):
-            mistakes = list(step(cfg))
+        for look in looks:
+            mistakes = list(look(cfg))
             if mistakes:
                 raise ConfigError("; ".join(mistakes))
     except OmegaConfBaseException as error:  # `${…}` that leads nowhere

@@ -76,8 +76,9 @@ def _outcome(cfg: DictConfig, sweep: bool) -> Outcome:
     folder = Path(HydraConfig.get().runtime.output_dir)
     overrides = " ".join(HydraConfig.get().overrides.task)
     try:
-        checks.check(cfg)
+        checks.keys(cfg)
         _resolve_resume(cfg, [word.lstrip("+~").partition("=")[0] for word in HydraConfig.get().overrides.task])
+        checks.values(cfg)
         OmegaConf.save(cfg, folder / "resolved.yaml", resolve=True)
         if sweep:
             print(f"job {HydraConfig.get().job.num}: {overrides or 'as configured'}", file=sys.stderr, flush=True)
@@ -122,26 +123,29 @@ def _resolve_resume(cfg: DictConfig, asked: list[str]) -> None:
     written = Path(cfg.resume_from).parent.parent / "resolved.yaml"
     if not written.exists():  # a checkpoint that was moved: there is nothing to compare with
         return
-    old = OmegaConf.load(written)
+    old: Any = OmegaConf.load(written)
     changed = []
     for key in _held_by_a_checkpoint(cfg, old):
         was, now = OmegaConf.select(old, key), OmegaConf.select(cfg, key)
-        if was == now:
-            continue
-        if key in asked or key.partition(".")[0] in asked:
+        if was != now and (key in asked or key.partition(".")[0] in asked):
             changed.append(f"{key} was {was} and is {now}")
-        else:
-            OmegaConf.update(cfg, key, was, force_add=True)
     if changed:
         raise checkpoint.CheckpointError(
             f"resume: {'; '.join(changed)}. A resumed job goes on with the model, optimizer, schedule and batch size "
             f"of {cfg.resume_from}. Leave these out, or train anew without resume"
         )
+    cfg.data.batch_size = old.data.batch_size
+    OmegaConf.update(cfg, "scheduler", OmegaConf.to_container(old.scheduler))
+    for section in checks.PLUS:  # whole, since another model has other keys
+        cfg[section] = OmegaConf.to_container(old[section])
+
+
+_HELD = ("model", "optim", "scheduler")
+"""Sections that a checkpoint decides."""
 
 
 def _held_by_a_checkpoint(cfg: Any, old: Any) -> list[str]:
-    sections = ("model", "optim", "scheduler")
-    return ["data.batch_size", *sorted({f"{s}.{key}" for s in sections for c in (cfg, old) for key in c[s]})]
+    return ["data.batch_size", *sorted({f"{s}.{key}" for s in _HELD for c in (cfg, old) for key in c[s]})]
 
 
 def _terminal() -> dict[str, str]:
@@ -179,7 +183,7 @@ def _run() -> str:
         _job()
     except _Stopped:
         pass
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if wanted == "1" or _command.composed:
             raise
         return checks.explained(error)
