@@ -17,6 +17,7 @@ from rushlight_autograd import (
     grad,
     gradcheck,
     gradgradcheck,
+    no_grad,
     set_detect_anomaly,
     set_grad_enabled,
 )
@@ -285,6 +286,34 @@ def test_anomaly_mode_sees_both_parts_of_a_complex_gradient(bad):
         y = x * T.tensor([bad])
         with pytest.raises(RuntimeError, match="Function 'MulBackward0' returned nan values in its 0th output"):
             y.backward(T.tensor([1 + 0j]))
+
+
+def test_checkpoint_inside_a_checkpoint_need_not_be_its_last_operation():
+    def inner(x, keep):
+        return (x * 2).sin() * x
+
+    def outer(x, keep):
+        y = keep(inner, x * x, keep)
+        return y.exp() * keep(inner, y, keep) * x
+
+    found = []
+    for keep in (checkpoint, lambda fn, *args: fn(*args)):
+        x = leaf(0.5, 1.0)
+        keep(outer, x, keep).sum().backward()
+        found.append(x.grad.numpy())
+    np.testing.assert_allclose(*found)
+
+
+def test_result_that_a_checkpointed_function_writes_into_is_refused():
+    def function(x):
+        y = T.exp(x)
+        z = y * 2
+        with no_grad():
+            y.mul_(3)
+        return T.sin(z)
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        checkpoint(function, leaf(0.5, 1.0)).sum().backward()
 
 
 def test_checkpoint_repeats_random_numbers():

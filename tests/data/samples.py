@@ -55,6 +55,17 @@ class CountWithLength(Count):
         return self.length
 
 
+class Uneven(IterableDataset):
+    """Worker `w` has the samples 100 w, 100 w + 1, …, of which there are `lengths[w]`."""
+
+    def __init__(self, lengths):
+        self.lengths = lengths
+
+    def __iter__(self):
+        worker = get_worker_info().id
+        return iter(range(100 * worker, 100 * worker + self.lengths[worker]))
+
+
 class Who(Numbers):
     """Sample `i` tells which worker made it and with which random numbers."""
 

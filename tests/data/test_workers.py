@@ -9,11 +9,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from rushlight_data import DataLoader, TensorDataset, blocks
+from rushlight_data import DataLoader, TensorDataset, blocks, default_collate
 from rushlight_data.parallel import WorkerIterator
 from rushlight_tensor import tensor
 from rushlight_tensor.random import manual_seed
-from tests.data.samples import Count, Images, Numbers, Unpicklable, Who
+from tests.data.samples import Count, Images, Numbers, Uneven, Unpicklable, Who
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on a machine with one core
 
@@ -183,6 +183,46 @@ def test_iterable_datasets_are_shared_out(start):
     loader = DataLoader(Count(7), None, num_workers=3, persistent_workers=True, multiprocessing_context=start)
     for _ in range(2):
         assert list(loader) == [0, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "order"),
+    [
+        ((1, 4, 4), [0, 100, 200, 101, 201, 102, 202, 103, 203]),
+        ((3, 0, 5), [0, 200, 1, 201, 2, 202, 203, 204]),
+        ((2, 5, 1), [0, 100, 200, 1, 101, 102, 103, 104]),
+    ],
+)
+def test_workers_without_more_samples_are_passed_over_in_pytorchs_order(lengths, order):
+    for ahead in (1, 3):
+        loader = DataLoader(Uneven(lengths), batch_size=1, num_workers=3, prefetch_factor=ahead)
+        assert [batch.item() for batch in loader] == order
+
+
+def test_the_next_task_goes_to_whom_it_would_have_gone_when_another_worker_retires():
+    for turn in range(4):
+        for gone in range(4):
+            iterator = object.__new__(WorkerIterator)
+            iterator._active, iterator._turn, iterator._pending = [*range(4)], turn, {}
+            iterator._retire(gone)
+            expected = turn if turn != gone else (turn + 1) % 4
+            assert iterator._active[iterator._turn % 3] == expected
+
+
+def test_batches_that_a_worker_keeps_are_not_written_over():
+    assert [
+        int(wrong) for _, wrong in DataLoader(Numbers(64), batch_size=4, num_workers=1, collate_fn=kept_and_checked)
+    ] == [0] * 16
+
+
+_KEPT = []
+
+
+def kept_and_checked(batch):
+    """The batch, of a size that travels in shared memory, and how many earlier ones are no longer what they were."""
+    made = default_collate([tensor(np.full(20_000, float(i))) for i in batch])
+    _KEPT.append((made, float(batch[0])))
+    return made, sum(t[0, 0].item() != first for t, first in _KEPT)
 
 
 def test_an_iterable_dataset_that_does_not_share_is_told():

@@ -1,6 +1,8 @@
 """`compile(fn)`: the same results and gradients as the function, never silently wrong, and readable."""
 
+import collections
 import copy
+import functools
 import gc
 
 import numpy as np
@@ -132,6 +134,82 @@ def test_a_number_that_the_function_refers_to_is_guarded():
         assert fast(x)[0].item() == 5.0
     finally:
         SCALE = 2.0
+
+
+def test_a_tensor_that_comes_to_require_grad_is_seen():
+    w, x = T.ones(3), T.ones(3)
+    function = compile(lambda x: x * w * 2)
+    assert not function(x).requires_grad
+    assert not function(x).requires_grad
+    w.requires_grad_()
+    for _ in range(2):
+        function(x).sum().backward()
+    np.testing.assert_array_equal(w.grad.numpy(), [4.0] * 3)
+
+
+def _setter():
+    class Scaler:
+        def get(self):
+            return self.stored
+
+        def twice(self, x):
+            self.stored = x * 2.0
+
+        def five_times(self, x):
+            self.stored = x * 5.0
+
+        value = property(get, twice)
+
+    def function(x):
+        made = Scaler()
+        made.value = x
+        return made.stored
+
+    return function, lambda: setattr(Scaler, "value", property(Scaler.get, Scaler.five_times))
+
+
+def _cached_property():
+    class Scaler:
+        value = functools.cached_property(lambda self: self.x * 2.0)
+
+    def change():
+        Scaler.value = functools.cached_property(lambda self: self.x * 5.0)
+        Scaler.value.__set_name__(Scaler, "value")
+
+    def function(x):
+        made = Scaler()
+        made.x = x
+        return made.value
+
+    return function, change
+
+
+def _partialmethod():
+    class Scaler:
+        def scaled(self, x, factor=1.0):
+            return x * factor
+
+        value = functools.partialmethod(scaled, factor=2.0)
+
+    def change():
+        Scaler.value = functools.partialmethod(Scaler.scaled, factor=5.0)
+
+    return lambda x: Scaler().value(x), change
+
+
+def _default_factory():
+    table = collections.defaultdict(lambda: 2.0)
+    return lambda x: x * table.copy()["nothing"], lambda: setattr(table, "default_factory", lambda: 5.0)
+
+
+@pytest.mark.parametrize("kind", [_setter, _cached_property, _partialmethod, _default_factory])
+def test_what_python_calls_without_naming_it_is_guarded(kind):
+    function, change = kind()
+    compiled, x = compile(function, fullgraph=True), T.ones(3)
+    for expected in (2.0, 5.0):
+        for _ in range(2):
+            np.testing.assert_array_equal(compiled(x).numpy(), [expected] * 3)
+        change()
 
 
 def test_a_tensor_that_was_replaced_is_seen():

@@ -32,6 +32,13 @@ OPERANDS = {
     "three batch dimensions": (normal(2, 3, 4, 40, 30), normal(2, 3, 4, 30, 40)),
     "broadcast batch": (normal(3, 1, 40, 90), normal(8, 90, 40)),
     "broadcast rows": (np.broadcast_to(normal(1, 300), (300, 300)), normal(300, 20)),
+    "long broadcast rows": (np.broadcast_to(normal(1, 600), (700, 600)), normal(600, 300)),
+    "rows that overlap": (np.lib.stride_tricks.sliding_window_view(normal(2697), 600)[::3], normal(600, 300)),
+    "columns that overlap": (normal(300, 600), np.lib.stride_tricks.sliding_window_view(normal(999), 600).T),
+    "batch of rows that overlap": (
+        np.lib.stride_tricks.as_strided(normal(4000), (8, 100, 600), (56, 24, 8)),
+        normal(8, 600, 100),
+    ),
     "one row": (normal(1, 900), normal(900, 300)),
     "one column": (normal(900, 300), normal(300, 1)),
     "no rows": (normal(0, 5), normal(5, 3)),
@@ -40,11 +47,21 @@ OPERANDS = {
 }
 
 
+def in_its_layout(values, dtype, strides):
+    """The values in another dtype, as far apart as `strides` of float64 say: elements that share memory still do."""
+    steps = [s // 8 for s in strides]
+    low = sum(step * (n - 1) for step, n in zip(steps, values.shape, strict=True) if step < 0 and n)
+    high = sum(step * (n - 1) for step, n in zip(steps, values.shape, strict=True) if step > 0 and n)
+    memory = np.zeros(high - low + 1, dtype)
+    x = np.lib.stride_tricks.as_strided(memory[-low:], values.shape, [step * memory.itemsize for step in steps])
+    x[...] = values
+    return x
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
 @pytest.mark.parametrize("name", OPERANDS)
 def test_product_is_that_of_matmul(name, dtype):
-    a, b = ((x * 10).round().astype(dtype) if dtype == np.int64 else x.astype(dtype) for x in OPERANDS[name])
-    a, b = (np.lib.stride_tricks.as_strided(copy, x.shape, copy.strides) for x, copy in ((a, a), (b, b)))
+    a, b = (in_its_layout((x * 10).round() if dtype == np.int64 else x, dtype, x.strides) for x in OPERANDS[name])
     product = gemm(a, b)
     assert product.dtype == dtype
     tolerance = 1e-3 if dtype == np.float32 else 1e-9

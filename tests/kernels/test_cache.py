@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -251,3 +252,17 @@ def test_folder_of_root_is_no_exception_for_other_users():
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     shared.rmdir()
     assert status == 0
+
+
+def test_folder_that_another_process_builds_in_is_left_alone_until_it_is_old(tmp_path):
+    fresh, old = tmp_path / "cache" / ".build-fresh", tmp_path / "cache" / ".build-old"
+    for folder in (fresh, old):
+        folder.mkdir(parents=True)
+        (folder / "kernel.c").touch()
+    (tmp_path / "cache").chmod(0o700)
+    long_ago = time.time() - 86_400
+    os.utime(old, (long_ago, long_ago))
+    with Folder(tmp_path / "cache") as cache:
+        cache.build("key", lambda folder, name: (folder / name).touch(), lambda path: path)
+    assert fresh.exists()
+    assert not old.exists()

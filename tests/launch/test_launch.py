@@ -221,3 +221,17 @@ def test_nothing_is_left_in_temporary_folders(script, tmp_path, monkeypatch, act
     assert "rushlight-" in folder
     assert not os.path.exists(folder)
     assert [name for name in os.listdir(tmp_path / "tmp") if not name.startswith("prte.")] == []
+
+
+def test_child_of_a_rank_that_ends_well_does_not_speak_for_it(script, tmp_path):
+    program = script("""
+import sys
+child = os.fork()
+if child == 0:
+    sys.exit(0)
+os.waitpid(child, 0)
+os._exit(0)
+""")
+    ended = launched(1, [program], tmp_path / "logs")
+    assert ended.code == 1
+    assert "rank 0 left without finishing" in ended.err

@@ -13,6 +13,7 @@ AUTOGRAD = "packages/autograd/src/rushlight_autograd/"
 JIT = "packages/jit/src/rushlight_jit/"
 DATA = "packages/data/src/rushlight_data/"
 DISTRIBUTED = "packages/distributed/src/rushlight_distributed/"
+LAUNCH = "launch/src/rushlight_launch/"
 TRAIN = "services/train/src/rushlight_train/"
 
 
@@ -152,6 +153,13 @@ PLANTED: list[Fault] = [
         ("(float, complex)):\n        return type(x), repr(x)", "(float, complex)):\n        return x"),
     ),
     *_faults(
+        JIT + "guards.py", "tests/jit/test_compile.py",
+        ("(id(a), a.shape, a.strides, x._requires_grad, x._node is None)", "(id(a), a.shape, a.strides, x._node is None)"),
+        ("self.visit(x.default_factory, path", "self.visit(None, path"),
+        ('("fget", "fset", "__func__", "func", "args", "keywords", "__wrapped__")', '("fget", "__func__", "args", "keywords", "__wrapped__")'),
+        ('("fget", "fset", "__func__", "func", "args", "keywords", "__wrapped__")', '("fget", "fset", "__func__", "func", "__wrapped__")'),
+    ),
+    *_faults(
         JIT + "fuse.py", "tests/jit/test_compile.py",
         ('return "[row]"', 'return "[column]"', READ),
         ('return "[column]"', 'return "[row]"', READ),
@@ -216,8 +224,22 @@ PLANTED: list[Fault] = [
         ("if status.st_uid != user or mode & 0o077:", "if status.st_uid != user:"),
         ("if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:", "if not stat.S_ISREG(status.st_mode):"),
         ('return digest is not None and name == f"{key}-{digest}.so"', "return digest is not None"),
+        ("                    if age_s > _ABANDONED_BUILD_S:", "                    if True:"),
+    ),
+    *_faults(
+        TENSOR + "kernels/blas.py", "tests/kernels/test_blas.py",
+        ("down >= columns * size or rows == 1", "down >= 0 or rows == 1"),
+        ("across >= rows * size or columns == 1", "across >= 0 or columns == 1"),
     ),
     # -------------------------------------------------------------------------------------------------- loader
+    *_faults(
+        DATA + "parallel.py", "tests/data/test_workers.py",
+        ("            self._turn -= position < self._turn", "            pass"),
+    ),
+    *_faults(
+        DATA + "blocks.py", "tests/data/test_workers.py",
+        ("not (b.held_here or b.held_there", "not (b.held_there"),
+    ),
     *_faults(
         DATA + "dataloader.py", "tests/data/test_dataloader.py tests/data/test_resume.py",
         ("        progress.given += 1", "        progress.given += 0"),
@@ -235,7 +257,32 @@ PLANTED: list[Fault] = [
         ("generator.manual_seed(self.seed + self.epoch)", "generator.manual_seed(self.seed)"),
         ("order[self.rank : self.total_size : self.num_replicas]", "order[self.rank * self.num_samples : (self.rank + 1) * self.num_samples]"),
     ),
+    *_faults(
+        DISTRIBUTED + "contract.py", "tests/mpi/on_ranks/test_contract.py",
+        ("            del self._known[self._keys[text]]", "            pass"),
+        ranks=2,
+    ),
+    *_faults(
+        DISTRIBUTED + "worker.py", "tests/mpi/test_alone.py",
+        ("            failed.append(self)", "            pass"),
+    ),
+    # ------------------------------------------------------------------------------------------------- launcher
+    *_faults(
+        LAUNCH + "rank.py", "tests/launch/test_launch.py",
+        (" if os.getpid() == owner else None", ""),
+    ),
+    *_faults(
+        LAUNCH + "console.py", "tests/launch/test_output.py",
+        ("        except OSError as error:", "        except KeyError as error:"),
+        ("isinstance(binary, (io.BufferedIOBase, io.RawIOBase))", "isinstance(binary, io.BufferedIOBase)"),
+        ("self._decoders[stream].decode(data)", 'data.decode(errors="replace")'),
+    ),
     # --------------------------------------------------------------------------------------------- checkpoints
+    *_faults(
+        AUTOGRAD + "checkpoint.py", "tests/autograd/test_functions_and_checks.py",
+        ("if not MODE.grad or _AGAIN.running:", "if not MODE.grad:"),
+        ("new.saved, new.versions, new.stale", "new.saved, new.versions, False"),
+    ),
     *_faults(
         TRAIN + "checkpoint.py", "tests/train/test_checkpoint.py",
         ("            if _sha256(path / name) != digest:", "            if False:"),
@@ -253,6 +300,10 @@ PLANTED: list[Fault] = [
         ("        kept = {i: self._params[i].grad for i, anywhere in enumerate(used) if not anywhere}", "        kept = {}"),
         ("        if unused and not self._find_unused:", "        if False:"),
         ("            if not self.enabled:\n                return", "            pass"),
+        ("            if self._seen[i]:", "            if False:"),
+        ("while self._next < len(self.buckets) and self.buckets[self._next].missing == 0:", "if bucket.missing == 0:"),
+        ("        touch(tensor)\n", "        pass\n"),
+        ("            self._group.finish()", "            pass"),
         ("np.zeros(self._params[i].shape, self._params[i]._array.dtype) if have is None else have._array", "np.ones(self._params[i].shape, self._params[i]._array.dtype) if have is None else have._array"),
         ranks=2,
     ),

@@ -9,6 +9,7 @@ import pytest
 
 import rushlight_distributed as dist
 import rushlight_tensor as T
+from rushlight_distributed.contract import Contract
 from rushlight_distributed.group import default_group
 from rushlight_distributed.guard import TICK_S
 from tests.mpi.ranks import RANK, SIZE
@@ -40,6 +41,16 @@ def test_lines_may_differ():
 def test_more_lines_than_the_board_remembers():
     program = "\n".join(["dist.all_reduce(x)"] * 700)
     exec(compile(program, "generated", "exec"), {"dist": dist, "x": T.zeros(1)})
+
+
+def test_line_that_the_board_forgot_is_written_again(monkeypatch):
+    monkeypatch.setattr("rushlight_distributed.contract._TEXTS", 2)
+    contract = Contract(default_group().comm, [*range(SIZE)], "test")
+    calls = [(f"call {i}", np.dtype(np.float32), (i,)) for i in range(3)]
+    for i in (0, 1, 2, 0, 1, 2, 2):
+        contract._number += 1
+        text = contract._entry(calls[i], None)[1]
+        assert contract.said(contract.rank, text).startswith(f"call {i}")
 
 
 def test_long_waits_in_both_directions_are_no_deadlock():

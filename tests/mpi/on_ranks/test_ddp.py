@@ -1,10 +1,13 @@
 """DistributedDataParallel on n ranks computes what one process computes on the whole batch."""
 
+import time
+
 import numpy as np
 import pytest
 
 import rushlight_distributed as dist
 import rushlight_tensor as T
+from rushlight_autograd import enable_grad
 from rushlight_distributed import DistributedDataParallel
 from rushlight_distributed.exchange import MpiExchange, SharedExchange
 from rushlight_nn.modules.module import Module
@@ -120,6 +123,64 @@ def test_accumulation_without_exchange_equals_the_big_batch(steps):
             (loss_of(ddp(shard(mine, k, steps))) * (1 / steps)).backward()
     (loss_of(ddp(shard(mine, steps - 1, steps))) * (1 / steps)).backward()
     assert_close(gradients(net), reference(x))
+
+
+def test_buckets_are_sent_in_their_order_when_gradients_come_in_another():
+    class Backwards(Module):
+        """Layers that are used in the reverse order of their registration, and so are final in its order."""
+
+        def __init__(self):
+            super().__init__()
+            random = np.random.default_rng(0)
+            for i in range(6):
+                weight = T.tensor((random.normal(size=(64, 64)) / 8).astype("float32"))
+                setattr(self, f"layer{i}", Parameter(weight))
+
+        def forward(self, x):
+            for i in reversed(range(6)):
+                x = T.tanh(T.matmul(x, getattr(self, f"layer{i}")))
+                x.register_hook(lambda g: time.sleep(0.01))  # what is sent too early is not yet there
+            return x
+
+    x, net = whole_batch(), Backwards()
+    loss_of(net(x)).backward()
+    expected = gradients(net)
+    net = Backwards()
+    ddp = DistributedDataParallel(net, bucket_cap_mb=0.01)
+    assert len(ddp.reducer.buckets) == 6
+    for _ in range(2):
+        net.zero_grad()
+        loss_of(ddp(shard(x))).backward()
+        assert_close(gradients(net), expected)
+
+
+def test_backward_inside_the_backward_of_a_wrapped_module_is_refused():
+    net = Net()
+    ddp = DistributedDataParallel(net)
+    x = shard(whole_batch())
+    y = ddp(x)
+
+    def again(g):
+        with enable_grad():
+            loss_of(net(x)).backward()
+
+    y.register_hook(again)
+    with pytest.raises(RuntimeError, match=r"the gradient of .* became final twice before the end of a backward pass"):
+        loss_of(y).backward()
+    net.zero_grad()
+    loss_of(ddp(x)).backward()  # and the next pass is as ever
+    assert_close(gradients(net), reference(whole_batch()))
+
+
+def test_values_of_rank_0_count_as_a_write():
+    net = Net(seed=RANK)
+    before = net.first._version
+    product = net.first.detach() * T.ones(64, 96, requires_grad=True)
+    DistributedDataParallel(net)
+    assert (net.first._version > before) == (RANK != 0)
+    if RANK:
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            product.sum().backward()
 
 
 def test_gradients_stay_on_their_rank_without_exchange():

@@ -112,7 +112,7 @@ class Reducer:
     ) -> None:
         self._group, self._names, self._params = group, names, params
         self._find_unused, self._as_views = find_unused, as_views
-        self.enabled = True
+        self.enabled, self._running = True, False
         assigned = assign_buckets(params, cap_bytes)
         sizes = [(sum(params[i]._array.size for i in b), wire_dtype(params[b[0]]._array.dtype)) for b in assigned]
         self._exchange = make_exchange(group.comm, sizes)
@@ -122,7 +122,9 @@ class Reducer:
         self.reset()
 
     def reset(self) -> None:
-        """Forget a backward pass that did not come to its end."""
+        """Forget a backward pass that did not come to its end, when nothing of it can write into gradients any more."""
+        if self._running:
+            self._group.finish()
         self._seen = [False] * len(self._params)
         self._next, self._running = 0, False
         for bucket in self.buckets:
@@ -136,6 +138,7 @@ class Reducer:
                 self._running = True
                 queue_callback(self._finish)
             if self._seen[i]:
+                self.reset()
                 raise RuntimeError(
                     f"DistributedDataParallel: the gradient of {self._names[i]} became final twice before the end of a "
                     "backward pass; do not run backward inside the backward pass of a wrapped module"

@@ -276,7 +276,7 @@ class Walk:
 
     def _descriptor(self, d: Any, path: str, depth: int) -> None:
         self._emit(id(type(d)), path)
-        for part in ("fget", "fset", "__func__", "func", "__wrapped__"):
+        for part in ("fget", "fset", "__func__", "func", "args", "keywords", "__wrapped__"):
             if (f := getattr(d, part, None)) is not None:
                 self.visit(f, path, depth)
 

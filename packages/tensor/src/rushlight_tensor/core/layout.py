@@ -13,7 +13,6 @@ Note [Private order]
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -70,8 +69,10 @@ def is_contiguous(array: Any, memory_format: Any = contiguous_format) -> bool:
         return type(array) is PrivateOrder or bool(array.flags.c_contiguous)
     if array.ndim != len(order):
         return False
-    if type(array) is PrivateOrder:  # looks contiguous: in both orders at once where one of them has nothing to order
-        return array.shape[1] == 1 or math.prod(array.shape[2:]) == 1
+    if (
+        type(array) is PrivateOrder
+    ):  # looks contiguous, which is no other order: with one channel or pixel it has no mark
+        return False
     return bool(array.transpose(order).flags.c_contiguous)
 
 
@@ -105,5 +106,5 @@ def strides(array: Any) -> tuple[int, ...]:
     out, step = [], 1
     for n in reversed(array.shape):
         out.append(step)
-        step *= max(n, 1)
+        step *= n  # never 0: NumPy calls what is empty contiguous, and so it has no mark
     return tuple(reversed(out))
