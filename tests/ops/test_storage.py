@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -44,3 +46,16 @@ def test_what_lies_beside_an_array_of_the_user_is_not_reached(make):
     with pytest.raises(RuntimeError, match="out of bounds for storage of size 24"):
         rl.from_numpy(make()).as_strided((4,), (1,), 0)
     assert rl.from_numpy(make()).as_strided((3,), (1,), 0).tolist() == make().tolist()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    "view", [lambda x: x.view(rl.int32), lambda x: rl.view_as_complex(x), lambda x: x.view(-1)[1:]]
+)
+def test_deepcopy_keeps_sharing_between_dtypes(view, order):
+    x = rl.arange(4.0).reshape(2, 2)
+    a, b = copy.deepcopy([x, view(x)][::order])[::order]
+    b.zero_()
+    assert a.reshape(-1)[2:].tolist() == [0, 0]
+    assert x.sum().item() == 6
+    assert copy.deepcopy(x[1:]).storage_offset() == 2

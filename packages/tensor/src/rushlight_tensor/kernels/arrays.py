@@ -40,20 +40,24 @@ def like(x: Array, values: Any) -> Array:
     return np.asarray(values, like=x)
 
 
+def owner_of(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array that owns the memory of a NumPy array: the last of those that are views of one another."""
+    owner, below = x, x.base
+    while below is not None:  # between arrays there may stand what `as_strided` makes them from
+        owner = below if isinstance(below, np.ndarray) else owner
+        below = getattr(below, "base", None)
+    return owner
+
+
 def memory_behind(x: Array) -> tuple[Array, int]:
     """All of the memory that `x` lies in, as bytes, and where in them its first element is."""
     if not isinstance(x, np.ndarray):
         owner, memory = cuda.bytes_behind(x)
         return memory, cuda.address(x) - cuda.address(owner)
-    owner, below = x, x.base
-    while below is not None:  # between arrays there may stand what `as_strided` makes them from
-        owner = below if isinstance(below, np.ndarray) else owner
-        below = getattr(below, "base", None)
-    length = (
-        0
-        if not owner.size
-        else 1 + sum((n - 1) * s for n, s in zip(owner.shape, owner.strides, strict=True)) // owner.itemsize
-    )
+    owner = owner_of(x)
+    length = 0
+    if owner.size:
+        length = 1 + sum((n - 1) * s for n, s in zip(owner.shape, owner.strides, strict=True)) // owner.itemsize
     flat = np.lib.stride_tricks.as_strided(owner, (length,), (owner.itemsize,))
     return flat.view(np.uint8), cuda.address(x) - cuda.address(owner)
 

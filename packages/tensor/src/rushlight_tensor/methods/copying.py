@@ -2,8 +2,9 @@
 
 Note [What is copied]
     `deepcopy` copies the memory that a tensor lies in, once per call, and puts every tensor that shares it at the same
-    place of the copy: views go on sharing, strides and offsets stay.  The memory is the array at the end of NumPy's
-    `base` chain, and known to `deepcopy` by it, so that an array and the tensor on it go on sharing, too.  Pickling
+    place of the copy: views go on sharing, also those in another dtype, strides and offsets stay.  The memory is the
+    array at the end of NumPy's `base` chain, and known to `deepcopy` by it, so that an array and the tensor on it go on
+    sharing, too.  Pickling
     writes the elements between the first and the last one of each tensor, with its strides; sharing ends there.
     Hooks and the graph are not copied; gradients by `deepcopy` only, attributes by both.
 """
@@ -18,39 +19,32 @@ import numpy as np
 
 from rushlight_tensor.core import cuda, devices, dispatch
 from rushlight_tensor.core.dispatch import read
-from rushlight_tensor.core.tensor import Tensor, wrap_as
+from rushlight_tensor.core.tensor import Tensor, View, wrap, wrap_as
+from rushlight_tensor.kernels.arrays import memory_behind, owner_of
+from rushlight_tensor.ops.math.cast import detach
 
 
-def _owner(array: Any) -> Any:
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
-
-
-def _flat(array: Any) -> Any:
-    """The memory of a gapless array as one dimension; None where it has gaps."""
+def _gapless(array: Any) -> bool:
     order = np.argsort([-step for step in array.strides], kind="stable")
-    gapless = array.transpose(order)
-    return gapless.reshape(-1) if gapless.flags.c_contiguous else None
+    return bool(array.transpose(order).flags.c_contiguous)
 
 
-def _copied(array: Any, memo: dict[int, Any]) -> Any:
-    """The array at its place in a copy of the memory that it lies in."""
+def _copied(array: Any, memo: dict[int, Any]) -> tuple[Any, Any]:
+    """The array at its place in a copy of the memory that it lies in; and that memory, as bytes, where it is more."""
     if type(array) is not np.ndarray:
-        return array.copy()
-    owner = _owner(array)
-    at = cuda.address(array) - cuda.address(owner)
+        return array.copy(), None
+    owner = owner_of(array)
+    if type(owner) is not np.ndarray or not _gapless(owner):
+        return array.copy("K"), None
     if id(owner) not in memo:
-        if type(owner) is not np.ndarray or owner.dtype != array.dtype or _flat(owner) is None:
-            return array.copy("K")
         memo[id(owner)] = owner.copy("K")
         memo.setdefault(id(memo), []).append(owner)  # alive as long as its id stands for it
-    memory = _flat(memo[id(owner)])
-    if memory is None or memory.dtype != array.dtype:
-        return array.copy("K")
+    if owner is array:
+        return memo[id(owner)], None
+    memory, at = memory_behind(memo[id(owner)])[0], cuda.address(array) - cuda.address(owner)
     out = np.ndarray(array.shape, array.dtype, memory, at, array.strides)
     out.flags.writeable = out.flags.writeable and array.flags.writeable
-    return out
+    return out, None if array.size * array.itemsize == memory.size else memory
 
 
 def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
@@ -62,7 +56,10 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
             "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment"
         )
     read(self)  # a trace would bake the copy in
-    out: Tensor = wrap_as(type(self), _copied(dispatch.settle(self), memo))
+    array, memory = _copied(dispatch.settle(self), memo)
+    out: Tensor = wrap_as(type(self), array)
+    if memory is not None:
+        out._view = View(wrap(memory), detach, {})  # offsets count in all of it: Note [Storage] in `strided.py`
     memo[id(self)] = out
     out._requires_grad = self._requires_grad
     if self.grad is not None:
