@@ -18,8 +18,10 @@ import ml_dtypes
 import numpy as np
 
 from rushlight_tensor import REGISTRY
-from rushlight_tensor.core import dispatch
+from rushlight_tensor.core import abstract, dispatch
+from rushlight_tensor.core.describe import describe
 from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.layout import PrivateOrder
 from rushlight_tensor.core.op import Op, fused
 from rushlight_tensor.core.tensor import Tensor, wrap
 
@@ -88,7 +90,7 @@ class Sample:
         return replace(self, **changes)
 
     def arrays(self, dtype: str, layout: str = "C") -> list[Any]:
-        """The inputs in a dtype, the same numbers each time; `layout`: "C", "F" or "gaps" (between the elements)."""
+        """The inputs in a dtype, the same numbers each time; `layout`: one of `LAYOUTS`."""
         rng = np.random.default_rng(0)
         made = [x.make(rng, numpy_dtype(dtype)) if isinstance(x, R) else x for x in self.inputs]
         return [_laid_out(x, layout) if isinstance(x, np.ndarray) else x for x in made]
@@ -108,9 +110,16 @@ def sample(*inputs: Any, **attrs: Any) -> Sample:
     return Sample(inputs, attrs)
 
 
+LAYOUTS = ("C", "F", "gaps", "channels last", "swapped")
+"""Of the indices; its reverse; every other element; channels side by side; the first two dimensions swapped."""
+
+
 def _laid_out(x: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, Any]:
     if layout == "F":
         return np.array(x, order="F")
+    if layout in ("channels last", "swapped") and x.ndim > 1:
+        axes = (0, *range(2, x.ndim), 1) if layout == "channels last" else (1, 0, *range(2, x.ndim))
+        return np.ascontiguousarray(x.transpose(axes)).transpose(np.argsort(axes))
     if layout == "gaps" and x.ndim:
         wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
         wide[..., ::2] = x
@@ -140,8 +149,26 @@ def backward_ops() -> Iterator[str]:
             yield op.vjp.backward.name
 
 
+def described(x: Any) -> Any:
+    """The description of a NumPy array, mark and all."""
+    if not isinstance(x, (np.ndarray, np.generic)):
+        return x
+    x = x if isinstance(x, np.ndarray) else np.asarray(x)
+    return abstract.of(x)._replace(device="cpu", private=type(x) is PrivateOrder)
+
+
+def same_array(got: Aval, said: Aval) -> bool:
+    """Whether two descriptions are of one array: the step along a dimension of size 1 is nobody's business."""
+    assert got.strides is not None
+    assert said.strides is not None
+    steps = zip(got.shape, got.strides, said.strides, strict=True)
+    return got._replace(strides=(), offset=0) == said._replace(strides=(), offset=0, device="cpu") and (
+        0 in got.shape or all(n == 1 or a == b for n, a, b in steps)
+    )
+
+
 class Watch:
-    """An interceptor that holds what each op returns against what its `infer` says."""
+    """An interceptor that holds what each op returns against its description: shape, dtype, order in memory, mark."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
@@ -155,12 +182,13 @@ class Watch:
 
     def execute(self, op: Op, arrays: list[Any], attrs: dict[str, Any]) -> Any:
         result = dispatch.run(op, arrays, attrs)
-        avals = [Aval(x.shape, x.dtype) if isinstance(x, np.ndarray) else x for x in arrays]
-        said = op.infer(*avals, **attrs)
-        seen = result[0] if op.aux and isinstance(said, Aval) else result  # what is kept for the gradient may be unsaid
-        got = seen if isinstance(seen, tuple) else (seen,)
+        avals = [described(x) for x in arrays]
+        said = describe(op, avals, attrs)
+        got = [described(z) for z in (result if isinstance(result, tuple) else (result,))]
         expected = (said,) if isinstance(said, Aval) else said
-        assert [(g.shape, g.dtype) for g in got] == [(tuple(e.shape), e.dtype) for e in expected], f"{op.name}: {avals}"
+        assert len(got) == len(expected), f"{op.name}: {len(got)} results, of which {len(expected)} are described"
+        for g, e in zip(got, expected, strict=True):
+            assert same_array(g, e), f"{op.name} of {avals}, {attrs}: said {e}, made {g}"
         self.seen.add(op.name)
         return result
 

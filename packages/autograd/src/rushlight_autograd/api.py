@@ -10,6 +10,7 @@ import numpy as np
 from rushlight_autograd import engine
 from rushlight_tensor.core import cuda
 from rushlight_tensor.core.tensor import Tensor, wrap
+from rushlight_tensor.ops.create import zeros_like
 from rushlight_tensor.ops.math.cast import cast
 
 
@@ -72,7 +73,7 @@ def grad(
     keep = create_graph if retain_graph is None else retain_graph
     found = engine.run(roots, grads, retain_graph=keep, create_graph=create_graph, inputs=wanted)
     if materialize_grads:
-        found = [wrap(np.zeros_like(t._array)) if g is None else g for t, g in zip(wanted, found, strict=True)]
+        found = [zeros_like(t) if g is None else g for t, g in zip(wanted, found, strict=True)]
     if any(g is None for g in found) and not allow_unused:
         raise RuntimeError(
             "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "

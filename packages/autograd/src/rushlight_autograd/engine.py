@@ -13,7 +13,7 @@ Note [Who owns a gradient]
 
 Note [Bare gradients]
     Unless the pass itself is recorded (`create_graph`) or traced, gradients travel as arrays, and become tensors for
-    the rules and hooks that need them.  See also Note [Arithmetic rules].
+    the rules and hooks that need them; those without data always are.  See also Note [Arithmetic rules].
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ import numpy as np
 
 from rushlight_autograd import anomaly
 from rushlight_tensor.core import dispatch, hot
+from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import MODE, edge
 from rushlight_tensor.core.graph import RETAIN, Node, Slot, pull
 from rushlight_tensor.core.inplace import inplace, touch
+from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.quiet import loud, restore, silence
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.methods.gradient import checked_gradient, keep_gradient, type_name
@@ -106,6 +108,7 @@ class _Walk:
         self.found: dict[Any, Tensor] = {}
 
     def from_roots(self, roots: Sequence[Tensor], grads: Sequence[Tensor]) -> list[Tensor | None]:
+        self.bare = self.bare and not any(type(root._array) is AbstractArray for root in roots)
         starts = []
         for root, t in zip(roots, grads, strict=True):
             e = edge(root)
@@ -234,7 +237,7 @@ class _Walk:
         """A gradient that nobody else holds.  See Note [Who owns a gradient]."""
         if self.bare:
             return np.array(g, order="C") if isinstance(g, (np.ndarray, np.generic)) else g.copy()
-        return clone(g)
+        return clone(g, memory_format=contiguous_format)
 
     def _finish_leaf(self, leaf: Tensor, g: Tensor) -> None:
         hooks = getattr(leaf, "_hooks", None)

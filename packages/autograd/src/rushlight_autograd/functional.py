@@ -9,7 +9,9 @@ import numpy as np
 
 from rushlight_autograd.api import grad
 from rushlight_autograd.mode import enable_grad
+from rushlight_tensor.core import cuda
 from rushlight_tensor.core.tensor import Tensor, wrap
+from rushlight_tensor.ops.create import ones_like, zeros_like
 from rushlight_tensor.ops.math.cast import clone, detach
 from rushlight_tensor.ops.shape.join import stack
 
@@ -24,7 +26,7 @@ def _leaves(inputs: Any) -> tuple[Tensor, ...]:
 
 
 def _zeros(x: Tensor) -> Tensor:
-    return wrap(np.zeros_like(x._array))
+    return zeros_like(x)
 
 
 def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False) -> Any:
@@ -38,7 +40,9 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False) 
         for j in range(y._array.size):
             seed = np.zeros(y._array.shape, y._array.dtype)
             seed.reshape(-1)[j] = 1
-            found = grad(y, xs, wrap(seed), retain_graph=True, create_graph=create_graph, allow_unused=True)
+            found = grad(
+                y, xs, wrap(cuda.like(y._array, seed)), retain_graph=True, create_graph=create_graph, allow_unused=True
+            )
             for row, x, g in zip(rows, xs, found, strict=True):
                 row.append(_zeros(x) if g is None else g)
         blocks.append(tuple(_stacked(row, y, x) for row, x in zip(rows, xs, strict=True)))
@@ -48,7 +52,7 @@ def jacobian(func: Callable[..., Any], inputs: Any, create_graph: bool = False) 
 
 def _stacked(rows: list[Tensor], y: Tensor, x: Tensor) -> Tensor:
     shape = (*y._array.shape, *x._array.shape)
-    return stack(rows).reshape(shape) if rows else wrap(np.zeros(shape, x._array.dtype))
+    return stack(rows).reshape(shape) if rows else x.new_zeros(shape)
 
 
 def hessian(func: Callable[..., Any], inputs: Any) -> Any:
@@ -81,7 +85,7 @@ def jvp(func: Callable[..., Any], inputs: Any, v: Any = None) -> tuple[Any, Any]
         dummy = _zeros(out)
         dummy.requires_grad = True
         pulled: Any = grad(out, xs, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
-        vs = [wrap(np.ones_like(x._array)) for x in xs] if v is None else [v] if isinstance(v, Tensor) else list(v)
+        vs = [ones_like(x) for x in xs] if v is None else [v] if isinstance(v, Tensor) else list(v)
         parts = [(p * w).sum() for p, w in zip(pulled, vs, strict=True) if p._requires_grad]
     if not parts:
         return detach(out), _zeros(out)

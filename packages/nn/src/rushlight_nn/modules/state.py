@@ -135,8 +135,13 @@ class StateDict:
                 given = Parameter(given, requires_grad=own.requires_grad)
             setattr(self, name, given)
         else:
-            with no_grad():
-                own.copy_(given)
+            try:
+                with no_grad():
+                    own.copy_(given)
+            except Exception as e:
+                errors.append(f'While copying the parameter named "{key}", whose dimensions in the model are '
+                              f"{own.size()} and whose dimensions in the checkpoint are {given.size()}, an exception "
+                              f"occurred : {e.args}.")  # fmt: skip
 
     def _load_from_state_dict(
         self,

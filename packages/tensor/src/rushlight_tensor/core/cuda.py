@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import abstract
+from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.lifted import Lifted, bottom
 
 AS_CPU = object()
@@ -68,12 +70,15 @@ def empty_cache() -> None:
 
 def is_cuda(array: Any) -> bool:
     """Whether an array lives on a CUDA device."""
-    return not isinstance(array, np.ndarray) and not isinstance(bottom(array), np.ndarray)
+    host = (np.ndarray, AbstractArray)
+    return not isinstance(array, host) and not isinstance(bottom(array), host)
 
 
 def address(array: Any) -> int:
-    """Where the first element is, on whatever device."""
+    """Where the first element is, on whatever device; for an array without data, in its memory."""
     array = bottom(array)
+    if type(array) is AbstractArray:
+        return array.offset
     return int(array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data.ptr)
 
 
@@ -92,6 +97,8 @@ def view_of_bytes(memory: Any, start: int, like: Any) -> Any:
 
 def to_device(array: Any, index: int) -> Any:
     """A copy of `array` on CUDA device `index`, or itself if it is there already."""
+    if type(array) is AbstractArray:
+        abstract.no_data()
     cp = cupy()
     if index >= cp.cuda.runtime.getDeviceCount():
         raise RuntimeError(f"CUDA error: invalid device ordinal: cuda:{index}, found {device_count()} device(s)")
@@ -102,15 +109,19 @@ def to_device(array: Any, index: int) -> Any:
 
 
 def to_host(array: Any) -> Any:
-    """The array in host memory; itself if it is there already."""
+    """The array in host memory; itself if it is there already.  Raises NotImplementedError where there is no data."""
     if isinstance(array, Lifted):
         return array.level.read(array)
+    if type(array) is AbstractArray:
+        abstract.no_data()
     return array if isinstance(array, np.ndarray) else cupy().asnumpy(array)
 
 
 def like(other: Any, array: Any) -> Any:
     """`array` (NumPy) on the device of `other`."""
     other = bottom(other)
+    if type(other) is AbstractArray:
+        return abstract.like(array, other.aval.device or abstract.META)
     return array if other is None or isinstance(other, np.ndarray) else to_device(array, other.device.id)
 
 

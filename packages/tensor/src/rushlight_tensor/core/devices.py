@@ -1,16 +1,22 @@
-"""Devices: where a tensor's memory is, under PyTorch's names."""
+"""Devices: where a tensor's memory is, under PyTorch's names, and where it is made if nobody says."""
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
-from rushlight_tensor.core import cuda
+from rushlight_tensor.core import abstract, cuda
+from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.labels import TorchType
 from rushlight_tensor.core.lifted import bottom
 
 
 class device(metaclass=TorchType):
-    """`device("cpu")`, `device("cuda")`, `device("cuda:1")`, `device("cuda", 1)`; RuntimeError for other kinds."""
+    """`device("cpu")`, `device("cuda")`, `device("cuda:1")`, `device("cuda", 1)`, `device("meta")`.
+
+    `with device(…):` makes tensors there where no device is asked for.  On "meta", tensors have no data.  Raises
+    RuntimeError for other kinds.
+    """
 
     __slots__ = ("index", "type")
 
@@ -41,6 +47,13 @@ class device(metaclass=TorchType):
     def __hash__(self) -> int:
         return hash((self.type, self.index))
 
+    def __enter__(self) -> device:
+        _DEFAULT.stack = (*_DEFAULT.stack, self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _DEFAULT.stack = _DEFAULT.stack[:-1]
+
     def __reduce__(self) -> Any:
         return device, (self.type, self.index)
 
@@ -51,8 +64,8 @@ def _parse(text: str, index: int | None) -> tuple[str, int | None]:
         raise RuntimeError("Device string must not be empty")
     if not kind or (colon and (not number.isdigit() or str(int(number)) != number)):
         raise RuntimeError(f"Invalid device string: '{text}'")
-    if kind not in ("cpu", "cuda"):
-        raise RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {text}")
+    if kind not in ("cpu", "cuda", "meta"):
+        raise RuntimeError(f"Expected one of cpu, cuda, meta device type at start of device string: {text}")
     if colon and index is not None:
         raise RuntimeError(f"type (string) must not include an index because index was passed explicitly: {text}")
     if index is not None and index < 0:
@@ -63,14 +76,36 @@ def _parse(text: str, index: int | None) -> tuple[str, int | None]:
 CPU = device("cpu")
 
 
+class _Default(threading.local):
+    stack: tuple[device, ...] = ()
+
+
+_DEFAULT = _Default()
+
+
+def chosen(on: Any) -> device:
+    """The device that is asked for; the innermost `with device(…):` where none is."""
+    if on is not None:
+        return device(on)
+    return _DEFAULT.stack[-1] if _DEFAULT.stack else CPU
+
+
 def of(array: Any) -> device:
     """The device that an array is on."""
-    return device("cuda", bottom(array).device.id) if cuda.is_cuda(array) else CPU
+    array = bottom(array)
+    if type(array) is AbstractArray:
+        return device(array.aval.device or abstract.META)
+    return device("cuda", array.device.id) if cuda.is_cuda(array) else CPU
 
 
 def place(array: Any, on: Any) -> Any:
-    """`array` on a device; itself if it is there already.  Raises RuntimeError, as PyTorch, where there is no GPU."""
-    if on is None:
+    """`array` on a device; itself if it is there already.
+
+    Raises RuntimeError, as PyTorch, where there is no GPU; NotImplementedError where there is no data to be moved.
+    """
+    if on is None and not _DEFAULT.stack:
         return array
-    d = device(on)
+    d = chosen(on)
+    if d.type == "meta":
+        return array if type(array) is AbstractArray else abstract.like(array)
     return cuda.to_host(array) if d.type == "cpu" else cuda.to_device(array, d.index or 0)

@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rushlight_tensor.core import cuda
+from rushlight_tensor.core import abstract, cuda, describe, devices
+from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.graph import OUT_OF_MANY, RETAIN, Node, Slot, Stale, closed_text, save, version
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.labels import contiguous_format, preserve_format
-from rushlight_tensor.core.layout import PrivateOrder, plain, private
+from rushlight_tensor.core.layout import PrivateOrder, is_private, plain, private
 from rushlight_tensor.core.promote import category
 from rushlight_tensor.core.quiet import is_busy, quiet, quietly
 from rushlight_tensor.core.scalars import wrapped
@@ -178,7 +179,7 @@ def run(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     """
     for a in arrays:
         if type(a) is not ndarray and a is not None and not isinstance(a, _NUMBERS):
-            return _run_marked(op, arrays, attrs) if isinstance(a, ndarray) else cuda.run(op, arrays, attrs)
+            return _run_elsewhere(op, arrays, attrs)
     try:
         return quiet(op.cpu, *arrays, **attrs)
     except Exception as e:
@@ -194,6 +195,22 @@ def _run_kernel(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     except Exception as e:
         explain(op, arrays, attrs, e)
         raise
+
+
+def _run_elsewhere(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
+    """`run` where some arrays are not NumPy's own."""
+    kinds = {type(a) for a in arrays}
+    if AbstractArray in kinds:
+        try:
+            return describe.run(op, arrays, attrs)
+        except cuda.TwoDevicesError:
+            raise
+        except Exception as e:
+            explain(op, arrays, attrs, e)
+            raise
+    if any(isinstance(a, ndarray) and type(a) is not ndarray for a in arrays):
+        return _run_marked(op, arrays, attrs)
+    return cuda.run(op, arrays, attrs)
 
 
 def _run_marked(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
@@ -216,11 +233,11 @@ def _run_marked(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
 
 def numbers_moved(xs: tuple[Any, ...]) -> tuple[Any, ...]:
     """The inputs, 0-d tensors of the host moved to the device of the others, as PyTorch does for elementwise ops."""
-    there = next((x._array for x in xs if isinstance(x, Tensor) and cuda.is_cuda(x._array)), None)
+    there = next((x._array for x in xs if isinstance(x, Tensor) and not isinstance(x._array, ndarray)), None)
     if there is None:
         return xs
-    on = f"cuda:{there.device.id}"
-    at = [isinstance(x, Tensor) and not x._array.ndim and not cuda.is_cuda(x._array) for x in xs]
+    on = str(devices.of(there))
+    at = [isinstance(x, Tensor) and not x._array.ndim and isinstance(x._array, ndarray) for x in xs]
     if not any(at):
         return xs
     return tuple([call(MOVE, (x,), {"to": on, "back": "cpu"}) if move else x for x, move in zip(xs, at, strict=True)])
@@ -228,7 +245,7 @@ def numbers_moved(xs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def settle(x: Tensor) -> Any:
     """The array of `x`, whose elements now lie where PyTorch's user expects them.  See Note [Private order]."""
-    if type(x._array) is PrivateOrder:
+    if type(x._array) is not ndarray and is_private(x._array):
         view = x._view
         if view is None:
             x._array = execute(CLONE, [x._array], {"memory_format": contiguous_format})
@@ -237,16 +254,27 @@ def settle(x: Tensor) -> Any:
     return x._array
 
 
-def read(x: Tensor) -> Any:
-    """The array of `x` on the host, for Python to look at.  While tracing this is where a value leaves the trace."""
+def read(x: Tensor, by: str = "") -> Any:
+    """The array of `x` on the host, for Python to look at.  While tracing this is where a value leaves the trace.
+
+    Raises NotImplementedError where there are no values; `by` names the function that needs them.
+    """
+    return cuda.to_host(look(x, by))
+
+
+def look(x: Tensor, by: str = "") -> Any:
+    """The same, where it is: the array of `x` for NumPy's functions."""
     if INTERCEPT is not None:
         INTERCEPT.read(x)
-    return cuda.to_host(settle(x))
+    array = settle(x)
+    if type(array) is AbstractArray:
+        abstract.no_data(by)
+    return array
 
 
 def explain(op: Any, arrays: list[Any], attrs: dict[str, Any], error: Exception) -> None:
     """A kernel has failed: raise what `infer` says of these shapes and dtypes, or the error under the op's name."""
-    avals = [Aval(a.shape, a.dtype) if hasattr(a, "shape") else a for a in arrays]
+    avals: list[Any] = [Aval(a.shape, a.dtype) if hasattr(a, "shape") else a for a in arrays]
     try:
         op.infer(*avals, **attrs)
     except (RuntimeError, ValueError, IndexError, TypeError) as why:

@@ -1,6 +1,7 @@
 """Shapes and dtypes without data: what an operation will return, and the user's error when it cannot.
 
-The eager path does not call these; they run in the tracer, and when a kernel has failed, to say why.
+The eager path does not call these; they run for arrays without data (`describe.py`), in the tracer, and when a kernel
+has failed, to say why.
 """
 
 from __future__ import annotations
@@ -14,10 +15,21 @@ from rushlight_tensor.core import promote
 
 
 class Aval(NamedTuple):
-    """An abstract value: what is known of an array before it exists."""
+    """An abstract value: what is known of an array before it exists.
+
+    An op's `infer` says shape and dtype, and the rest only where it is not what `describe` takes for granted: fresh
+    contiguous memory, on the device of the inputs.  See Note [Descriptions] in `describe.py`.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    strides: tuple[int, ...] | None = None
+    """In elements; None for memory in the order of the indices."""
+    device: str | None = None
+    private: bool = False
+    """That users see contiguous memory, whatever the strides: Note [Private order] in `layout.py`."""
+    offset: int = 0
+    """Of the result of a view: the bytes between the first element of what it is a view of, and its own."""
 
     @property
     def ndim(self) -> int:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, dispatch
+from rushlight_tensor.core import cuda, describe, dispatch
+from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import MODE, call, edge, follow, node_for, recorded, run, sync
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.graph import CustomNode, Node, Slot, closed_text, pull, refill, watch
@@ -184,10 +185,16 @@ def _write(op: Any, x: Tensor, ys: list[Any], attrs: dict[str, Any]) -> None:
 def write(op: Any, array: Any, ys: list[Any], attrs: dict[str, Any]) -> None:
     """`array[...] = op(array, *ys)`, without a temporary where the kernel can."""
     array = plain(array) if type(array) is PrivateOrder else array
+    without_data = type(array) is AbstractArray
     for y in ys:
         if type(y) is PrivateOrder:
             ys = [plain(y) for y in ys]
             break
+        without_data = without_data or type(y) is AbstractArray
+    if without_data:
+        _refuse_repeated(op, array, ys)
+        describe.write(op, array, ys, attrs)
+        return
     if not (type(array) is not np.ndarray or array.flags.writeable):
         array = _unlocked(op, array, ys)
     if type(array) is np.ndarray:
@@ -213,18 +220,23 @@ def _unlocked(op: Any, array: Any, ys: list[Any]) -> Any:
 
     Raises RuntimeError where elements share memory (unless all get one number), and where the memory itself is locked.
     """
-    repeated = any(n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True))
-    if repeated and not (op is dispatch.COPY and all(np.ndim(y) == 0 for y in ys)):
-        raise RuntimeError(
-            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
-            "Please clone() the tensor before performing the operation."
-        )
+    _refuse_repeated(op, array, ys)
     try:
         array = array[...]
         array.flags.writeable = True
     except ValueError:
         raise RuntimeError(f"{op.name}_: this tensor shares read-only memory (from_numpy); clone() it first") from None
     return array
+
+
+def _refuse_repeated(op: Any, array: Any, ys: list[Any]) -> None:
+    """Raise RuntimeError where elements share memory and may get different numbers."""
+    repeated = any(n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True))
+    if repeated and not (op is dispatch.COPY and all(np.ndim(y) == 0 for y in ys)):
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
+            "Please clone() the tensor before performing the operation."
+        )
 
 
 def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any]) -> None:

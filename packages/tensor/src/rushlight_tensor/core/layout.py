@@ -19,6 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import abstract, order
+from rushlight_tensor.core.abstract import AbstractArray
+from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.labels import (
     channels_last,
     channels_last_3d,
@@ -34,6 +37,11 @@ class PrivateOrder(np.ndarray):
     """An array of which nobody may know how it lies in memory.  See Note [Private order]."""
 
     __slots__ = ()
+
+
+def is_private(array: Any) -> bool:
+    """Whether an array has the mark; of one without data, whether its description has."""
+    return type(array) is PrivateOrder or (type(array) is AbstractArray and array.aval.private)
 
 
 def private(array: Any) -> Any:
@@ -64,16 +72,15 @@ def plain(array: Any) -> Any:
 
 def is_contiguous(array: Any, memory_format: Any = contiguous_format) -> bool:
     """Whether PyTorch's user finds the elements in the order of their indices, or in that of another format."""
-    order = _ORDERS.get(memory_format)
-    if order is None:
-        return type(array) is PrivateOrder or bool(array.flags.c_contiguous)
-    if array.ndim != len(order):
+    axes = _ORDERS.get(memory_format)
+    if axes is None:
+        return is_private(array) or bool(array.flags.c_contiguous)
+    if array.ndim != len(axes):
         return False
-    if (
-        type(array) is PrivateOrder
-    ):  # looks contiguous, which is no other order: with one channel or pixel it has no mark
+    if is_private(array):  # looks contiguous, which is no other order: with one channel or pixel it has no mark
         return False
-    return bool(array.transpose(order).flags.c_contiguous)
+    shape, strides = [array.shape[i] for i in axes], [array.strides[i] for i in axes]
+    return order.is_contiguous(shape, strides, array.itemsize)
 
 
 def copy(array: Any, memory_format: Any) -> Any:
@@ -83,13 +90,45 @@ def copy(array: Any, memory_format: Any) -> Any:
         RuntimeError: The format is one for tensors of another rank.
         TypeError: It is no memory format.
     """
-    order = _ORDERS.get(check(memory_format, "clone"))
-    if order is None:
+    axes = _ORDERS.get(check(memory_format, "clone"))
+    if axes is None:
         return array.copy("K" if memory_format is preserve_format else "C")
-    if array.ndim != len(order):
-        raise RuntimeError(f"required rank {len(order)} tensor to use {memory_format._name} format, got {array.ndim}")
-    back = (0, len(order) - 1, *range(1, len(order) - 1))
-    return array.transpose(order).copy("C").transpose(back)
+    if array.ndim != len(axes):
+        raise RuntimeError(f"required rank {len(axes)} tensor to use {memory_format._name} format, got {array.ndim}")
+    back = (0, len(axes) - 1, *range(1, len(axes) - 1))
+    return array.transpose(axes).copy("C").transpose(back)
+
+
+def image(shape: tuple[int, ...], dtype: Any, *xs: Any) -> Aval:
+    """The description of a result of a kernel `in_private_order`, whose inputs are `xs`."""
+    strides = order.channels_last(shape)
+    for x in xs:
+        if not hasattr(x, "shape") or len(x.shape) != 4 or x.strides is None:
+            continue
+        if (x.device or "").startswith("cuda"):
+            return Aval(shape, dtype)
+        if x.strides[1] == 1 and not order.is_contiguous(x.shape, x.strides):
+            return Aval(shape, dtype, strides)
+    return Aval(shape, dtype, strides, private=True)
+
+
+def is_image(x: Any) -> bool:
+    """Whether an array, or a description, is one of images whose channels lie side by side, in whatever order."""
+    if len(x.shape) != 4 or x.strides is None:
+        return False
+    step = 1 if type(x) is Aval else x.itemsize
+    axes = _ORDERS[channels_last]
+    return order.is_contiguous([x.shape[i] for i in axes], [x.strides[i] for i in axes], step)
+
+
+def strides_of_copy(x: Any, memory_format: Any) -> tuple[int, ...]:
+    """The strides of `copy`, of a description; raises the same errors."""
+    axes = _ORDERS.get(check(memory_format, "clone"))
+    if axes is None:
+        return order.like(x) if memory_format is preserve_format else order.contiguous(x.shape)
+    if x.ndim != len(axes):
+        raise RuntimeError(f"required rank {len(axes)} tensor to use {memory_format._name} format, got {x.ndim}")
+    return order.channels_last(x.shape)
 
 
 def check(given: Any, name: str) -> Any:
@@ -101,10 +140,6 @@ def check(given: Any, name: str) -> Any:
 
 def strides(array: Any) -> tuple[int, ...]:
     """The step of each dimension in elements, as PyTorch's user finds it."""
-    if type(array) is not PrivateOrder:
-        return tuple([s // array.itemsize for s in array.strides])
-    out, step = [], 1
-    for n in reversed(array.shape):
-        out.append(step)
-        step *= n  # never 0: NumPy calls what is empty contiguous, and so it has no mark
-    return tuple(reversed(out))
+    if is_private(array):
+        return order.contiguous(array.shape)
+    return abstract.in_elements(array)

@@ -22,10 +22,12 @@ from typing import IO, Any, NoReturn
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from rushlight_tensor.core import cuda, devices, dtypes
+from rushlight_tensor.core import abstract, cuda, devices, dtypes
+from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import settle
 from rushlight_tensor.core.size import Size
 from rushlight_tensor.core.tensor import Tensor, wrap, wrap_as
+from rushlight_tensor.files import without_data
 from rushlight_tensor.files.archive import ArchiveReader, ArchiveWriter
 from rushlight_tensor.files.atomic import atomic_write
 from rushlight_tensor.files.errors import FileFormatError
@@ -287,6 +289,8 @@ class _Loader:
 
     def _on_device(self, array: np.ndarray[Any, Any], storage: _Storage) -> Any:
         """The view of a storage, which is moved once: tensors that shared memory do so again."""
+        if storage.device.type == "meta":
+            return AbstractArray(abstract.of(array))
         if not array.size or not np.may_share_memory(array, storage.bytes):
             return devices.place(array, storage.device)
         if storage.there is None:
@@ -357,6 +361,7 @@ _PLAIN_NAMES: dict[tuple[str, str], Any] = {
     ("collections", "Counter"): Function(_counter),
     ("torch", "Size"): Function(_size),
     ("torch", "device"): Function(_device),
+    without_data.NAME: Function(without_data.rebuilt),
     ("_codecs", "encode"): Function(_bytes),
     ("__builtin__", "bytes"): Function(lambda: b""),
     **{(module, "set"): Function(_set) for module in ("__builtin__", "builtins")},
@@ -415,7 +420,9 @@ class _Saver:
     def _collect(self, value: Any, place: str) -> Any:
         """First pass: remember the arrays of all tensors."""
         if isinstance(value, Tensor):
-            array = self._on_host(settle(value))
+            if type(settle(value)) is AbstractArray:
+                return ()
+            array = self._on_host(value._array)
             if any(s < 0 or s % array.itemsize for s in array.strides) or not array.flags.aligned:
                 array = array.copy()  # strides that a file cannot express
             self._tensors[id(value)] = len(self._arrays)
@@ -468,6 +475,17 @@ class _Saver:
         """Second pass: a tensor is a call that rebuilds it from its storage."""
         if not isinstance(value, Tensor):
             return _reduced(value, place)
+        no_hooks: OrderedDict[str, Any] = OrderedDict()
+        is_parameter = PARAMETER is not None and isinstance(value, PARAMETER)
+        requires_grad = value._requires_grad and not is_parameter
+        rebuilt = self._rebuilt(value, requires_grad, no_hooks)
+        if is_parameter:
+            return Call(Named("torch._utils", "_rebuild_parameter"), (rebuilt, value._requires_grad, no_hooks))
+        return rebuilt
+
+    def _rebuilt(self, value: Tensor, requires_grad: bool, no_hooks: Any) -> Call:
+        if type(value._array) is AbstractArray:
+            return without_data.call(value, requires_grad)
         number = self._tensors[id(value)]
         array, (key, offset) = self._arrays[number], self._place[number]
         dtype = dtypes.from_numpy(array.dtype)
@@ -477,16 +495,10 @@ class _Saver:
         kind = Named("torch", _STORAGES[dtype.name]) if typed else Named("torch.storage", "UntypedStorage")
         count = self._storages[key].size // (array.itemsize if typed else 1)
         storage = Persistent(("storage", kind, str(key), where, count))
-        no_hooks: OrderedDict[str, Any] = OrderedDict()
-        is_parameter = PARAMETER is not None and isinstance(value, PARAMETER)
-        requires_grad = value._requires_grad and not is_parameter
         args = (storage, offset, tuple(array.shape), stride, requires_grad, no_hooks)
-        rebuilt = Call(Named("torch._utils", "_rebuild_tensor_v2"), args)
-        if not typed:
-            rebuilt = Call(Named("torch._utils", "_rebuild_tensor_v3"), (*args, Named("torch", dtype.name)))
-        if is_parameter:
-            return Call(Named("torch._utils", "_rebuild_parameter"), (rebuilt, value._requires_grad, no_hooks))
-        return rebuilt
+        if typed:
+            return Call(Named("torch._utils", "_rebuild_tensor_v2"), args)
+        return Call(Named("torch._utils", "_rebuild_tensor_v3"), (*args, Named("torch", dtype.name)))
 
 
 def _reduced(value: Any, place: str) -> Any:

@@ -35,6 +35,11 @@ def contiguous(x: Array) -> Array:
     return x if is_plain(x) else x.copy(order="C")
 
 
+def in_order(x: Array) -> Array:
+    """A fresh result, copied where NumPy has put it into another order than that of its indices."""
+    return x if x.flags.c_contiguous else x.copy(order="C")
+
+
 def like(x: Array, values: Any) -> Array:
     """A NumPy array of constants as an array of the kind of `x`."""
     return np.asarray(values, like=x)

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from rushlight_tensor.kernels.arrays import contiguous, on_host
+from rushlight_tensor.kernels.arrays import contiguous, in_order, on_host
+from rushlight_tensor.kernels.binding import Library
 from rushlight_tensor.kernels.blas import gemm, load_private_blas
 from rushlight_tensor.kernels.compile import c_library
 from rushlight_tensor.kernels.softmax import softmax, softmax_backward
@@ -36,14 +37,18 @@ def attention(
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     b, h, t, d = q.shape
     s, e = v.shape[-2:]
-    if mask is not None or not _fits(q, k, v) or s == 0 or load_private_blas() is False:
-        return _attention_numpy(q, k, v, mask, causal, scale)
-    c = c_library("attention")
+    out = _empty_like(q, (b, h, t, e))
+    c = library() if mask is None and s and _fits(q, k, v) else None
     if c is None:
-        return _attention_numpy(q, k, v, mask, causal, scale)
-    out, stats = _empty_like(q, (b, h, t, e)), np.empty((b, h, t, 2), np.float32)
+        return _attention_numpy(q, k, v, mask, causal, scale, out)
+    stats = np.empty((b, h, t, 2), np.float32)
     c.attention(q, k, v, out, stats, b, h, t, s, d, e, causal, scale, *_steps(q, k, v, out))
     return out, stats
+
+
+def library() -> Library | None:
+    """The kernels in C, where they can be used at all."""
+    return None if load_private_blas() is False else c_library("attention")
 
 
 def attention_backward(
@@ -91,8 +96,8 @@ def _empty_like(x: Array, shape: tuple[int, ...]) -> Array:
     """Fresh (B, H, T, D) memory in the order of `x`: heads inside rows, as after a split, or rows inside heads."""
     b, h, t, d = shape
     if x.strides[1] < x.strides[2]:
-        return np.empty((b, t, h, d), np.float32).transpose(0, 2, 1, 3)
-    return np.empty(shape, np.float32)
+        return np.empty_like(x, shape=(b, t, h, d), order="C").transpose(0, 2, 1, 3)
+    return np.empty_like(x, shape=shape, order="C")
 
 
 def _steps(*arrays: Array) -> list[int]:
@@ -100,7 +105,7 @@ def _steps(*arrays: Array) -> list[int]:
 
 
 def _attention_numpy(
-    q: Array, k: Array, v: Array, mask: Array | None, causal: bool, scale: float
+    q: Array, k: Array, v: Array, mask: Array | None, causal: bool, scale: float, out: Array
 ) -> tuple[Array, Array]:
     scores = gemm(q, k.swapaxes(-1, -2)) * q.dtype.type(scale)
     if causal:
@@ -112,11 +117,15 @@ def _attention_numpy(
     p = softmax(scores, -1)
     if mask is not None:  # a row that may see nothing is zero, as in PyTorch
         p = np.where((scores == -np.inf).all(-1, keepdims=True), q.dtype.type(0), p)
-    return gemm(p, v), p[..., None]
+    out[...] = gemm(p, v)
+    return out, in_order(p)[..., None]
 
 
 def _attention_backward_numpy(
     g: Array, q: Array, k: Array, v: Array, p: Array, scale: float
 ) -> tuple[Array, Array, Array]:
     ds = softmax_backward(gemm(g, v.swapaxes(-1, -2)), p, -1) * q.dtype.type(scale)
-    return gemm(ds, k), gemm(ds.swapaxes(-1, -2), q), gemm(p.swapaxes(-1, -2), g)
+    made = (_empty_like(q, q.shape), _empty_like(k, k.shape), _empty_like(v, v.shape))
+    for out, (a, b) in zip(made, ((ds, k), (ds.swapaxes(-1, -2), q), (p.swapaxes(-1, -2), g)), strict=True):
+        out[...] = gemm(a, b)
+    return made

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from rushlight_tensor.kernels.arrays import contiguous, on_host
+from rushlight_tensor.kernels.arrays import contiguous, in_order, on_host
 from rushlight_tensor.kernels.binding import Library
 from rushlight_tensor.kernels.blas import gemm, load_private_blas
 from rushlight_tensor.kernels.channels_last import new_image, to_channels_last
@@ -182,7 +182,7 @@ def _input_gradient_numpy(g_last: Array, w: Array, shape: Size) -> Array:
             rows = slice(ky * dh, ky * dh + (oh - 1) * sh + 1, sh)
             columns = slice(kx * dw, kx * dw + (ow - 1) * sw + 1, sw)
             padded[:, rows, columns, i * cg : (i + 1) * cg] += gemm(gi, wi[:, :, ky, kx]).reshape(n, oh, ow, cg)
-    return padded[:, ph : ph + h, pw : pw + width].transpose(0, 3, 1, 2)
+    return in_order(padded[:, ph : ph + h, pw : pw + width]).transpose(0, 3, 1, 2)
 
 
 def _weight_gradient_numpy(g_last: Array, x: Array, w: Array, shape: Size) -> Array:

@@ -29,7 +29,7 @@ def embedding_backward(g: np.ndarray, index: np.ndarray, rows: int, padding: int
         if wrong >= 0:
             raise IndexError(f"embedding: index {at[wrong]} is out of range for {rows} rows")
         return dw
-    dw = np.zeros_like(g, shape=(rows, g.shape[1]))
+    dw = np.zeros_like(g, shape=(rows, g.shape[1]), order="C")
     if not on_host(g):  # the way below asks how many there are, and waits for the answer
         at = index.astype(np.int64)[:, None] * g.shape[1] + np.arange(g.shape[1], like=index)
         add_at(dw.reshape(-1), at.reshape(-1), g.reshape(-1))

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.core import cuda, devices, dispatch
+from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import read
+from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.tensor import Tensor, View, wrap, wrap_as
 from rushlight_tensor.kernels.arrays import memory_behind, owner_of
 from rushlight_tensor.ops.math.cast import detach
@@ -31,6 +33,13 @@ def _gapless(array: Any) -> bool:
 
 def _copied(array: Any, memo: dict[int, Any]) -> tuple[Any, Any]:
     """The array at its place in a copy of the memory that it lies in; and that memory, as bytes, where it is more."""
+    if type(array) is AbstractArray:
+        owner = array if array.base is None else array.base
+        if id(owner) not in memo:
+            memo[id(owner)] = AbstractArray(owner.aval)
+            memo.setdefault(id(memo), []).append(owner)
+        memory = memo[id(owner)]
+        return (memory, None) if owner is array else (AbstractArray(array.aval, memory, array.offset), memory)
     if type(array) is not np.ndarray:
         return array.copy(), None
     owner = owner_of(array)
@@ -55,7 +64,8 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
         raise RuntimeError(
             "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment"
         )
-    read(self)  # a trace would bake the copy in
+    if dispatch.INTERCEPT is not None:
+        dispatch.INTERCEPT.read(self)  # a trace would bake the copy in
     array, memory = _copied(dispatch.settle(self), memo)
     out: Tensor = wrap_as(type(self), array)
     if memory is not None:
@@ -86,7 +96,8 @@ def warn_of_hooks(t: Tensor) -> None:
 
 def _reduce(self: Tensor) -> Any:
     warn_of_hooks(self)
-    dispatch.settle(self)
+    if type(dispatch.settle(self)) is AbstractArray:
+        return _rebuild_abstract, (type(self), self._array.aval, self._requires_grad, self.__dict__)
     array = read(self)
     part, where = array, None
     if array.size and array.strides != np.empty_like(array, order="C").strides and min(array.strides) >= 0:
@@ -100,7 +111,14 @@ def _rebuild(
     cls: type[Tensor], part: Any, where: Any, device: str, requires_grad: bool, attributes: dict[str, Any]
 ) -> Tensor:
     array = part if where is None else np.ndarray(where[0], part.dtype, part, 0, where[1])
-    out: Tensor = wrap_as(cls, devices.place(array, device))
+    return _completed(wrap_as(cls, devices.place(array, device)), requires_grad, attributes)
+
+
+def _rebuild_abstract(cls: type[Tensor], aval: Aval, requires_grad: bool, attributes: dict[str, Any]) -> Tensor:
+    return _completed(wrap_as(cls, AbstractArray(aval)), requires_grad, attributes)
+
+
+def _completed(out: Tensor, requires_grad: bool, attributes: dict[str, Any]) -> Tensor:
     out._requires_grad = requires_grad
     out.__dict__.update(attributes)
     return out

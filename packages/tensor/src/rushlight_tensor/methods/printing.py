@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, devices, dtypes
+from rushlight_tensor.core import devices, dtypes
+from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import read
 from rushlight_tensor.core.tensor import Tensor
 
@@ -73,14 +74,20 @@ def set_printoptions(
 
 def to_text(x: Tensor) -> str:
     """What `print(x)` shows."""
-    array = read(x)
+    known = type(x._array) is not AbstractArray
+    array = read(x) if known else x._array
     dtype = dtypes.from_numpy(array.dtype)
     suffixes = []
-    if cuda.is_cuda(x._array):
+    if devices.of(x._array) != devices.CPU:
         suffixes.append(f"device='{devices.of(x._array)}'")
     default = dtypes.get_default_dtype()
     default_complex = dtypes.complex128 if default is dtypes.float64 else dtypes.complex64
-    if array.size == 0:
+    if not known:
+        suffixes.append(f"size={array.shape}")
+        if dtype is not default:
+            suffixes.append(f"dtype={dtype}")
+        body = "..."
+    elif array.size == 0:
         if array.ndim != 1:
             suffixes.append(f"size={array.shape}")
         if dtype is not default:
@@ -200,7 +207,7 @@ def _nested(array: Array, indent: int, summarize: bool, show: Callable[[Any], st
 
 
 def _format(self: Tensor, spec: str) -> str:
-    if self._array.ndim == 0 and type(self) is Tensor:
+    if self._array.ndim == 0 and type(self) is Tensor and type(self._array) is not AbstractArray:
         return format(read(self).item(), spec)
     return object.__format__(self, spec)
 

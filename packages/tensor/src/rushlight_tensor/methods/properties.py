@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.core import cuda, devices, dispatch, dtypes, infer, layout
+from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import read
 from rushlight_tensor.core.inplace import inplace
 from rushlight_tensor.core.labels import contiguous_format, preserve_format
@@ -21,7 +22,9 @@ _new_tuple = tuple.__new__  # without the checks of `Size`, for shapes of arrays
 
 
 def item(self: Tensor) -> Any:
-    """The one element as a Python number.  Raises RuntimeError for more than one element."""
+    """The one element as a Python number.  Raises RuntimeError for more than one element, or none that is known."""
+    if type(self._array) is AbstractArray:
+        raise RuntimeError("Tensor.item() cannot be called on meta tensors")
     array = read(self)
     if array.size != 1:
         raise RuntimeError(f"a Tensor with {array.size} elements cannot be converted to Scalar")
@@ -30,6 +33,8 @@ def item(self: Tensor) -> Any:
 
 
 def _bool(self: Tensor) -> bool:
+    if type(self._array) is AbstractArray:
+        return bool(item(self))
     array = read(self)
     if array.size == 1:
         return bool(array.item())
@@ -62,7 +67,7 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
     """
     if self._requires_grad and dispatch.MODE.grad and not force:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
-    if cuda.is_cuda(self._array) and not force:
+    if not isinstance(self._array, np.ndarray) and not force:
         raise TypeError(
             f"can't convert {devices.of(self._array)} device type tensor to numpy. Use Tensor.cpu() to copy the tensor "
             "to host memory first."
@@ -120,7 +125,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 def _is_on(array: Any, d: devices.device) -> bool:
     here = devices.of(array)
-    return here.type == d.type and (d.index is None or here.type == "cpu" or here.index == d.index)
+    return here.type == d.type and (d.index is None or here.type != "cuda" or here.index == d.index)
 
 
 def cpu(self: Tensor) -> Tensor:
@@ -189,7 +194,7 @@ def is_contiguous(self: Tensor, memory_format: Any = contiguous_format) -> bool:
 def data_ptr(self: Tensor) -> int:
     """The address of the first element."""
     a = dispatch.settle(self)
-    return cuda.address(a)
+    return 0 if type(a) is AbstractArray else cuda.address(a)
 
 
 def bind() -> None:
@@ -200,6 +205,7 @@ def bind() -> None:
         "dtype": lambda t: dtypes.from_numpy(t._array.dtype),
         "device": lambda t: devices.of(t._array),
         "is_cuda": lambda t: cuda.is_cuda(t._array),
+        "is_meta": lambda t: devices.of(t._array).type == "meta",
         "itemsize": lambda t: t._array.itemsize,
         "nbytes": lambda t: t._array.nbytes,
     }

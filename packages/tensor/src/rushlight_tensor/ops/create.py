@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, devices, dispatch, dtypes
+from rushlight_tensor.core import abstract, cuda, devices, dispatch, dtypes, order
+from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import read
 from rushlight_tensor.core.infer import sizes
 from rushlight_tensor.core.keywords import factory
@@ -168,7 +169,10 @@ def _fresh(array: Any, device: Any) -> Tensor:
 def _filled(shape: tuple[int, ...], value: Any, dtype: Any, device: Any, requires_grad: bool) -> Tensor:
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
     _checked(shape)
-    if value == 0:
+    array: Any
+    if devices.chosen(device).type == "meta":
+        array = abstract.empty(shape, d)
+    elif value == 0:
         array = np.zeros(shape, d)
     else:
         array = quietly(np.full, shape, value if _is_half(d) and isinstance(value, float) else checked(value, d), d)
@@ -234,7 +238,8 @@ def empty(
     """A tensor whose elements are whatever was in memory."""
     shape = _checked(sizes(size))
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
-    return _with_grad(contiguous(_fresh(np.empty(shape, d), device), memory_format), requires_grad)
+    array: Any = abstract.empty(shape, d) if devices.chosen(device).type == "meta" else np.empty(shape, d)
+    return _with_grad(contiguous(_fresh(array, device), memory_format), requires_grad)
 
 
 @factory()
@@ -266,6 +271,9 @@ def _laid_out(made: Tensor, input: Tensor, memory_format: Any) -> Tensor:
     if memory_format not in (None, preserve_format):
         return contiguous(made, memory_format)
     if not is_contiguous(input._array):
+        if type(made._array) is AbstractArray:
+            steps = order.like(input._array)
+            return wrap(AbstractArray(made._array.aval._replace(strides=steps)))
         ordered = np.empty_like(input._array, dtype=made._array.dtype)
         ordered[...] = cuda.like(ordered, cuda.to_host(made._array))
         return wrap(ordered)
@@ -440,6 +448,8 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 def _dlpack(self: Tensor, **options: Any) -> Any:
     if self._requires_grad:
         raise BufferError("Can't export tensors that require gradient, use tensor.detach()")
+    if type(self._array) is AbstractArray:
+        raise BufferError("Cannot pack tensors on meta")
     return read(self).__dlpack__(**options)
 
 

@@ -17,7 +17,7 @@ from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import alike_in_float32, in_float32
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.layout import in_private_order
+from rushlight_tensor.core.layout import image, in_private_order
 from rushlight_tensor.core.op import AS_CPU, Op, fused
 from rushlight_tensor.kernels import conv as kernels
 from rushlight_tensor.ops.linalg.linalg import _C_NAMES
@@ -150,17 +150,22 @@ def _conv2d_aval(
     dilation: Sizes = (1, 1),
     groups: int = 1,
 ) -> Aval:
-    _check(input.shape, weight.shape, groups, False, 2)
-    _check_dtypes(input, weight, bias)
+    sizes = _convolved(input, weight, bias, stride, padding, dilation, groups)
+    return image((input.shape[0], weight.shape[0], *sizes), input.dtype, input, weight)
+
+
+def _convolved(x: Any, weight: Any, bias: Any, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Sizes:
+    """The spatial sizes of a convolution's result, when all its inputs are as they should be."""
+    _check(x.shape, weight.shape, groups, False, 2)
+    _check_dtypes(x, weight, bias)
     _check_bias(weight.shape, bias, weight.shape[0])
-    sizes = _out_sizes(input.shape, weight.shape, stride, padding, dilation)
-    return Aval((input.shape[0], weight.shape[0], *sizes), input.dtype)
+    return _out_sizes(x.shape, weight.shape, stride, padding, dilation)
 
 
 @in_private_order
 @alike_in_float32
 def _conv2d_kernel(x: Any, weight: Any, bias: Any, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Any:
-    _conv2d_aval(x, weight, bias, stride, padding, dilation, groups)
+    _convolved(x, weight, bias, stride, padding, dilation, groups)
     return kernels.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
@@ -173,11 +178,17 @@ def _input_gradient_aval(
     dilation: Sizes = (1, 1),
     groups: int = 1,
 ) -> Aval:
+    _check_gradient(g, weight, input_shape, stride, padding, dilation, groups)
+    return image(input_shape, g.dtype, g, weight)
+
+
+def _check_gradient(
+    g: Any, weight: Any, input_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
+) -> None:
     _check(g.shape, weight.shape, groups, True, 2)
     _check_dtypes(g, weight, None)
     _check_window(g.shape, weight.shape, stride, padding, dilation)
     _check_result(g.shape, input_shape, weight.shape, stride, padding, dilation, groups)
-    return Aval(input_shape, g.dtype)
 
 
 @in_private_order
@@ -185,7 +196,7 @@ def _input_gradient_aval(
 def _input_gradient_kernel(
     g: Any, weight: Any, input_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
 ) -> Any:
-    _input_gradient_aval(g, weight, input_shape, stride, padding, dilation, groups)
+    _check_gradient(g, weight, input_shape, stride, padding, dilation, groups)
     return kernels.conv2d_input_gradient(g, weight, input_shape, stride, padding, dilation, groups)
 
 
@@ -221,7 +232,7 @@ def _backward_aval(
     groups: int = 1,
     needs: Any = (True, True, True),
 ) -> tuple[Aval, ...]:
-    made = (Aval(input.shape, g.dtype), Aval(weight.shape, g.dtype), Aval(weight.shape[:1], g.dtype))
+    made = (image(input.shape, g.dtype, g, input, weight), Aval(weight.shape, g.dtype), Aval(weight.shape[:1], g.dtype))
     return tuple(a for a, need in zip(made, needs, strict=True) if need)
 
 

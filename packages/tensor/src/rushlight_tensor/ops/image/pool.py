@@ -11,7 +11,7 @@ from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call, real_only
 from rushlight_tensor.core.half_precision import aux_in_float32, in_float32
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.layout import in_private_order
+from rushlight_tensor.core.layout import image, in_private_order
 from rushlight_tensor.core.op import AS_CPU, Op, fused
 from rushlight_tensor.core.promote import INT64
 from rushlight_tensor.core.tensor import wrap
@@ -75,7 +75,7 @@ def _max_aval(
     ceil_mode: bool = False,
 ) -> tuple[Aval, Aval]:
     shape = _pooled(x.shape, kernel, stride, padding, dilation, ceil_mode)
-    return Aval(shape, x.dtype), Aval(shape, np.dtype(np.int32))
+    return image(shape, x.dtype, x), image(shape, np.dtype(np.int32), x)
 
 
 @in_private_order
@@ -96,7 +96,7 @@ def _max_backward_aval(
     ceil_mode: bool = False,
     needs: Any = (True,),
 ) -> Aval:
-    return Aval(x_shape, g.dtype)
+    return image(x_shape, g.dtype, g, indices)
 
 
 @in_private_order
@@ -149,7 +149,7 @@ def _max_indices_aval(
     ceil_mode: bool = False,
 ) -> tuple[Aval, Aval]:
     out, indices = _max_aval(x, kernel, stride, padding, dilation, ceil_mode)
-    return out, Aval(indices.shape, INT64)
+    return out, indices._replace(dtype=INT64)
 
 
 def _max_indices_kernel(x: Any, **window: Any) -> Any:
@@ -275,7 +275,7 @@ def _avg_aval(
     count_include_pad: bool = True,
     divisor: int | None = None,
 ) -> Aval:
-    return Aval(_pooled(x.shape, kernel, stride, padding, (1, 1), ceil_mode), x.dtype)
+    return image(_pooled(x.shape, kernel, stride, padding, (1, 1), ceil_mode), x.dtype, x)
 
 
 @in_private_order
@@ -296,7 +296,7 @@ def _avg_backward_aval(
     divisor: int | None = None,
     needs: Any = (True,),
 ) -> Aval:
-    return Aval(x_shape, g.dtype)
+    return image(x_shape, g.dtype, g)
 
 
 @in_private_order

@@ -163,7 +163,7 @@ def _one_hot_kernel(x: Any, num_classes: int) -> Any:
     if x.size and x.max() >= num_classes:
         raise RuntimeError("Class values must be smaller than num_classes.")
     classes = np.arange(num_classes) if isinstance(x, np.ndarray) else np.arange(num_classes, like=x)
-    return (x[..., None] == classes).astype(np.int64)
+    return (x[..., None] == classes).astype(np.int64, order="C")
 
 
 _one_hot = Op("one_hot", kind=kinds.rows(), infer=_one_hot_aval, cpu=_one_hot_kernel, cuda=AS_CPU, vjp=None)
@@ -172,7 +172,7 @@ _one_hot = Op("one_hot", kind=kinds.rows(), infer=_one_hot_aval, cpu=_one_hot_ke
 def one_hot(input: Any, num_classes: int = -1) -> Any:
     """A 1 at the place of each class in `num_classes` zeros (default: up to the largest class), int64."""
     if num_classes == -1:
-        classes = read(input)
+        classes = read(input, "one_hot")
         if classes.size == 0:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
         num_classes = int(classes.max()) + 1
@@ -220,14 +220,16 @@ def embedding_bag(
     elif offsets is None:
         raise ValueError("offsets has to be a 1D Tensor but got None")
     else:
-        starts = read(offsets)
+        starts = read(offsets, "embedding_bag")
         starts = starts if include_last_offset else np.append(starts, input._array.size)
     flat = input.reshape(-1)
     rows = embedding(flat, weight, padding_idx)
     if per_sample_weights is not None:
         rows = rows * per_sample_weights.reshape(-1, 1)
     kept = (
-        np.ones(flat._array.size, bool) if padding_idx is None else read(flat) != padding_idx % weight._array.shape[0]
+        np.ones(flat._array.size, bool)
+        if padding_idx is None
+        else read(flat, "embedding_bag") != padding_idx % weight._array.shape[0]
     )
     bags = []
     for start, end in pairwise(starts):

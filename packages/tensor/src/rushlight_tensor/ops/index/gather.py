@@ -25,7 +25,7 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.tensor import Tensor, wrap
-from rushlight_tensor.kernels.arrays import add_at, contiguous
+from rushlight_tensor.kernels.arrays import add_at, contiguous, in_order
 from rushlight_tensor.kernels.embedding import embedding_backward
 from rushlight_tensor.ops.shape.samples import _aligned
 from rushlight_tensor.ops.shape.shape import expand, permute, reshape
@@ -305,7 +305,7 @@ def _gather_kernel(x: Any, index: Any, dim: int) -> Any:
     if index.shape[:dim] == x.shape[:dim] and dim == x.ndim - 1 and x.flags.c_contiguous:
         start = _row_starts(x.shape).reshape((*index.shape[:dim], 1))
         return x.reshape(-1).take(index + cuda.like(x, start))  # one flat index: faster than one per dimension
-    return x[_along(x, index, dim)]
+    return in_order(x[_along(x, index, dim)])
 
 
 _gather = Op(

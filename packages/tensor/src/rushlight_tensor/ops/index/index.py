@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, dispatch, kinds
+from rushlight_tensor.core import cuda, dispatch, kinds, order
+from rushlight_tensor.core.dispatch import look
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.core.inplace import inplace
@@ -30,14 +31,6 @@ from rushlight_tensor.ops.math.cast import cast, clone, copy
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.shape.shape import _permute, _view, expand, reshape
 from rushlight_tensor.ops.shape.slicing import _ALL, _at, _slice
-
-
-def _look(x: Tensor) -> Any:
-    """The array of `x`, where a shape is going to depend on its values: the tracer has to know."""
-    if dispatch.INTERCEPT is not None:
-        dispatch.INTERCEPT.read(x)
-    return x._array
-
 
 # ---------------------------------------------------------------------------------------------- reading an index
 
@@ -170,21 +163,24 @@ def _check_mask(x: Tensor, mask: Tensor, dim: int, at: list[Any]) -> None:
         )
 
 
+def _beside(index: Tensor, x: Tensor) -> Tensor:
+    """`index` on the device of `x`."""
+    return index if type(index._array) is type(x._array) else index.to(x.device)
+
+
 def _address(x: Tensor, tensors: list[tuple[int, Tensor]]) -> tuple[tuple[int, ...] | None, int, int, Tensor]:
     """What the index tensors mean: (order for the dimensions of `x`, the first of them, how many, flat index)."""
-    kind = type(x._array)
-    tensors = [(d, i if type(i._array) is kind else i.to(x.device)) for d, i in tensors]
     if len(tensors) == 1:
         dim, index = tensors[0]
         if index._array.dtype.kind == "b":
-            return None, dim, index._array.ndim, wrap(np.flatnonzero(_look(index)))
-        return None, dim, 1, index
+            return None, dim, index._array.ndim, _beside(wrap(np.flatnonzero(look(index, "index"))), x)
+        return None, dim, 1, _beside(index, x)
     dims: list[int] = []
     indices: list[Tensor] = []
     for dim, index in tensors:
-        parts = [wrap(i) for i in np.nonzero(_look(index))] if index._array.dtype.kind == "b" else [index]
+        parts = [wrap(i) for i in np.nonzero(look(index, "index"))] if index._array.dtype.kind == "b" else [index]
         dims += range(dim, dim + len(parts))
-        indices += parts
+        indices += [_beside(i, x) for i in parts]
     flat = _flat_index(*indices, sizes=tuple([x._array.shape[d] for d in dims]))
     if dims == list(range(dims[0], dims[0] + len(dims))):
         return None, dims[0], len(dims), flat
@@ -324,7 +320,8 @@ def _fill_value(name: str, x: Any, value: Any) -> Any:
 def _masked_fill_aval(x: Any, mask: Any, y: Any) -> Aval:
     if mask.dtype.kind != "b":
         raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype}")
-    return Aval(broadcast_shapes(x.shape, mask.shape), x.dtype)
+    shape = broadcast_shapes(x.shape, mask.shape)
+    return Aval(shape, x.dtype, order.like(x) if shape == x.shape else order.contiguous(shape))
 
 
 def _masked_fill_into(x: Any, mask: Any, y: Any) -> None:
@@ -340,7 +337,7 @@ def _masked_fill_into(x: Any, mask: Any, y: Any) -> None:
 
 
 def _masked_fill_kernel(x: Any, mask: Any, y: Any) -> Any:
-    out = x.copy() if x.ndim >= mask.ndim else np.broadcast_to(x, np.broadcast_shapes(x.shape, mask.shape)).copy()
+    out = x.copy("K") if x.ndim >= mask.ndim else np.broadcast_to(x, np.broadcast_shapes(x.shape, mask.shape)).copy()
     try:
         np.copyto(out, y, where=mask)
     except ValueError:
@@ -380,7 +377,7 @@ def masked_select(input: Any, mask: Any) -> Any:
     if mask._array.dtype.kind != "b":
         raise RuntimeError(f"masked_select: expected BoolTensor for mask, got {mask._array.dtype}")
     shape = broadcast_shapes(input._array.shape, mask._array.shape)
-    flat = wrap(np.flatnonzero(np.broadcast_to(_look(mask), shape)))
+    flat = wrap(np.flatnonzero(np.broadcast_to(look(mask, "masked_select"), shape)))
     return _index_select(reshape(expand(input, shape), -1), flat, 0)
 
 
@@ -405,7 +402,7 @@ def masked_scatter_(input: Any, mask: Any, source: Any) -> Any:
     if not input._array.ndim:
         masked_scatter_(reshape(input, 1), reshape(mask, 1), source)
         return input
-    at = np.nonzero(np.broadcast_to(_look(mask), input._array.shape))
+    at = np.nonzero(np.broadcast_to(look(mask, "masked_scatter"), input._array.shape))
     count = at[0].size
     if source._array.size < count:
         raise RuntimeError(f"masked_scatter: source has too few elements, mask asks for {count}")
@@ -414,7 +411,7 @@ def masked_scatter_(input: Any, mask: Any, source: Any) -> Any:
 
 def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     """The indices of the elements that are not zero: (n, ndim), or with `as_tuple` one vector for each dimension."""
-    array = _look(input)
+    array = look(input, "nonzero")
     if array.ndim == 0 and not as_tuple:
         return wrap(np.zeros((int(array != 0), 0), np.int64))
     parts = np.nonzero(array.reshape(1) if array.ndim == 0 else array)

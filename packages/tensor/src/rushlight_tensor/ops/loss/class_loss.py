@@ -12,8 +12,10 @@ from rushlight_tensor.core.dispatch import MODE, call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import aux_in_float32, in_float32, wide
 from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.layout import image, in_private_order
 from rushlight_tensor.core.op import AS_CPU, Op, fused
 from rushlight_tensor.core.promote import category
+from rushlight_tensor.kernels.arrays import in_order
 from rushlight_tensor.kernels.cross_entropy import check_targets
 from rushlight_tensor.kernels.cross_entropy import cross_entropy as cross_entropy_kernel
 from rushlight_tensor.kernels.cross_entropy import cross_entropy_backward as cross_entropy_backward_kernel
@@ -82,6 +84,15 @@ def _from_rows(rows: Any, shape: tuple[int, ...]) -> Any:
     return rows.reshape(shape) if len(shape) == 1 else np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
 
 
+def _gradient_aval(x: Any) -> Aval:
+    """The gradient of logits: those of images lie as convolution works on them."""
+    return image(x.shape, x.dtype, x) if len(x.shape) == 4 else Aval(x.shape, x.dtype)
+
+
+def _as_logits(dx: Any) -> Any:
+    return dx if dx.ndim == 4 else in_order(dx)
+
+
 def _cross_entropy_aval(
     input: Any,
     target: Any,
@@ -125,9 +136,10 @@ def _cross_entropy_backward_aval(
     label_smoothing: float = 0.0,
     needs: Any = (True, False, False),
 ) -> tuple[Aval]:
-    return (Aval(input.shape, input.dtype),)
+    return (_gradient_aval(input),)
 
 
+@in_private_order
 @in_float32
 def _cross_entropy_backward_kernel(
     g: Any,
@@ -144,7 +156,7 @@ def _cross_entropy_backward_kernel(
     _check_smoothing(label_smoothing)
     g = g.reshape(-1) if reduction == "none" else g
     dx = cross_entropy_backward_kernel(g, _rows(x), t, stats, weight, reduction, ignore_index, label_smoothing)
-    return (_from_rows(dx, x.shape),)
+    return (_as_logits(_from_rows(in_order(dx), x.shape)),)
 
 
 def _wanted_aval(
@@ -170,12 +182,12 @@ def _wanted_kernel(
     check_targets(t, counts, classes)
     t = np.where(counts, t, 0)
     total = (w[t] * counts).sum() if reduction == "mean" else w.dtype.type(1)
-    rows = np.zeros_like(like, shape=(t.size, classes))
+    rows = np.zeros_like(like, shape=(t.size, classes), order="C")
     if label_smoothing:
         rows += np.where(counts[:, None], label_smoothing / max(classes, 1) * w / total, rows)
     # no weight at all makes NaN where the targets are, and zero elsewhere
     rows[np.arange(t.size, like=t), t] += (1 - label_smoothing) * np.where(counts, w[t] / total, w.dtype.type(0))
-    return _from_rows(rows, like.shape).astype(like.dtype, copy=False)
+    return in_order(_from_rows(rows, like.shape)).astype(like.dtype, copy=False)
 
 
 _wanted = Op(
@@ -322,9 +334,10 @@ def _nll_backward_aval(
     ignore_index: int = -100,
     needs: Any = (True, False, False),
 ) -> tuple[Aval]:
-    return (Aval(input.shape, input.dtype),)
+    return (_gradient_aval(input),)
 
 
+@in_private_order
 @in_float32
 def _nll_backward_kernel(
     g: Any, x: Any, target: Any, weight: Any, reduction: str, ignore_index: int, needs: Any
@@ -332,7 +345,8 @@ def _nll_backward_kernel(
     wanted = _wanted_kernel(target, weight, x, reduction, ignore_index, 0.0)
     if reduction == "none" and x.ndim > 1:
         g = np.expand_dims(g, 1)
-    return (-wanted * g,)
+    dx = in_order(-wanted * g)
+    return (dx if dx.ndim != 4 else in_order(dx.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),)
 
 
 def _nll_rule(g: Any, needs: Any, x: Any, target: Any, weight: Any, reduction: str, ignore_index: int) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import kinds
+from rushlight_tensor.core import kinds, order
 from rushlight_tensor.core.dispatch import call, real_only
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
@@ -44,7 +44,9 @@ def _mse_kernel(x: Any, y: Any, reduction: str) -> Any:
 
 def _mse_backward_aval(g: Any, input: Any, target: Any, reduction: str = "mean", needs: Any = ()) -> tuple[Aval, ...]:
     shape = broadcast_shapes(input.shape, target.shape)
-    return tuple(Aval(shape, input.dtype) for need in needs if need)
+    away = Aval(shape, input.dtype, order.kept(shape, input, target))
+    strides = order.kept(shape, away, g)
+    return tuple(away._replace(strides=strides) for need in needs if need)
 
 
 @in_float32

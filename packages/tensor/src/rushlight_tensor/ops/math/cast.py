@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, devices, dispatch, kinds, labels, layout
+from rushlight_tensor.core import cuda, devices, dispatch, kinds, labels, layout, order
 from rushlight_tensor.core.infer import Aval, broadcast_shapes, unary_same
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.tensor import wrap
 
 
 def _cast_aval(x: Any, dtype: Any = None) -> Aval:
-    return Aval(x.shape, dtype)
+    return Aval(x.shape, dtype, order.like(x))
 
 
 def _cast_rule(g: Any, dtype_before: Any, dtype: Any) -> Any:
@@ -39,7 +39,7 @@ cast = Op(
 
 
 def _clone_aval(x: Any, memory_format: Any = labels.preserve_format) -> Aval:
-    return Aval(x.shape, x.dtype)
+    return Aval(x.shape, x.dtype, layout.strides_of_copy(x, memory_format))
 
 
 def _clone_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
@@ -99,7 +99,7 @@ def _copy_aval(x: Any, y: Any) -> Aval:
             f"output with shape {list(x.shape)} doesn't match the broadcast shape "
             f"{list(broadcast_shapes(x.shape, y.shape))}: copy_ cannot make its target larger"
         )
-    return Aval(x.shape, x.dtype)
+    return Aval(x.shape, x.dtype, order.contiguous(x.shape))
 
 
 def _copy_into(x: Any, y: Any) -> None:
@@ -138,7 +138,7 @@ copy = Op(
 
 
 def _move_aval(x: Any, to: str = "cpu", back: str = "cpu") -> Aval:
-    return Aval(x.shape, x.dtype)
+    return Aval(x.shape, x.dtype, x.strides if x.device == to else order.like(x), to)
 
 
 to_device = Op(

@@ -177,9 +177,7 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     With the condition alone: the indices of its True elements, as `nonzero(condition, as_tuple=True)`.
     """
     if input is None and other is None:
-        if dispatch.INTERCEPT is not None:
-            dispatch.INTERCEPT.read(condition)  # the shape of the result depends on its values
-        return tuple(wrap(i) for i in np.nonzero(condition._array))
+        return tuple(wrap(i) for i in np.nonzero(dispatch.look(condition, "where")))
     arrays = [v._array if isinstance(v, Tensor) else v for v in (input, other)]
     common = promote.result_type(arrays)
     xs = []
@@ -213,11 +211,11 @@ def isclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, eq
 
 def allclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
     """Whether `isclose` holds everywhere."""
-    return bool(read(isclose(input, other, rtol, atol, equal_nan)).all())
+    return bool(read(isclose(input, other, rtol, atol, equal_nan), "allclose").all())
 
 
 def equal(input: Any, other: Any) -> bool:
     """Whether two tensors have the same shape and elements."""
     if input._array.shape != other._array.shape:
         return False
-    return bool(read(input == other).all())
+    return bool(read(input == other, "equal").all())

@@ -12,6 +12,7 @@ from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.half_precision import in_float32, wide
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import mutate
+from rushlight_tensor.core.layout import image, in_private_order
 from rushlight_tensor.core.op import AS_CPU, Op, fused
 from rushlight_tensor.core.size import Size
 from rushlight_tensor.kernels import batch_norm as channel_kernels
@@ -271,9 +272,15 @@ _update = Op(
 def _batch_norm_aval(
     input: Any, centre: Any, var: Any, weight: Any, bias: Any, training: bool = False, eps: float = 1e-5
 ) -> Aval:
-    return Aval(input.shape, input.dtype)
+    return _channels_aval(input, input)
 
 
+def _channels_aval(x: Any, *xs: Any) -> Aval:
+    """The shape of `x`; images lie as convolution leaves them."""
+    return image(x.shape, x.dtype, *xs) if len(x.shape) == 4 else Aval(x.shape, x.dtype)
+
+
+@in_private_order
 @in_float32
 def _batch_norm_kernel(x: Any, centre: Any, var: Any, weight: Any, bias: Any, training: bool, eps: float) -> Any:
     centre, rstd, weight, bias = _channel_parameters(x, centre, var, weight, bias, eps)
@@ -300,10 +307,11 @@ def _batch_norm_backward_aval(
     needs: Any = (),
 ) -> tuple[Aval, ...]:
     channel = Aval(input.shape[1:2], input.dtype)
-    made = (Aval(input.shape, input.dtype), channel, channel)
+    made = (_channels_aval(input, g, input), channel, channel)
     return tuple(a for a, need in zip(made, (needs[0], *needs[3:]), strict=True) if need)
 
 
+@in_private_order
 @in_float32
 def _batch_norm_backward_kernel(
     g: Any, x: Any, centre: Any, var: Any, weight: Any, training: bool, eps: float, needs: Any

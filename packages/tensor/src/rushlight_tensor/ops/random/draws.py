@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.core import cuda, devices, dtypes, kinds
-from rushlight_tensor.core.dispatch import call, settle
+from rushlight_tensor.core.dispatch import call, read, settle
 from rushlight_tensor.core.infer import Aval, broadcast_shapes, sizes
 from rushlight_tensor.core.inplace import inplace
 from rushlight_tensor.core.keywords import also_as, factory
 from rushlight_tensor.core.labels import preserve_format
 from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import Tensor
-from rushlight_tensor.ops.create import zeros_like
+from rushlight_tensor.ops.create import empty, zeros_like
 from rushlight_tensor.ops.math.cast import detach, to_device
 from rushlight_tensor.random import Generator, default_generator
 
@@ -166,7 +166,9 @@ def _made(shape: tuple[int, ...], sampler: str, args: tuple[Any, ...], factory: 
             raise RuntimeError(f"out= has shape {got}, the result has {list(shape)}; give one of that shape")
         return _refill(random_like, out, sampler=sampler, args=args, generator=generator)
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
-    on = devices.CPU if device is None else devices.device(device)
+    on = devices.chosen(device)
+    if on.type == "meta":
+        return empty(shape, dtype=d, device=on, requires_grad=requires_grad)
     attrs = {"shape": shape, "dtype": d, "sampler": sampler, "args": args, "generator": generator}
     t: Tensor = call(random_draw, (), attrs)
     if on.type != "cpu":
@@ -269,7 +271,7 @@ def normal(
     if size is not None:
         raise TypeError("normal() received an invalid combination of arguments: a tensor and a size; leave size= out")
     parts = [detach(t) for t in (mean, std) if isinstance(t, Tensor)]
-    if isinstance(std, Tensor) and (std._array < 0).any():
+    if isinstance(std, Tensor) and (read(std, "normal") < 0).any():
         raise RuntimeError("normal expects all elements of std >= 0.0")
     shape = broadcast_shapes(*[t._array.shape for t in parts])
     number_std = 1.0 if isinstance(std, Tensor) else float(std)

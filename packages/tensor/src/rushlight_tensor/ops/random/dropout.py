@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, kinds
+from rushlight_tensor.core import cuda, kinds, layout, order
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import inplace as write_into
@@ -16,10 +16,12 @@ from rushlight_tensor.ops.math.cast import copy
 from rushlight_tensor.random import default_generator
 
 
-def _dropout_aval(x: Any, p: float = 0.5) -> Aval:
+def _dropout_aval(x: Any, p: float = 0.5) -> tuple[Aval, Aval]:
     if category(x.dtype) < 2:
         raise RuntimeError("result type Float can't be cast to the desired output type Long")
-    return Aval(x.shape, x.dtype)
+    drawn = order.contiguous(x.shape) if layout.is_image(x) else order.like(x)
+    noise = Aval(x.shape, x.dtype, drawn)
+    return noise._replace(strides=order.kept(x.shape, x, noise)), noise
 
 
 def _dropout_kernel(x: Any, p: float) -> Any:
@@ -31,8 +33,7 @@ def _dropout_kernel(x: Any, p: float) -> Any:
 
 def _noise(x: Any, p: float) -> Any:
     """Zeros, and ones over 1 - p; drawn in the order of memory, as PyTorch does, whose images lie as (N, C, H, W)."""
-    image = x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous
-    noise = np.empty(x.shape, x.dtype) if image else np.empty_like(x)
+    noise = np.empty(x.shape, x.dtype) if layout.is_image(x) else np.empty_like(x)
     default_generator.bernoulli(noise, 1 - p)
     if p < 1:
         noise /= noise.dtype.type(1 - p)

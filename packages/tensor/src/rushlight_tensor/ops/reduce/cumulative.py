@@ -13,7 +13,7 @@ from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axis
 from rushlight_tensor.core.op import AS_CPU, Op, fused
 from rushlight_tensor.core.tensor import wrap
-from rushlight_tensor.kernels.arrays import accumulate
+from rushlight_tensor.kernels.arrays import accumulate, in_order
 from rushlight_tensor.ops.math.complex import real
 from rushlight_tensor.ops.math.elementwise import exp, log
 from rushlight_tensor.ops.math.select import where
@@ -33,8 +33,8 @@ def _cumulative(accumulate: Any) -> Callable[..., Any]:
         if not x.ndim:
             return x.astype(dtype)
         if not reverse:
-            return accumulate(x, axis=dim, dtype=dtype)
-        return np.flip(accumulate(np.flip(x, dim), axis=dim, dtype=dtype), dim)
+            return in_order(accumulate(x, axis=dim, dtype=dtype))
+        return in_order(np.flip(accumulate(np.flip(x, dim), axis=dim, dtype=dtype), dim))
 
     return kernel
 
@@ -89,8 +89,8 @@ def _log_running(x: Any, dim: int, reverse: bool) -> Any:
     if not x.ndim:
         return x.copy()
     if reverse:
-        return np.flip(accumulate(np.logaddexp, np.flip(x, dim), dim), dim)
-    return accumulate(np.logaddexp, x, dim)
+        return in_order(np.flip(accumulate(np.logaddexp, np.flip(x, dim), dim), dim))
+    return in_order(accumulate(np.logaddexp, x, dim))
 
 
 def _log_running_backward_aval(
@@ -104,7 +104,7 @@ def _log_running_backward(g: Any, x: Any, out: Any, dim: int, reverse: bool, nee
     """`exp(x) * cumsum(g / exp(out))` from the other end, in logarithms, so that nothing overflows."""
     zero = g.dtype.type(0)
     parts = [np.exp(_log_running(np.log(np.maximum(part, zero)) - out, dim, not reverse) + x) for part in (g, -g)]
-    return parts[0] - parts[1]
+    return in_order(parts[0] - parts[1])
 
 
 def _logcumsumexp_rule(g: Any, needs: Any, x: Any, out: Any, dim: int, reverse: bool) -> Any:

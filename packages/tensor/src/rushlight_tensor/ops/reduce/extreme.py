@@ -15,7 +15,7 @@ from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axes, axis, reduced
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.tensor import Tensor, wrap
-from rushlight_tensor.kernels.arrays import accumulate
+from rushlight_tensor.kernels.arrays import accumulate, in_order
 from rushlight_tensor.ops.math.elementwise import maximum, minimum
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.reduce.reduce import _dims, _refuse_empty, _spread, amax, amin, sum
@@ -249,7 +249,7 @@ def _running(name: str, better: Any) -> Op:
         values = accumulate(better, x, dim)
         places = np.arange(x.shape[dim], like=x).reshape(-1, *[1] * (x.ndim - dim % x.ndim - 1))
         new = (x == values) | (x != x)
-        return values, accumulate(np.maximum, np.where(new, places, 0), dim)
+        return in_order(values), in_order(accumulate(np.maximum, np.where(new, places, 0), dim))
 
     def rule(g: Any, indices: Any, shape: tuple[int, ...], dim: int) -> Any:
         if not shape:

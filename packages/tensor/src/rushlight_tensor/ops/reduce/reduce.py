@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import dtypes, kinds, promote
+from rushlight_tensor.core import dtypes, kinds, order, promote
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
-from rushlight_tensor.core.half_precision import in_float32
+from rushlight_tensor.core.half_precision import in_float32, wide
 from rushlight_tensor.core.infer import Aval, axes, axis, real_dtype, reduced, sizes
 from rushlight_tensor.core.keywords import also_as
 from rushlight_tensor.core.op import AS_CPU, Op, fused
 from rushlight_tensor.core.tensor import wrap
+from rushlight_tensor.kernels.arrays import in_order
 from rushlight_tensor.ops.math.cast import cast
 from rushlight_tensor.ops.math.elementwise import exp, sqrt
 from rushlight_tensor.ops.math.select import where
@@ -42,6 +43,11 @@ def _add_up(x: Any, over: Any, keepdim: Any = False) -> Any:
 
 @in_float32
 def _sum_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
+    out = _summed(x, dim, keepdim)
+    return out if x.ndim <= 2 else in_order(out)
+
+
+def _summed(x: Any, dim: Any, keepdim: bool) -> Any:
     if x.dtype.kind in "iub":
         return np.sum(x, axis=_over(x, dim), keepdims=keepdim, dtype=np.int64)
     if type(dim) is int and -x.ndim <= dim < x.ndim:
@@ -141,7 +147,15 @@ def _mean_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
 
 
 def _mean_backward_aval(g: Any, x_shape: Any = (), dim: Any = None, keepdim: bool = False, needs: Any = ()) -> Aval:
-    return Aval(x_shape, g.dtype)
+    if dim is None and not g.shape:
+        return Aval(x_shape, g.dtype)
+    over, own = axes(dim, len(x_shape)), list(order.kept(g.shape, g))
+    if not keepdim and dim is not None:
+        for i in sorted(over):
+            own.insert(i, 0)
+    strides = tuple([0 if i in over else step for i, step in enumerate(own)])
+    spread = Aval(x_shape, g.dtype, strides)  # each number once in memory, but for those that were rounded
+    return spread if wide(g.dtype) == g.dtype else spread._replace(strides=order.like(spread))
 
 
 @in_float32
@@ -195,7 +209,7 @@ def _prod_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
 
 @in_float32
 def _prod_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
-    return np.prod(x, axis=dim, keepdims=keepdim, dtype=np.int64 if x.dtype.kind in "iub" else x.dtype)
+    return in_order(np.prod(x, axis=dim, keepdims=keepdim, dtype=np.int64 if x.dtype.kind in "iub" else x.dtype))
 
 
 def _prod_backward_aval(g: Any, x: Any, dim: Any = None, keepdim: bool = False, needs: Any = ()) -> Aval:
@@ -207,10 +221,10 @@ def _prod_backward_kernel(g: Any, x: Any, dim: Any, keepdim: bool, needs: Any) -
     if not keepdim:
         g = g.reshape(reduced(x.shape, dim, True))
     if not (x == 0).any():
-        return g * (np.prod(x, axis=dim, keepdims=True) / x)
+        return in_order(g * (np.prod(x, axis=dim, keepdims=True) / x))
     rows = x.reshape(-1) if dim is None else np.moveaxis(x, dim, -1)
     others = _others(rows).reshape(x.shape) if dim is None else np.moveaxis(_others(rows), -1, dim)
-    return g * others
+    return in_order(g * others)
 
 
 def _others(x: Any) -> Any:

@@ -178,7 +178,7 @@ def unique(
         return_counts: Also how often each of them occurs.
     """
     real_only("unique", input)
-    array = read(input)
+    array = read(input, "unique")
     values, inverse, counts = np.unique(
         array, return_inverse=True, return_counts=True, axis=None if dim is None else axis(dim, array.ndim)
     )
@@ -190,7 +190,7 @@ def unique_consecutive(
     input: Any, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
     """`input` (flattened, or along `dim`) with each run of equal elements as one; arguments as `unique`."""
-    array = read(input)
+    array = read(input, "unique_consecutive")
     rows = array.reshape(-1) if dim is None else np.moveaxis(array, dim, 0)
     n = len(rows)
     new = np.ones(n, np.bool_)
@@ -338,7 +338,7 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
 
 def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
     """How often each non-negative integer occurs in a vector, or the sum of the weights of those elements."""
-    array = read(input)
+    array = read(input, "bincount")
     if array.dtype.kind not in "iu":
         refuse("bincount_cpu", array.dtype)
     if array.ndim != 1 or (array.size and array.min() < 0):

@@ -55,7 +55,7 @@ def _quantile(input: Any, q: Any, dim: int | None, keepdim: bool, interpolation:
             "quantile() interpolation must be one of linear, lower, higher, midpoint or nearest, but got "
             + interpolation
         )
-    at = np.asarray(read(q) if isinstance(q, Tensor) else q, np.float64)
+    at = np.asarray(read(q, "quantile") if isinstance(q, Tensor) else q, np.float64)
     if at.ndim > 1 or not ((at >= 0) & (at <= 1)).all():
         raise RuntimeError(
             f"quantile() q values must be in the range [0, 1], in a scalar or 1D tensor; got {at.tolist()}"
@@ -155,7 +155,7 @@ def _observation_weights(n: int, fweights: Any, aweights: Any) -> Any:
             raise RuntimeError(
                 f"cov(): expected {name} to have {'integral' if kinds == 'iu' else 'floating point'} dtype"
             )
-        if (read(w) < 0).any():
+        if (read(w, "cov") < 0).any():
             raise RuntimeError(f"cov(): {name} cannot be negative")
     if fweights is None or aweights is None:
         return fweights if aweights is None else aweights

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rushlight_tensor.core import kinds
+from rushlight_tensor.core import kinds, order
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
-from rushlight_tensor.core.half_precision import aux_in_float32, in_float32
+from rushlight_tensor.core.half_precision import aux_in_float32, in_float32, wide
 from rushlight_tensor.core.infer import Aval, broadcast_shapes
 from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.promote import FLOAT32
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import attention as kernels
 from rushlight_tensor.ops.linalg.linalg import _C_NAMES, matmul
@@ -26,7 +27,55 @@ from rushlight_tensor.ops.shape.shape import transpose
 
 def _attention_aval(
     query: Any, key: Any, value: Any, attn_mask: Any, is_causal: bool = False, scale: float = 1.0
-) -> Aval:
+) -> tuple[Aval, Aval]:
+    batch = _checked_batch(query, key, value, attn_mask)
+    q, k, v = (_Four.of(x, batch) for x in (query, key, value))
+    t, s, e = query.shape[-2], key.shape[-2], value.shape[-1]
+    in_c = attn_mask is None and s and q.fits and k.fits and v.fits and kernels.library() is not None
+    saved = Aval((*q.batch, t, 2) if in_c else (*q.batch, t, s, 1), wide(query.dtype))
+    return Aval((*batch, t, e), query.dtype, q.strides_of(batch, t, e)), saved
+
+
+class _Four(NamedTuple):
+    """What `_four` makes of a description: (B, H, rows, columns), and its steps; see there."""
+
+    batch: tuple[int, int]
+    heads_inside: bool
+    fits: bool
+
+    @classmethod
+    def of(cls, x: Any, batch: tuple[int, ...]) -> _Four:
+        shape = (*batch, *x.shape[-2:])
+        lead = len(shape) - len(x.shape)
+        own = order.contiguous(x.shape) if x.strides is None else x.strides
+        if wide(x.dtype) != x.dtype:
+            own = order.like(x)
+        steps = [0] * lead + [0 if n != m else s for n, m, s in zip(x.shape, shape[lead:], own, strict=True)]
+        if len(batch) > 2 and not order.merges(shape[: len(batch) - 1], steps[: len(batch) - 1]):
+            steps = list(order.contiguous(shape))
+        rows = shape[-2] * shape[-1]
+        steps = [rows, rows][len(batch) :] + steps
+        b, h, row, column = steps[len(steps) - 4 :] if len(batch) < 3 else (1, *steps[-3:])
+        fits = (
+            wide(x.dtype) == FLOAT32
+            and 0 not in shape
+            and not (x.device or "").startswith("cuda")
+            and column == 1
+            and row >= shape[-1]
+            and min(b, h, row) > 0
+        )
+        return cls((math.prod(batch[:-1]), math.prod(batch[-1:])), h < row, fits)
+
+    def strides_of(self, batch: tuple[int, ...], rows: int, columns: int) -> tuple[int, ...]:
+        """The strides of a fresh result in this order: heads inside rows, or rows inside heads."""
+        shape = (*batch, rows, columns)
+        n = len(shape)
+        inside = self.heads_inside and n > 2
+        return order.packed(shape, (n - 1, n - 3, n - 2, *range(n - 4, -1, -1)) if inside else range(n - 1, -1, -1))
+
+
+def _checked_batch(query: Any, key: Any, value: Any, attn_mask: Any) -> tuple[int, ...]:
+    """The dimensions before the last two, broadcast, when all inputs are as they should be."""
     dims = [len(t.shape) for t in (query, key, value)]
     if min(dims) < 2:
         raise RuntimeError(
@@ -57,7 +106,7 @@ def _attention_aval(
                 f"and  query.dtype: {q} instead."
             )
         broadcast_shapes(attn_mask.shape, (*batch, query.shape[-2], key.shape[-2]))
-    return Aval((*batch, query.shape[-2], value.shape[-1]), query.dtype)
+    return batch
 
 
 def _four(x: Any, batch: tuple[int, ...]) -> Any:
@@ -85,7 +134,7 @@ def _attention_kernel(q: Any, k: Any, v: Any, mask: Any, is_causal: bool, scale:
     if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError("attention of these sizes")
     if mask is not None:
-        _attention_aval(q, k, v, mask)
+        _checked_batch(q, k, v, mask)
     batch = _batch(q, k, v)
     if mask is not None and mask.ndim > 2:
         mask = _four(mask, batch)
@@ -111,7 +160,10 @@ def _attention_backward_aval(
     needs: Any = (True, True, True, False),
 ) -> tuple[Aval, ...]:
     batch = _batch(query, key, value)
-    made = [Aval((*batch, *t.shape[-2:]), t.dtype) for t in (query, key, value)]
+    made = [
+        Aval((*batch, *t.shape[-2:]), t.dtype, _Four.of(t, batch).strides_of(batch, *t.shape[-2:]))
+        for t in (query, key, value)
+    ]
     return tuple(a for a, need in zip(made, needs, strict=False) if need)
 
 

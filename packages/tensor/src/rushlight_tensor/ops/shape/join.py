@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import kinds, promote
+from rushlight_tensor.core import kinds, layout, order, promote
 from rushlight_tensor.core.dispatch import call, read
 from rushlight_tensor.core.infer import Aval, axes, axis, sizes
 from rushlight_tensor.core.keywords import also_as
@@ -50,10 +50,19 @@ def _cat_aval(*xs: Any, dim: int = 0) -> Aval:
                     f"tensor number {i} in the list."
                 )
     total = sum(shape[d] for _, shape in solid)
-    return Aval((*first[:d], total, *first[d + 1 :]), promote.result_type(xs))
+    shape = (*first[:d], total, *first[d + 1 :])
+    strides = order.channels_last(shape) if all(layout.is_image(x) for x in xs) else None
+    return Aval(shape, promote.result_type(xs), strides)
 
 
 def _cat_kernel(*xs: Any, dim: int) -> Any:
+    out = _joined(*xs, dim=dim)
+    if out.flags.c_contiguous or (out.ndim == 4 and all(layout.is_image(x) for x in xs)):
+        return out
+    return out.copy(order="C")
+
+
+def _joined(*xs: Any, dim: int) -> Any:
     try:
         return np.concatenate(xs, axis=dim)
     except ValueError:
@@ -214,7 +223,7 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, outpu
         shape = list(out._array.shape)
         shape[d + 1] = repeats
         return flatten(clone(expand(out, shape), memory_format=contiguous_format), d, d + 1)
-    counts = read(repeats)
+    counts = read(repeats, "repeat_interleave")
     if counts.ndim > 1 or counts.dtype.kind not in "iu":
         raise RuntimeError("repeats has to be a 0-dim or 1-dim tensor of integers")
     if counts.size not in (1, n):

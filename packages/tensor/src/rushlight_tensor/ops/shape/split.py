@@ -94,7 +94,8 @@ def _pieces(
     outs = []
     array = dispatch.settle(x)
     for at in places:
-        piece = wrap(array[_numpy_index(at)])
+        made = array[_numpy_index(at)] if type(array) is np.ndarray else dispatch.run(_slice, [array], {"at": at})
+        piece = wrap(made)
         piece._view = dispatch.view_of(x, _slice, {"at": at}, several)
         outs.append(piece)
     if outs:

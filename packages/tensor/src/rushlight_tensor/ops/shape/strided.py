@@ -64,7 +64,7 @@ def _places(size: tuple[int, ...], stride: tuple[int, ...]) -> Any:
 
 
 def _strided_aval(x: Any, size: Any = (), stride: Any = (), offset: int = 0, own: Any = ()) -> Aval:
-    return Aval(tuple(size), x.dtype)
+    return Aval(tuple(size), x.dtype, tuple(stride), offset=offset * x.dtype.itemsize)
 
 
 def _strided_kernel(x: Any, size: tuple[int, ...], stride: tuple[int, ...], offset: int, own: Any) -> Any:
@@ -140,7 +140,7 @@ _gathered = Op(
 
 
 def _spread_aval(x: Any, stride: Any = ()) -> Aval:
-    return Aval(x.shape, x.dtype)
+    return Aval(x.shape, x.dtype, tuple(stride))
 
 
 def _spread_kernel(x: Any, stride: tuple[int, ...]) -> Any:
