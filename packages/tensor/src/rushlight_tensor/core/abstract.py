@@ -37,7 +37,8 @@ class AbstractArray:
     __array_ufunc__ = None  # NumPy's ufuncs refuse it
 
     def __init__(self, aval: Aval, base: AbstractArray | None = None, offset: int = 0) -> None:
-        self.aval = aval if aval.strides is not None else aval._replace(strides=contiguous(aval.shape))
+        strides = contiguous(aval.shape) if aval.strides is None else aval.strides
+        self.aval = aval._replace(strides=strides, device=aval.device or META, offset=0)
         self.base, self.offset = base, offset
 
     @property
@@ -96,9 +97,9 @@ def no_data(by: str = "") -> NoReturn:
     raise NotImplementedError(f"{why}Cannot copy out of meta tensor; no data!")
 
 
-def empty(shape: tuple[int, ...], dtype: np.dtype[Any], device: str = META) -> AbstractArray:
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> AbstractArray:
     """A new array without data, in the order of its indices."""
-    return AbstractArray(Aval(shape, dtype, device=device))
+    return AbstractArray(Aval(shape, dtype))
 
 
 def like(array: Any, device: str = META) -> AbstractArray:

@@ -24,6 +24,7 @@ from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.kinds import Elementwise
 from rushlight_tensor.core.labels import preserve_format
 from rushlight_tensor.core.order import contiguous, is_contiguous, kept
+from rushlight_tensor.core.symbol import Undecided, put, symbols_of, through
 
 
 def describe(op: Any, xs: list[Any], attrs: dict[str, Any]) -> Any:
@@ -60,6 +61,19 @@ _NOWHERE = np.zeros(16, np.uint8)
 
 def _headers(op: Any, x: Aval, attrs: dict[str, Any]) -> tuple[Aval, ...]:
     """The results of a view, from its NumPy text: it makes headers and touches no element."""
+    names = symbols_of(x.shape, *[v for v in attrs.values() if type(v) is tuple])
+    if not names:
+        return _headers_of_numbers(op, x, attrs)
+    if len(names) > 1:
+        raise Undecided(f"{op.name}: where its results lie depends on {', '.join(sorted(names))}")
+    (name,) = names
+    made: tuple[Aval, ...] = through(
+        lambda n: _headers_of_numbers(op, put(x, {name: n}), {k: put(v, {name: n}) for k, v in attrs.items()}), name
+    )
+    return made
+
+
+def _headers_of_numbers(op: Any, x: Aval, attrs: dict[str, Any]) -> tuple[Aval, ...]:
     first = _NOWHERE[: x.dtype.itemsize].view(x.dtype)
     strides = contiguous(x.shape) if x.strides is None else x.strides
     before = np.lib.stride_tricks.as_strided(first, x.shape, [s * x.dtype.itemsize for s in strides])
@@ -101,7 +115,7 @@ def _made(a: Aval, above: AbstractArray | None) -> AbstractArray:
     if above is None:
         return AbstractArray(a)
     owner = above if above.base is None else above.base
-    return AbstractArray(a._replace(offset=0), owner, above.offset + a.offset)
+    return AbstractArray(a, owner, above.offset + a.offset)
 
 
 def write(op: Any, array: Any, ys: list[Any], attrs: dict[str, Any]) -> None:

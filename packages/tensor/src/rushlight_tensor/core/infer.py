@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rushlight_tensor.core import promote
+from rushlight_tensor.core.symbol import Size
 
 
 class Aval(NamedTuple):
@@ -81,7 +82,7 @@ def axes(dim: int | tuple[int, ...] | list[int] | None, ndim: int) -> tuple[int,
 def resolve(of: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
     """`shape` with its -1 filled in.  Raises RuntimeError where it does not hold as many elements as `of`."""
     count = math.prod(of)
-    if min(shape, default=0) >= 0 and math.prod(shape) == count:
+    if not [n for n in shape if n < 0] and math.prod(shape) == count:
         return tuple(shape)
     known = math.prod(n for n in shape if n != -1)
     if shape.count(-1) > 1:
@@ -104,7 +105,7 @@ def sizes(shape: tuple[Any, ...]) -> tuple[int, ...]:
     if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
         shape = tuple(shape[0])
     try:
-        return tuple([n if type(n) is int else n.__index__() for n in shape])
+        return tuple([n if type(n) is int or isinstance(n, Size) else n.__index__() for n in shape])  # type: ignore[misc]
     except AttributeError:
         kinds = ", ".join(type(n).__name__ for n in shape)
         raise TypeError(f"sizes must be ints, got ({kinds})") from None

@@ -23,7 +23,7 @@ import numpy as np
 
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.promote import BFLOAT16, FLOAT16, FLOAT32
-from rushlight_tensor.kernels.arrays import contiguous
+from rushlight_tensor.kernels.arrays import contiguous, in_order
 from rushlight_tensor.kernels.compile import c_library
 from rushlight_tensor.kernels.prototype import Prototype
 
@@ -202,11 +202,12 @@ class Planned:
         return self._by_text(*arrays, **attrs)
 
     def _by_text(self, *arrays: Any, **attrs: Any) -> Any:
-        """The NumPy text, which leaves it to `infer` to look at shapes."""
+        """The NumPy text, which leaves it to `infer` to look at shapes; results lie in memory as the kernel's do."""
         if RECORDER is not None:
             RECORDER.refuse(f"{self.op.name} of {arrays[0].dtype} runs as NumPy's text")
         self.op.infer(*[a if a is None else Aval(a.shape, a.dtype) for a in arrays], **attrs)
-        return self.op.numpy(*arrays, **attrs)
+        made = self.op.numpy(*arrays, **attrs)
+        return tuple([in_order(z) for z in made]) if type(made) is tuple else in_order(made)
 
     def _narrowed(self, arrays: tuple[Any, ...], attrs: dict[str, Any], run: Callable[..., Any]) -> Any:
         """`run` on half types in float32."""
