@@ -108,7 +108,7 @@ def _entry(e: Any) -> Any:
         kind = e._array.dtype.kind
         if kind == "b" or (kind == "i" and e._array.dtype.itemsize >= 4) or e._array.dtype == np.uint8:
             if not e._array.ndim and (kind != "i" or dispatch.INTERCEPT is None):
-                return bool(_look(e)) if kind == "b" else int(_look(e))
+                return bool(look(e, "index")) if kind == "b" else int(look(e, "index"))
             return cast(e, dtype=np.dtype(np.bool_)) if kind == "u" else e
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     if isinstance(e, str):
