@@ -34,12 +34,7 @@ def _gapless(array: Any) -> bool:
 def _copied(array: Any, memo: dict[int, Any]) -> tuple[Any, Any]:
     """The array at its place in a copy of the memory that it lies in; and that memory, as bytes, where it is more."""
     if type(array) is AbstractArray:
-        owner = array if array.base is None else array.base
-        if id(owner) not in memo:
-            memo[id(owner)] = AbstractArray(owner.aval)
-            memo.setdefault(id(memo), []).append(owner)
-        memory = memo[id(owner)]
-        return (memory, None) if owner is array else (AbstractArray(array.aval, memory, array.offset), memory)
+        return _copied_description(array, memo)
     if type(array) is not np.ndarray:
         return array.copy(), None
     owner = owner_of(array)
@@ -54,6 +49,16 @@ def _copied(array: Any, memo: dict[int, Any]) -> tuple[Any, Any]:
     out = np.ndarray(array.shape, array.dtype, memory, at, array.strides)
     out.flags.writeable = out.flags.writeable and array.flags.writeable
     return out, None if array.size * array.itemsize == memory.size else memory
+
+
+def _copied_description(array: AbstractArray, memo: dict[int, Any]) -> tuple[Any, Any]:
+    """The same of an array without data."""
+    owner = array if array.base is None else array.base
+    if id(owner) not in memo:
+        memo[id(owner)] = AbstractArray(owner.aval)
+        memo.setdefault(id(memo), []).append(owner)
+    memory = memo[id(owner)]
+    return (memory, None) if owner is array else (AbstractArray(array.aval, memory, array.offset), memory)
 
 
 def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
