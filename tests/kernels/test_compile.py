@@ -199,6 +199,13 @@ def test_wrong_arguments_never_reach_c(call, message):
 
 
 @needs_compiler
+@pytest.mark.parametrize("arguments", [(), (5,), ([1.0],), (np.zeros(1), np.zeros(1))])
+def test_address_is_that_of_one_array(arguments):
+    with pytest.raises(TypeError, match=r"rl_address: (need an array|takes 1 arguments)"):
+        compile_c(DOUBLED).rl_address(*arguments)
+
+
+@needs_compiler
 def test_every_kind_of_argument_arrives():
     library = compile_c(
         "EXPORT double mixed(OPTIONAL LENGTH(1) const float *x, EXTENT(span(3, step, 1, 1)) const double *y,\n"

@@ -2,6 +2,9 @@
 
 import json
 import os
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -72,6 +75,26 @@ def test_a_failed_write_leaves_nothing_and_the_old_one_stays(tmp_path, monkeypat
         write(tmp_path, step=2)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     checkpoint.read(path)
+
+
+def test_what_a_dead_process_was_writing_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    dead, living, far = (
+        tmp_path / f".writing-{where}-{pid}"
+        for where, pid in (
+            (socket.gethostname(), ended.pid),
+            (socket.gethostname(), os.getppid()),
+            ("another-host", ended.pid),
+        )
+    )
+    for folder in (dead, living, far):
+        folder.mkdir()
+        (folder / "model.safetensors").touch()
+    write(tmp_path, step=1)
+    assert not dead.exists()
+    assert living.exists()
+    assert far.exists()
 
 
 def test_newest_is_found_by_model_and_data(tmp_path):

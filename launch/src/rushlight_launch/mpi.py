@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK")
+# Where an mpirun tells a rank its number; as in rushlight_distributed.mpi, which this package does not need.
+RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PALS_RANKID")
 
 # What an mpirun sets for its ranks; an mpirun started from such a rank would take itself for a part of the old job.
-_OF_A_JOB = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "HYDI_", "HYDRA_", "MPI_LOCAL")
+_OF_A_JOB = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "HYDI_", "HYDRA_", "MPI_LOCAL", "MV2_COMM_WORLD_", "PALS_")
 _OF_THE_USER = ("OMPI_MCA_", "PMIX_MCA_", "PRTE_MCA_", "HYDRA_")
 
 # Note [Environment of Open MPI]

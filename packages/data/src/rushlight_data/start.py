@@ -49,9 +49,10 @@ from rushlight_data.channel import Channel, Closed, dumps, loads
 from rushlight_data.worker import PAGE_BYTES, Place, Plan, work
 from rushlight_tensor.core.dtypes import dtype, get_default_dtype, set_default_dtype
 
-_LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MPI_LOCALRANKID")
+# Where an mpirun tells a rank its number; as in rushlight_distributed.mpi, which stands above this package.
+_LAUNCHED = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PALS_RANKID")
 _ASK_AGAIN_S = 0.005
-_MPI_VARIABLES = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "MPI_")
+_MPI_VARIABLES = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "MPI_", "MV2_COMM_WORLD_", "PALS_")
 
 
 @dataclass(slots=True)

@@ -21,6 +21,14 @@ _COUNTS = (
 _SIGNS = ("PMIX_RANK", "PMI_RANK", "PMI_FD", "PMI_PORT", "MPI_LOCALNRANKS")  # of an MPI start that tells no count
 _RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK", "PALS_RANKID")
 _LOCAL_COUNTS = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE", "MV2_COMM_WORLD_LOCAL_SIZE")
+# Transports and settings that matter at MPI_Init; what the user set stays.  Measured: Note [Environment of Open MPI] in
+# launch's mpi.py, which sets the same.
+_OPEN_MPI = {
+    "OMPI_MCA_btl": "^ofi",
+    "OMPI_MCA_osc": "^ucx",
+    "OMPI_MCA_opal_signal": "6",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+}
 
 INIT_TIMEOUT_S = 120.0
 
@@ -44,9 +52,8 @@ def initialize() -> Any:
     Raises:
         RuntimeError: mpi4py or the MPI library is missing, or MPI was initialised with less thread support.
     """
-    # Transports and settings that only matter at MPI_Init; what the user set stays. Measured in launch's mpi.py.
-    for name, value in (("btl", "^ofi"), ("osc", "^ucx"), ("mpi_yield_when_idle", "1"), ("opal_signal", "6")):
-        os.environ.setdefault(f"OMPI_MCA_{name}", value)
+    for name, value in _OPEN_MPI.items():
+        os.environ.setdefault(name, value)
     try:
         import mpi4py
 

@@ -36,6 +36,10 @@ MOST_TRACES, MOST_BREAKS = 64, 8
 _log = logging.getLogger(__name__)
 
 
+def _name_of(fn: Any) -> str:
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
 class Compiled:
     """A function that is traced, fused and replayed.
 
@@ -70,7 +74,7 @@ class Compiled:
 
     def _as_it_is(self, call: _Call) -> Any:
         if self._fullgraph:
-            raise TraceError(f"compile: {self._name()} is not replayed: {self._why()}")
+            raise TraceError(f"compile: {_name_of(self._fn)} is not replayed: {self._why()}")
         return self._fn(*call.args, **call.kwargs)
 
     def _why(self) -> str:
@@ -81,11 +85,11 @@ class Compiled:
         if not self._gave_up:
             self._gave_up = True
             _log.warning("compile: %s is not traced any more, new kinds of call run as they are: %s",
-                         self._name(), self._why())  # fmt: skip
+                         _name_of(self._fn), self._why())  # fmt: skip
 
     def _trace(self, call: _Call) -> Any:
         """The first call of its kind: run the function and keep its trace, if it can stand for the next one."""
-        before = closure(self._fn, call.leaves, call.tensors, self._name())
+        before = closure(self._fn, call.leaves, call.tensors, _name_of(self._fn))
         attempt = _Attempt(self._fn, call, before, self._fullgraph)
         result = attempt.run()
         if attempt.breaks:
@@ -99,9 +103,6 @@ class Compiled:
         self._traces.setdefault((call.kind, tuple(before.tokens)), []).append(entry)
         self._last = attempt.joint or self._last
         return result
-
-    def _name(self) -> str:
-        return getattr(self._fn, "__name__", type(self._fn).__name__)
 
     def _guarded(self) -> Any:
         return self._fn
@@ -132,8 +133,8 @@ class Compiled:
         if self._last is not None:
             return self._last
         if self.breaks:
-            raise RuntimeError(f"compile: {self._name()} has no graph, it runs as it is: {self.breaks[-1]}")
-        raise RuntimeError(f"compile: {self._name()} has not been called yet; its graph depends on the inputs")
+            raise RuntimeError(f"compile: {_name_of(self._fn)} has no graph, it runs as it is: {self.breaks[-1]}")
+        raise RuntimeError(f"compile: {_name_of(self._fn)} has not been called yet; its graph depends on the inputs")
 
 
 def compile(
@@ -306,13 +307,10 @@ class _Attempt:
         same = without_leaves(structure) == without_leaves(self._call.structure)
         if not same or [id(t) for t in again] != [id(self._call.tensors[i]) for i in self._call.order]:
             self.breaks.append(f"{here}: a list or dict among the arguments is changed; return a new one")
-        after = walk(self._fn, self._call.leaves, self._before.names, self._call.tensors, self._name())
+        after = walk(self._fn, self._call.leaves, self._before.names, self._call.tensors, _name_of(self._fn))
         path = difference(self._before, after)
         if path is not None:
             self.breaks.append(f"{here}: {path} is changed by the function; return the new value instead")
-
-    def _name(self) -> str:
-        return getattr(self._fn, "__name__", type(self._fn).__name__)
 
     def _check(self, structure: Any, outs: list[Tensor], alive: set[int]) -> None:
         """Find out whether all that was read and all that is returned is known."""

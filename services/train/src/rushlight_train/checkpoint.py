@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ def write(
 ) -> Path:
     """Write the checkpoint of a step and remove all but the newest `keep`; returns its folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    target, workplace = folder / f"step_{step:08d}", folder / f".writing-{os.getpid()}"
-    shutil.rmtree(workplace, ignore_errors=True)
+    target, workplace = folder / f"step_{step:08d}", folder / f"{_WRITING}{os.getpid()}"
+    _remove_abandoned(folder)
     workplace.mkdir()
     try:
         tensors: dict[str, Tensor] = {}
@@ -53,6 +54,27 @@ def write(
     for old in list(every(folder))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+_WRITING = f".writing-{socket.gethostname()}-"  # and the process; the folder may be shared among hosts
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes of this host, which are no more, were writing when they ended."""
+    for left in folder.glob(f"{_WRITING}*"):
+        pid = left.name.removeprefix(_WRITING)
+        if pid.isdigit() and (int(pid) == os.getpid() or not _runs(int(pid))):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def every(folder: Path) -> Iterator[Path]:

@@ -66,7 +66,11 @@ class Library:
         self.prototypes = {p.name: p for p in prototypes(text)}
         self.entries = _entries(shared)
         probe = np.zeros(3, np.float32)
-        if self.rl_address(probe) != probe.ctypes.data:
+        try:
+            known = self.rl_address(probe) == probe.ctypes.data
+        except TypeError:
+            known = False
+        if not known:
             raise RuntimeError("kernels: this NumPy's array object has an unknown layout; set RUSHLIGHT_CC=none")
 
     def __getattr__(self, name: str) -> Any:

@@ -164,6 +164,9 @@ static rl_object *rl_call_float32(rl_object *self, rl_object *const *args, intpt
 }
 
 static rl_object *rl_call_rl_address(rl_object *self, rl_object *const *args, intptr_t count) {
+    if (count != 1) return rl_wrong_count("rl_address", 1, count);
+    if (RL_TYPE(args[0]) != rl_state[3])
+        return PyErr_Format(PyExc_TypeError, "rl_address: need an array, got %R", args[0]);
     return PyLong_FromLongLong((long long)RL_BODY(rl_ndarray, args[0])->data);
 }
 
