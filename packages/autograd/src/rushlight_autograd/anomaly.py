@@ -15,18 +15,20 @@ _HERE = ("rushlight_tensor", "rushlight_autograd", "rushlight_nn")
 class _Recorder:
     """The interceptor of anomaly mode: executes as usual, and keeps the stack of each recorded node."""
 
+    outer: Any = None
+
     def __init__(self, check_nan: bool) -> None:
         self.check_nan = check_nan
         self.stacks: weakref.WeakKeyDictionary[Node, traceback.StackSummary] = weakref.WeakKeyDictionary()
 
     def execute(self, op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
-        return dispatch.run(op, arrays, attrs)
+        return dispatch.run(op, arrays, attrs) if self.outer is None else self.outer.execute(op, arrays, attrs)
 
     def write(self, op: Any, array: Any, others: list[Any], attrs: dict[str, Any]) -> None:
-        inplace.write(op, array, others, attrs)
+        (inplace.write if self.outer is None else self.outer.write)(op, array, others, attrs)
 
     def mutate(self, op: Any, arrays: list[Any], attrs: dict[str, Any]) -> None:
-        dispatch.run(op, arrays, attrs)
+        (dispatch.run if self.outer is None else self.outer.mutate)(op, arrays, attrs)
 
     def read(self, x: Any) -> None:
         """Reading values is allowed."""

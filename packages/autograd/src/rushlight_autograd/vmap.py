@@ -60,7 +60,7 @@ def _run(
     randomness: str,
 ) -> Any:  # fmt: skip
     with Batch(size, randomness) as level:
-        inner = [t if d is None else _entered(level, t, d) for t, d in zip(given, dims, strict=True)]
+        inner = [_entered(level, t, d) for t, d in zip(given, dims, strict=True)]
         args, kwargs = unflatten(structure, inner)
         out = func(*args, **kwargs)
         made: list[Tensor] = []
@@ -75,9 +75,10 @@ def _run(
         return unflatten(shape, [_left(level, t, d, name) for t, d in zip(made, places, strict=True)])
 
 
-def _entered(level: Batch, x: Tensor, dim: int) -> Tensor:
+def _entered(level: Batch, x: Tensor, dim: int | None) -> Tensor:
+    """An argument on this level, those that are the same for all samples, too: gradients of them are per sample."""
     with at(level.below):
-        return wrap(Batched(level, movedim(x, dim, 0), True))
+        return wrap(Batched(level, x, False) if dim is None else Batched(level, movedim(x, dim, 0), True))
 
 
 def _left(level: Batch, x: Tensor, dim: int | None, name: str) -> Tensor:

@@ -65,7 +65,11 @@ class View(Kind):
 
 
 class Linear(Kind):
-    """Linear in each of its inputs for itself, such as a product or a convolution, or the gradient of such an op."""
+    """Linear in each of its first two inputs for itself, such as a product or a convolution; a third is added.
+
+    Or the gradient of any op, which is linear in what comes in.  Of one input, samples are a further dimension, as for
+    a view; of several, each may be the one that has them, and the record says how.
+    """
 
     __slots__ = ()
 

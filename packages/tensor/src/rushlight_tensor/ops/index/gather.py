@@ -119,8 +119,13 @@ def _index_select_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
     dim = axis(attrs["dim"], rank)
     if not batched[1] and rank:
         return call(_index_select, (x, index), {**attrs, "dim": dim + 1})
-    if batched[0] or not rank:
+    if not rank:
         return None
+    if batched[0]:  # rows of its own for each sample
+        n, lead, rest = x._array.shape[dim + 1], x._array.shape[: dim + 1], x._array.shape[dim + 2 :]
+        at = index + n * (index < 0) if attrs["wrap"] else index
+        at = reshape(at, (size, *[1] * dim, index._array.size // size, *[1] * len(rest)))
+        return call(_gather, (x, expand(at, (*lead, at._array.shape[dim + 1], *rest))), {"dim": dim + 1})
     out = call(_index_select, (x, index), {**attrs, "dim": dim})  # (…, B, n, …)
     return permute(out, (dim, *[d for d in range(out._array.ndim) if d != dim]))
 

@@ -13,14 +13,17 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import aux_in_float32, in_float32, wide
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.layout import image, in_private_order
-from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.op import AS_CPU, REGISTRY, Op, fused
 from rushlight_tensor.core.promote import category
 from rushlight_tensor.kernels.arrays import in_order
 from rushlight_tensor.kernels.cross_entropy import check_targets
 from rushlight_tensor.kernels.cross_entropy import cross_entropy as cross_entropy_kernel
 from rushlight_tensor.kernels.cross_entropy import cross_entropy_backward as cross_entropy_backward_kernel
+from rushlight_tensor.ops.math.elementwise import maximum
+from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.norm.softmax import log_softmax, softmax
 from rushlight_tensor.ops.reduce.reduce import mean, sum
+from rushlight_tensor.ops.shape.samples import _in_front, _merged
 from rushlight_tensor.ops.shape.shape import reshape
 
 
@@ -190,9 +193,50 @@ def _wanted_kernel(
     return in_order(_from_rows(rows, like.shape)).astype(like.dtype, copy=False)
 
 
+def _as_more_rows(size: int, batched: Any, x: Any, target: Any) -> tuple[Any, Any]:
+    """Logits and targets of all samples as those of one: (S, C) and (S,), or (S N, C, …) and (S N, …)."""
+    x, target = _in_front(size, batched, (x, target))
+    return (x, target) if x._array.ndim == 2 else (_merged(x, 0), _merged(target, 0))
+
+
+def _wanted_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    target, weight, logits = xs
+    if weight is not None:
+        return None
+    x, t = _as_more_rows(size, (batched[2], batched[0]), logits, target)
+    rows = call(_wanted, (t, None, x), {**attrs, "reduction": "sum"}).reshape(size, -1)
+    if attrs["reduction"] != "mean":
+        return rows
+    counts = sum((t != attrs["ignore_index"]).reshape(size, -1), 1, True)
+    return rows / maximum(counts, counts.new_ones(()))  # where nothing counts there are zeros
+
+
+def _loss_samples(name: str) -> Any:
+    """The batching rule of a loss of class indices: one loss per row, and means of these."""
+
+    def batch(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+        logits, target, weight = xs
+        if batched[2]:
+            return None
+        x, t = _as_more_rows(size, batched[:2], logits, target)
+        made = call(REGISTRY[name], (x, t, weight), {**attrs, "reduction": "none"}, whole=True)
+        each, *kept = made if type(made) is tuple else (made,)
+        if attrs["reduction"] == "none":
+            return (each, *kept)
+        total = sum(each.reshape(size, -1), 1)
+        if attrs["reduction"] == "mean":
+            counts = t != attrs["ignore_index"]
+            of_rows = counts if weight is None else where(counts, weight[where(counts, t, 0)], 0.0)
+            total = total / sum(of_rows.reshape(size, -1), 1)
+        return (total, *kept)
+
+    return batch
+
+
 _wanted = Op(
     "class_weights",
     kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
+    batch=_wanted_samples,
     infer=_wanted_aval,
     cpu=_wanted_kernel,
     cuda=AS_CPU,
@@ -235,6 +279,7 @@ _cross_entropy_backward = Op(
 _cross_entropy = Op(
     "cross_entropy",
     kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
+    batch=_loss_samples("cross_entropy"),
     infer=_cross_entropy_aval,
     cpu=_cross_entropy_kernel,
     cuda=AS_CPU,
@@ -365,6 +410,7 @@ _nll_backward = Op(
 _nll = Op(
     "nll_loss",
     kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
+    batch=_loss_samples("nll_loss"),
     infer=_nll_aval,
     cpu=_nll_kernel,
     cuda=AS_CPU,

@@ -22,7 +22,8 @@ from rushlight_tensor.ops.math.arithmetic import square
 from rushlight_tensor.ops.math.corners import xlogy
 from rushlight_tensor.ops.math.elementwise import abs, exp, log
 from rushlight_tensor.ops.math.select import where
-from rushlight_tensor.ops.reduce.reduce import sum
+from rushlight_tensor.ops.reduce.reduce import mean, sum
+from rushlight_tensor.ops.shape.samples import _aligned
 
 # Squares and absolute values
 
@@ -62,6 +63,14 @@ def _mse_rule(g: Any, needs: Any, x: Any, y: Any, reduction: str) -> Any:
     return dx, -dx
 
 
+def _mse_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    each = call(_mse, tuple(_aligned(batched, xs)), {"reduction": "none"})
+    if attrs["reduction"] == "none":
+        return each
+    each = each.reshape(size, -1)
+    return mean(each, 1) if attrs["reduction"] == "mean" else sum(each, 1)
+
+
 _mse_backward = Op(
     "mse_loss_backward",
     kind=kinds.opaque("elementwise, but `reduction` may make one number of all"),
@@ -73,6 +82,7 @@ _mse_backward = Op(
 _mse = Op(
     "mse_loss",
     kind=kinds.opaque("elementwise, but `reduction` may make one number of all"),
+    batch=_mse_samples,
     infer=_mse_aval,
     promote=same,
     real="mse_cpu",

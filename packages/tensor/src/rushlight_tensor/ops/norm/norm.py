@@ -13,7 +13,7 @@ from rushlight_tensor.core.half_precision import in_float32, wide
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import mutate
 from rushlight_tensor.core.layout import image, in_private_order
-from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.op import AS_CPU, REGISTRY, Op, fused
 from rushlight_tensor.core.size import Size
 from rushlight_tensor.kernels import batch_norm as channel_kernels
 from rushlight_tensor.kernels import cuda_kernels
@@ -23,6 +23,7 @@ from rushlight_tensor.ops.math.cast import flat, unrecorded
 from rushlight_tensor.ops.math.elementwise import rsqrt
 from rushlight_tensor.ops.reduce.reduce import mean, sum
 from rushlight_tensor.ops.shape.pad import pad
+from rushlight_tensor.ops.shape.samples import _aligned, _in_front, _merged, _parted
 from rushlight_tensor.ops.shape.shape import drop, lift, reshape
 
 # Rows.  The last `dims` dimensions are one row for the kernels.
@@ -69,9 +70,25 @@ def _layer_norm_rule(g: Any, needs: Any, x: Any, weight: Any, centre: Any, rstd:
     return dx, dw, (sum(g, lead) if lead else g) if needs[2] else None
 
 
+def _row_norm_samples(name: str) -> Any:
+    """The batching rule of a norm of rows: weights that differ between samples are applied afterwards."""
+
+    def batch(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+        x, *scales = xs
+        (x,) = _in_front(size, batched[:1], (x,))
+        if not any(batched[1:]):
+            return call(REGISTRY[name], (x, *scales), attrs, whole=True)
+        y, *kept = call(REGISTRY[name], (x, *[None] * len(scales)), attrs, whole=True)
+        y, *scales = _aligned((True, *batched[1:]), (y, *scales))
+        y = y if scales[0] is None else y * scales[0]
+        return (y if len(scales) < 2 or scales[1] is None else y + scales[1], *kept)
+
+    return batch
+
+
 _layer_norm_backward = Op(
     "layer_norm_backward",
-    kind=kinds.rows(shared=("weight",)),
+    kind=kinds.linear(),
     infer=_layer_norm_backward_aval,
     numpy=row_kernels.layer_norm_backward,
     c=C("norm", "layer_norm_backward", rows),
@@ -81,6 +98,7 @@ _layer_norm_backward = Op(
 _layer_norm = Op(
     "layer_norm",
     kind=kinds.rows(shared=("weight", "bias")),
+    batch=_row_norm_samples("layer_norm"),
     infer=_layer_norm_aval,
     real="LayerNormKernelImpl",
     numpy=row_kernels.layer_norm,
@@ -144,7 +162,7 @@ def _rms_norm_rule(g: Any, needs: Any, x: Any, weight: Any, rstd: Any, dims: int
 
 _rms_norm_backward = Op(
     "rms_norm_backward",
-    kind=kinds.rows(shared=("weight",)),
+    kind=kinds.linear(),
     infer=_rms_norm_backward_aval,
     numpy=row_kernels.rms_norm_backward,
     c=C("norm", "rms_norm_backward", rows),
@@ -154,6 +172,7 @@ _rms_norm_backward = Op(
 _rms_norm = Op(
     "rms_norm",
     kind=kinds.rows(shared=("weight",)),
+    batch=_row_norm_samples("rms_norm"),
     infer=_rms_norm_aval,
     numpy=row_kernels.rms_norm,
     c=C("norm", "rms_norm", rows),
@@ -232,9 +251,14 @@ def _moments_kernel(x: Any) -> Any:
     return channel_kernels.moments(x)
 
 
+def _moments_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    return tuple([_parted(m, 0, size) for m in call(_moments, (_merged(xs[0], 1),), attrs)])
+
+
 _moments = Op(
     "batch_norm_moments",
     kind=kinds.opaque("channels are the second dimension, and statistics are over all others"),
+    batch=_moments_samples,
     infer=_moments_aval,
     real="batch_norm",
     cpu=_moments_kernel,
@@ -337,6 +361,12 @@ def _batch_norm_rule(g: Any, needs: Any, x: Any, centre: Any, var: Any, weight: 
     return inner * scale, None, None, sum(g * normed, over), sum(g, over)
 
 
+def _batch_norm_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    """The channels of all samples are the channels of one."""
+    x, *channels = _in_front(size, batched, xs)
+    return _parted(call(_batch_norm, (_merged(x, 1), *[_merged(p, 0) for p in channels]), attrs), 1, size)
+
+
 _batch_norm_backward = Op(
     "batch_norm_backward",
     kind=kinds.opaque("channels are the second dimension, and statistics are over all others"),
@@ -348,6 +378,7 @@ _batch_norm_backward = Op(
 _batch_norm = Op(
     "batch_norm",
     kind=kinds.opaque("channels are the second dimension, and statistics are over all others"),
+    batch=_batch_norm_samples,
     infer=_batch_norm_aval,
     real="batch_norm",
     cpu=_batch_norm_kernel,

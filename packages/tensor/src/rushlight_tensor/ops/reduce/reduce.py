@@ -237,7 +237,7 @@ def _others(x: Any) -> Any:
 
 _prod_backward = Op(
     "prod_backward",
-    kind=kinds.reduction("dim"),
+    kind=kinds.linear("dim"),
     infer=_prod_backward_aval,
     cpu=_prod_backward_kernel,
     cuda=AS_CPU,

@@ -214,7 +214,7 @@ def _attention_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
 
 _attention_backward = Op(
     "scaled_dot_product_attention_backward",
-    kind=kinds.rows(),
+    kind=kinds.linear(),
     infer=_attention_backward_aval,
     cpu=_attention_backward_kernel,
     cuda=AS_CPU,

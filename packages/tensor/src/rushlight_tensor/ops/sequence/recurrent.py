@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from rushlight_tensor.core import kinds
+from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.op import AS_CPU, REGISTRY, Op, fused
 from rushlight_tensor.kernels import recurrent as kernels
 from rushlight_tensor.ops.linalg.linalg import matmul
 from rushlight_tensor.ops.math.activation import sigmoid
 from rushlight_tensor.ops.math.elementwise import tanh
 from rushlight_tensor.ops.shape.join import cat, stack
+from rushlight_tensor.ops.shape.samples import _in_front, _merged, _parted
 
 
 def _check(x: Any, h: Any, c: Any, w: Any) -> None:
@@ -80,6 +82,24 @@ def _rule(
     return tuple(d if need else None for d, need in zip(every, needs, strict=True))
 
 
+def _sequence_samples(name: str, state: int, shared: int) -> Any:
+    """The batching rule of a recurrence: where the `shared` weights are the same for all samples, these are a batch.
+
+    The result has its batch dimension at `state`, what is kept of the steps as x has.
+    """
+
+    def batch(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+        own = len(xs) - shared
+        if any(batched[own:]):
+            return None
+        x, *states = _in_front(size, batched[:own], xs[:own])
+        merged = (_merged(x, 1), *[_merged(h, 0) for h in states], *xs[own:])
+        out, kept = call(REGISTRY[name], merged, attrs, whole=True)
+        return _parted(out, state, size), _parted(kept, 1, size)
+
+    return batch
+
+
 _lstm_backward = Op(
     "lstm_sequence_backward",
     kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
@@ -91,6 +111,7 @@ _lstm_backward = Op(
 
 lstm_sequence = Op(
     "lstm_sequence",
+    batch=_sequence_samples("lstm_sequence", 2, 1),
     kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
     infer=_lstm_aval,
     cpu=_lstm,
@@ -185,6 +206,7 @@ _gru_backward = Op(
 
 gru_sequence = Op(
     "gru_sequence",
+    batch=_sequence_samples("gru_sequence", 1, 2),
     kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
     infer=_gru_aval,
     cpu=_gru,
