@@ -30,7 +30,7 @@ def prototypes() -> dict[str, tuple[str, list[Any]]]:
     found = {}
     for path in sorted(SOURCES.glob("*.c")):
         for p in prototype.prototypes(path.read_text()):
-            found[p.name] = (path.stem, [a for a in p.arguments if not a.is_scratch])
+            found[p.name] = (path.stem, list(p.arguments))
     return found
 
 
@@ -94,18 +94,21 @@ def draw_call(data: Any, arguments: list[Any]) -> tuple[list[Any], Guarded] | No
     values: dict[str, Any] = dict(numbers)
     total = 0
     parts = [prototype.split(a.length) for a in arguments if a.stars == 2]
-    lists = {sizes.split("[")[0]: count for count, sizes in parts}
+    lists = {sizes.split("[")[0]: count for count, sizes in parts if sizes != "1"}
     for name, count in lists.items():
         values[name] = np.array(data.draw(st.lists(SMALL, min_size=numbers[count], max_size=numbers[count])), np.int64)
     for a in arguments:
-        if not a.stars or a.name in values:
+        if not a.stars or a.name in values or a.is_scratch:
             continue
         optional = "OPTIONAL" in a.marks and data.draw(st.booleans(), f"no {a.name}")
         parts = prototype.split(a.length)
-        sizes = [length(parts[0], numbers)] if a.stars == 1 else values[parts[1].split("[")[0]].tolist()
+        if a.stars == 1:
+            sizes = [length(parts[0], numbers)]
+        else:
+            sizes = values[parts[1].split("[")[0]].tolist() if parts[1] != "1" else [1] * length(parts[0], numbers)
         total += sum(sizes)
         if total > MOST:
             return None
         made = [guarded.array(DTYPES[a.base], n, indices) for n in sizes]
         values[a.name] = None if optional else made[0] if a.stars == 1 else made
-    return [values[a.name] for a in arguments], guarded
+    return [values[a.name] for a in arguments if not a.is_scratch], guarded

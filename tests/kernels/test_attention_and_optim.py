@@ -5,8 +5,10 @@ from itertools import chain
 import numpy as np
 import pytest
 
+import rushlight_nn  # noqa: F401 - these declare records
+import rushlight_optim  # noqa: F401
+from rushlight_tensor.core.op import REGISTRY
 from rushlight_tensor.kernels.attention import attention, attention_backward
-from rushlight_tensor.kernels.optim import adam_step, scale, sgd_step, sum_of_squares
 from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
 
 rng = np.random.default_rng(2)
@@ -70,6 +72,16 @@ def test_merging_the_heads_of_a_split_array_copies_nothing():
 
 
 SHAPES = [(3,), (70, 50), (1, 1), (0,), (200, 200)]
+SGD = {"lr": 0.1, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.01, "nesterov": False, "maximize": False}
+
+
+def step(name, *columns, **options):
+    """A record over columns of arrays, as an optimizer runs it on a CPU."""
+    return REGISTRY[name].cpu(*chain(*columns), **{**REGISTRY[name].defaults, **options})
+
+
+def total_norm(xs):
+    return REGISTRY["total_norm"].cpu(*xs, norm_type=2.0)
 
 
 def arrays(dtype=np.float32):
@@ -79,7 +91,8 @@ def arrays(dtype=np.float32):
 
 def adam_state(dtype):
     p, g = arrays(dtype), [x * 2 for x in arrays(dtype)]
-    return p, g, [np.zeros_like(x) for x in p], [np.zeros_like(x) for x in p]
+    counters = [np.array(n, np.float32) for n in (0, 1, 0, 0, 0)]
+    return p, counters, [np.zeros_like(x) for x in p], [np.zeros_like(x) for x in p], g
 
 
 @pytest.mark.parametrize("decoupled", [True, False])
@@ -88,21 +101,32 @@ def test_adam(decoupled, maximize):
     options = {"lr": 0.01, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "maximize": maximize}
     options["decoupled"] = decoupled
     single, double = adam_state(np.float32), adam_state(np.float64)
-    for step in range(1, 4):
-        steps = [step, step + 1, step, step, step]
+    for _ in range(3):
         for state in (single, double):
-            adam_step(*state, steps, **options)
+            step("adam_step", *state, **options)
     for got, wanted in zip(chain(*single), chain(*double), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
+    assert [c.item() for c in single[1]] == [3, 4, 3, 3, 3]
 
 
 def test_adam_takes_mixed_layouts_and_dtypes_in_one_list():
     p = [np.ones((4, 6), np.float32), np.ones((6, 4), np.float32).T, np.ones((4, 6))]
     g = [np.full_like(x, 0.5) for x in p]
-    means, squares = ([np.zeros_like(x) for x in p] for _ in range(2))
-    adam_step(p, g, means, squares, [1, 1, 1], lr=0.1, beta1=0.9, beta2=0.999, eps=0, weight_decay=0, decoupled=True)
-    for x in p:
+    counters, (means, squares) = [np.zeros((), np.float32) for _ in p], ([np.zeros_like(x) for x in p] for _ in "mv")
+    step("adam_step", p, counters, means, squares, g, lr=0.1, eps=0.0, weight_decay=0.0, decoupled=True)
+    for x, counter in zip(p, counters, strict=True):
         np.testing.assert_allclose(x, 0.9, rtol=1e-6)
+        assert counter == 1
+
+
+def test_a_state_of_another_shape_is_refused_before_anything_is_written():
+    p, counters, means, squares, g = adam_state(np.float32)
+    means[1] = means[1].T.copy()
+    before = [x.copy() for x in p]
+    with pytest.raises(RuntimeError, match="must match the size"):
+        step("adam_step", p, counters, means, squares, g)
+    for x, y in zip(p, before, strict=True):
+        np.testing.assert_array_equal(x, y)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +138,8 @@ def test_sgd(options):
     for dtype in (np.float32, np.float64):
         p, g = arrays(dtype), [x * 2 for x in arrays(dtype)]
         buffers = [np.full_like(x, np.nan) for x in p] if options else []
-        for step in range(3):
-            sgd_step(p, g, buffers, lr=0.1, weight_decay=0.01, first=step == 0, **options)
+        for n in range(3):
+            step("sgd_step", p, buffers, g, **{**SGD, **options, "first": n == 0})
         results.append(p + buffers)
     for got, wanted in zip(*results, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
@@ -126,12 +150,12 @@ def test_gradient_norm_and_scale_on_any_number_of_threads():
     try:
         for threads in (1, 2, 3):
             set_num_threads(threads)
-            results.add(sum_of_squares(xs))
+            results.add(total_norm(xs).item())
     finally:
         set_num_threads(before)
     assert len(results) == 1
-    assert results.pop() == pytest.approx(sum(float((x.astype(float) ** 2).sum()) for x in xs), rel=1e-6)
-    scale(xs, 0.5)
+    assert results.pop() ** 2 == pytest.approx(sum(float((x.astype(float) ** 2).sum()) for x in xs), rel=1e-6)
+    step("scale_all", xs, [np.array(0.5, np.float32)])
     for got, original in zip(xs, arrays(), strict=True):
         np.testing.assert_array_equal(got, original * np.float32(0.5))
-    assert sum_of_squares([]) == 0
+    assert total_norm([np.zeros(0, np.float32)]) == 0

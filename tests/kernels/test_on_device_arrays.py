@@ -83,10 +83,12 @@ def test_rms_norm(machine):
 def test_sgd_and_the_gradient_norm(machine):
     params, grads = [normal(4, 3), normal(7)], [normal(4, 3), normal(7)]
     there = [[machine.put(a) for a in arrays] for arrays in (params, grads)]
-    assert optim.sum_of_squares(there[1]) == pytest.approx(optim.sum_of_squares(grads), rel=1e-5)
-    optim.scale(there[1], 0.5)
-    optim.scale(grads, 0.5)
-    optim.sgd_step(*there, [], lr=0.1, weight_decay=0.1)
-    optim.sgd_step(params, grads, [], lr=0.1, weight_decay=0.1)
+    norm_there = optim.total_norm(*there[1], norm_type=2.0)
+    assert float(machine.get(norm_there)) == pytest.approx(float(optim.total_norm(*grads, norm_type=2.0)), rel=1e-5)
+    options = {"lr": 0.1, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.1, "nesterov": False}
+    for some in (there, (params, grads)):
+        optim.scale_all(*some[1], machine.put(np.array(0.5, np.float32)) if some is there else np.array(0.5))
+        for p, g in zip(*some, strict=True):
+            optim.sgd(p, g, first=False, maximize=False, **options)
     for got, wanted in zip(there[0], params, strict=True):
         np.testing.assert_allclose(machine.get(got), wanted, rtol=1e-5)

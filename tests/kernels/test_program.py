@@ -89,3 +89,42 @@ def test_a_new_shape_is_a_new_plan_and_old_ones_are_let_go():
     assert len(planned.plans) <= plan._MOST_PLANS
     assert planned.run(np.ones((2, 4), np.float32), dim=1)[0, 0] == 0.25
     assert planned.run(np.ones((2, 4), np.float32), dim=0)[0, 0] == 0.5
+
+
+def trained(optimizer, **options):
+    """A step of an optimizer after clipping, on gradients that lie ready."""
+    rl.manual_seed(3)
+    params = [rl.randn(5, 4).requires_grad_(), rl.randn(7).requires_grad_(), rl.randn(0, 2).requires_grad_()]
+    for p in params:
+        p.grad = rl.randn(p.shape)
+    steps = getattr(rl.optim, optimizer)(params, **options)
+
+    def step():
+        rl.nn.utils.get_total_norm([p.grad for p in params])
+        steps.step()
+
+    return params, step
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        ("SGD", {"lr": 0.1}),
+        ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+        ("Adam", {"lr": 0.1}),
+        ("AdamW", {"lr": 0.1, "maximize": True}),
+    ],
+)
+def test_a_program_repeats_optimizer_steps(optimizer, options):
+    (ours, once), (wanted, again) = trained(optimizer, **options), trained(optimizer, **options)
+    once()  # the state is made
+    with recording() as program:
+        once()
+    program.run()
+    program.run()
+    for _ in range(4):
+        again()
+    assert len(program) == 2
+    for got, want in zip(ours, wanted, strict=True):
+        assert np.array_equal(got.detach().numpy(), want.detach().numpy())

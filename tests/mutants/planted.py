@@ -212,7 +212,7 @@ PLANTED: list[Fault] = [
     *_faults(
         TENSOR + "kernels/c/optim.c", "tests/kernels/test_attention_and_optim.py",
         ("float l2 = decoupled ? 0.f : (float)weight_decay;", "float l2 = (float)weight_decay;"),
-        ("float step = (float)step_sizes[array];", "float step = (float)step_sizes[0];"),
+        ("double t = steps[array][0];", "double t = steps[0][0];"),
     ),
     *_faults(
         TENSOR + "kernels/c/vmath.h", "tests/kernels/test_rows.py tests/kernels/test_attention_and_optim.py tests/ops/test_closeness.py",

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -26,30 +27,48 @@ from rushlight_tensor.core import kinds
 from rushlight_tensor.core.infer import broadcast_shapes
 from rushlight_tensor.core.inplace import mutate
 from rushlight_tensor.core.op import AS_CPU
+from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels import optim as kernels
+from rushlight_tensor.kernels.arrays import contiguous
+from rushlight_tensor.kernels.columns import Columns
 
 Array = Any  # NumPy or CuPy
 
 
 def step_op(
-    name: str, infer: Callable[..., Any], kernel: Callable[..., None], columns: Callable[..., int], counters: int = 1
+    name: str,
+    options: Callable[..., tuple[()]],
+    rule: Callable[..., None],
+    columns: Callable[..., int],
+    counters: int = 1,
+    c: Columns | None = None,
+    cuda: Any = AS_CPU,
 ) -> Op:
     """An op that returns nothing and writes into its inputs.
 
     Args:
-        kernel: Called with the arrays of all columns, one column after the other.
+        options: `(*xs, **options)`, whose signature names the options and their defaults.
+        rule: What is done to the arrays of one parameter, in NumPy: the parameter, its state, and its gradient.
         columns: From the options, the number of columns: the parameters, each kind of state, and the gradients.
         counters: How many columns after the parameters' hold one number each.
+        c: A C kernel over all columns.
+        cuda: A launcher over all arrays.
     """
 
-    def cpu(*arrays: Array, **options: Any) -> tuple[()]:
+    @wraps(options)
+    def infer(*arrays: Any, **options: Any) -> tuple[()]:
+        _check_shapes(arrays, len(arrays) // columns(**options), counters)
+        return ()
+
+    def numpy(*arrays: Array, **options: Any) -> tuple[()]:
         n = len(arrays) // columns(**options)
         _check_shapes(arrays, n, counters)
         for x in arrays[:n]:
             if x.dtype.kind == "c":
                 arrays = tuple([_pairs(x) if x.dtype.kind == "c" else x for x in arrays])
                 break
-        kernel(*arrays, **options)
+        for i in range(n):
+            rule(*arrays[i::n], **options)
         return ()
 
     return Op(
@@ -58,8 +77,9 @@ def step_op(
         writes=lambda count, **options: count - count // columns(**options),  # all but the gradients
         scheduled=True,
         infer=infer,
-        cpu=cpu,
-        cuda=AS_CPU,
+        numpy=numpy,
+        c=c,
+        cuda=cuda,
         vjp=None,
     )
 
@@ -80,30 +100,13 @@ def _check_shapes(arrays: tuple[Array, ...], n: int, counters: int) -> None:
             out = list(param if both == state else state)
             raise RuntimeError(f"output with shape {out} doesn't match the broadcast shape {list(both)}")
     for x in arrays[n : (1 + counters) * n]:
-        if x.size != 1:
+        if math.prod(x.shape) != 1:
             raise RuntimeError(f"optimizer step: a counter must hold one number, got a tensor of shape {x.shape}")
 
 
 def _pairs(x: Array) -> Array:
     """The real and imaginary parts of `x` as one more dimension, in its memory.  See Note [Complex parameters]."""
     return x[..., None].view(x.real.dtype)
-
-
-def one_by_one(rule: Callable[..., None], columns: Callable[..., int]) -> Callable[..., None]:
-    """A kernel that applies `rule` to the arrays of each parameter in turn."""
-
-    def kernel(*arrays: Array, **options: Any) -> None:
-        n = len(arrays) // columns(**options)
-        for i in range(n):
-            rule(*arrays[i::n], **options)
-
-    return kernel
-
-
-def _rule_op(
-    name: str, infer: Callable[..., Any], rule: Callable[..., None], columns: Callable[..., int], counters: int = 1
-) -> Op:
-    return step_op(name, infer, one_by_one(rule, columns), columns, counters)
 
 
 def run(op: Op, written: tuple[list[Tensor], ...], grads: list[Tensor], **options: Any) -> None:
@@ -144,13 +147,14 @@ def _sgd_out(
     return ()
 
 
-def _sgd(*arrays: Array, momentum: float, **options: Any) -> None:
-    n = len(arrays) // (3 if momentum else 2)
-    params, buffers, grads = list(arrays[:n]), list(arrays[n:-n]), list(arrays[-n:])
-    kernels.sgd_step(params, grads, buffers, momentum=momentum, **options)
-
-
-sgd_step = step_op("sgd_step", _sgd_out, _sgd, lambda **o: 3 if o["momentum"] else 2, counters=0)
+sgd_step = step_op(
+    "sgd_step",
+    _sgd_out,
+    kernels.sgd,
+    lambda **o: 3 if o["momentum"] else 2,
+    counters=0,
+    c=Columns("optim", "sgd", lambda **o: 3 if o["momentum"] else 2, each=True),
+)
 
 
 # --- Adam and AdamW.  Sources: Kingma and Ba 2014; Loshchilov and Hutter 2017; amsgrad: Reddi et al. 2018.
@@ -161,18 +165,6 @@ def _adam_out(
     decoupled: bool = False, amsgrad: bool = False, maximize: bool = False,
 ) -> tuple[()]:  # fmt: skip
     return ()
-
-
-def _adam(*arrays: Array, amsgrad: bool, **options: Any) -> None:
-    if amsgrad:
-        _amsgrad_kernel(*arrays, **options)
-        return
-    n = len(arrays) // 5
-    params, steps, means, squares, grads = [list(arrays[i : i + n]) for i in range(0, 5 * n, n)]
-    counts = [step.item() + 1 for step in steps]
-    for step, count in zip(steps, counts, strict=True):
-        step.fill(count)  # a third of what adding to an array of one element costs
-    kernels.adam_step(params, grads, means, squares, counts, **options)
 
 
 def _amsgrad(
@@ -190,8 +182,29 @@ def _amsgrad(
     p -= (lr / (1 - beta1**t)) * (m / (np.sqrt(largest) / math.sqrt(1 - beta2**t) + eps))
 
 
-_amsgrad_kernel = one_by_one(_amsgrad, lambda **o: 6)
-adam_step = step_op("adam_step", _adam_out, _adam, lambda **o: 6 if o["amsgrad"] else 5)
+def _adam(*arrays: Array, amsgrad: bool, **options: Any) -> None:
+    (_amsgrad if amsgrad else kernels.adam)(*arrays, **options)
+
+
+def _adam_on_device(*arrays: Array, amsgrad: bool, **options: Any) -> tuple[()]:
+    n = len(arrays) // 5
+    if amsgrad or not all(x.dtype == np.float32 for x in arrays) or not all(x.flags.c_contiguous for x in arrays[:-n]):
+        done: tuple[()] = adam_step.numpy(*arrays, amsgrad=amsgrad, **options)
+        return done
+    grads = [contiguous(g) for g in arrays[-n:]]
+    params, steps, means, squares = (list(arrays[i : i + n]) for i in range(0, 4 * n, n))
+    cuda_kernels.adam(params, steps, means, squares, grads, **options)
+    return ()
+
+
+adam_step = step_op(
+    "adam_step",
+    _adam_out,
+    _adam,
+    lambda **o: 6 if o["amsgrad"] else 5,
+    c=Columns("optim", "adam", when=lambda **o: not o["amsgrad"], each=True),
+    cuda=_adam_on_device,
+)
 
 
 # --- RMSprop.  Source: Tieleman and Hinton 2012; centered: Graves 2013.
@@ -227,7 +240,7 @@ def _rmsprop(
         p -= lr * (g / average)
 
 
-rmsprop_step = _rule_op(
+rmsprop_step = step_op(
     "rmsprop_step", _rmsprop_out, _rmsprop, lambda **o: 4 + bool(o["momentum"]) + bool(o["centered"])
 )
 
@@ -252,7 +265,7 @@ def _adagrad(
     p -= (lr / (1 + (float(step) - 1) * lr_decay)) * (g / (np.sqrt(total) + eps))
 
 
-adagrad_step = _rule_op("adagrad_step", _adagrad_out, _adagrad, lambda **o: 4)
+adagrad_step = step_op("adagrad_step", _adagrad_out, _adagrad, lambda **o: 4)
 
 
 # --- Adadelta.  Source: Zeiler 2012.
@@ -278,7 +291,7 @@ def _adadelta(
     p -= lr * delta
 
 
-adadelta_step = _rule_op("adadelta_step", _adadelta_out, _adadelta, lambda **o: 5)
+adadelta_step = step_op("adadelta_step", _adadelta_out, _adadelta, lambda **o: 5)
 
 
 # --- Adamax.  Source: Kingma and Ba 2014.
@@ -303,7 +316,7 @@ def _adamax(
     p -= (lr / (1 - beta1 ** float(step))) * (m / largest)
 
 
-adamax_step = _rule_op("adamax_step", _adamax_out, _adamax, lambda **o: 5)
+adamax_step = step_op("adamax_step", _adamax_out, _adamax, lambda **o: 5)
 
 
 # --- NAdam.  Source: Dozat 2016.
@@ -336,7 +349,7 @@ def _nadam(
     p -= (lr * mu_next / (1.0 - product * mu_next)) * (m / denominator)
 
 
-nadam_step = _rule_op("nadam_step", _nadam_out, _nadam, lambda **o: 6, counters=2)
+nadam_step = step_op("nadam_step", _nadam_out, _nadam, lambda **o: 6, counters=2)
 
 
 # --- RAdam.  Source: Liu et al. 2019.
@@ -373,4 +386,4 @@ def _radam(
     p -= update
 
 
-radam_step = _rule_op("radam_step", _radam_out, _radam, lambda **o: 5)
+radam_step = step_op("radam_step", _radam_out, _radam, lambda **o: 5)

@@ -10,46 +10,32 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from rushlight_autograd import no_grad
 from rushlight_tensor import Tensor
-from rushlight_tensor.core import cuda, kinds
+from rushlight_tensor.core import kinds
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import mutate
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.kernels import optim as kernels
+from rushlight_tensor.kernels.columns import Columns
 from rushlight_tensor.ops.create import zeros
 
 
 def _total_norm_aval(*xs: Any, norm_type: float = 2.0) -> Aval:
-    return Aval((), xs[0].dtype)
-
-
-def _total_norm(*xs: Any, norm_type: float) -> Any:
-    if norm_type == 2.0 and all(type(x) is np.ndarray for x in xs):
-        return np.asarray(math.sqrt(kernels.sum_of_squares(list(xs))), dtype=xs[0].dtype)
-    if norm_type < 0 and any(x.size == 0 for x in xs):
+    if norm_type < 0 and any(0 in x.shape for x in xs):
         raise RuntimeError(
             f"linalg.vector_norm cannot compute the {norm_type:g} norm on an empty tensor because the operation does "
             "not have an identity"
         )
-    if math.isinf(norm_type):
-        parts = [float(abs(x).max()) if x.size else 0.0 for x in xs]
-        norm = max(parts) if norm_type > 0 else min(parts)
-        norm = math.nan if any(math.isnan(p) for p in parts) else norm
-    elif norm_type == 0:
-        norm = float(sum(int((x != 0).any()) for x in xs))
-    else:
-        norm = sum(float((abs(x).astype(np.float64) ** norm_type).sum()) for x in xs) ** (1.0 / norm_type)
-    return cuda.like(xs[0], np.asarray(norm, dtype=xs[0].dtype))
+    return Aval((), xs[0].dtype)
 
 
 total_norm = Op(
     "total_norm",
     kind=kinds.opaque("one number of tensors of different shapes"),
     infer=_total_norm_aval,
-    cpu=_total_norm,
+    numpy=kernels.total_norm,
+    c=Columns("optim", "norm_of_all", when=lambda norm_type: norm_type == 2),
     cuda=AS_CPU,
     vjp=None,
 )
@@ -59,17 +45,13 @@ def _scale_out(*xs: Any) -> tuple[()]:
     return ()
 
 
-def _scale(*xs: Any) -> tuple[()]:
-    kernels.scale(list(xs[:-1]), float(xs[-1]))
-    return ()
-
-
 scale_all = Op(
     "scale_all",
     kind=kinds.opaque("many tensors of different shapes"),
     writes=lambda count: count - 1,
     infer=_scale_out,
-    cpu=_scale,
+    numpy=kernels.scale_all,
+    c=Columns("optim", "scale"),
     cuda=AS_CPU,
     vjp=None,
 )

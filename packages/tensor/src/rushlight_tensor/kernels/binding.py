@@ -173,7 +173,7 @@ def _entry(p: Prototype) -> str:
 def _lengths(p: Prototype, a: Argument, places: dict[str, str]) -> list[str]:
     """C expressions: the length of an array; or the count of a list and the array of its lengths."""
     trees = p.trees(a)
-    return [c_text(trees[0], places), *[places[each.id] for each in trees[1:] if isinstance(each, ast.Name)]]
+    return [c_text(trees[0], places), *[places[each.id] if isinstance(each, ast.Name) else "0" for each in trees[1:]]]
 
 
 def _conversion(a: Argument, given: str, where: str, lengths: list[str]) -> str:

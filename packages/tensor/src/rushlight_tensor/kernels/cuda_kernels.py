@@ -7,7 +7,6 @@ return.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -123,28 +122,20 @@ def cross_entropy_backward(
     return dx
 
 
-def adam_step(
-    params: list[Array],
-    grads: list[Array],
-    means: list[Array],
-    squares: list[Array],
-    steps: Sequence[float],
-    *,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-    maximize: bool = False,
-) -> None:
-    """See `optim.adam_step`; all arrays contiguous float32."""
+def adam(
+    params: list[Array], steps: list[Array], means: list[Array], squares: list[Array], grads: list[Array], *,
+    lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool, maximize: bool,
+) -> None:  # fmt: skip
+    """See `optim.adam`, over columns; all arrays contiguous float32."""
     if not params or sum(p.size for p in params) == 0:
         return
+    counts = [step.item() + 1 for step in steps]
+    for step, count in zip(steps, counts, strict=True):
+        step.fill(count)
     tables = [table(np.array([a.data.ptr for a in arrays], np.int64)) for arrays in (params, grads, means, squares)]
     ends = np.cumsum([p.size for p in params], dtype=np.int64)
-    step_sizes = table(np.array([lr / (1 - beta1**t) for t in steps]))
-    corrections = table(np.array([math.sqrt(1 - beta2**t) for t in steps]))
+    step_sizes = table(np.array([lr / (1 - beta1**t) for t in counts]))
+    corrections = table(np.array([math.sqrt(1 - beta2**t) for t in counts]))
     settings = [np.float64(v) for v in (lr, beta1, beta2, eps, weight_decay)]
     launch_each(
         kernel("optim.cu", "adam_float32"),

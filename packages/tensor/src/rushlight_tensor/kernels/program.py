@@ -36,7 +36,7 @@ class Program:
     """A list of kernel calls, on arrays that it keeps."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[plan.Planned, list[Any]]] = []
+        self.calls: list[tuple[Any, list[Any]]] = []
         self._kept: list[Any] = []
         self._table: Any = None
         self._run: Any = None
@@ -44,7 +44,7 @@ class Program:
     def __len__(self) -> int:
         return len(self.calls)
 
-    def add(self, planned: plan.Planned, arguments: list[Any]) -> None:
+    def add(self, planned: Any, arguments: list[Any]) -> None:
         """A kernel has run: the arguments of its prototype (without scratch), inputs, results, sizes and numbers."""
         self.calls.append((planned, arguments))
 
@@ -88,7 +88,7 @@ class Program:
                 wanted.append(-(-count * np.dtype(_DTYPES[a.base]).itemsize // _ALIGNED) * _ALIGNED + _ALIGNED)
         return wanted
 
-    def _row(self, planned: plan.Planned, given: list[Any], start: int, scratch: list[int]) -> _Call:
+    def _row(self, planned: Any, given: list[Any], start: int, scratch: list[int]) -> _Call:
         pieces, left = iter(scratch), iter(given)
         buffers: list[int | None] = []
         sizes: list[int] = []
@@ -100,7 +100,7 @@ class Program:
                 continue
             value = next(left)
             if a.stars:
-                buffers.append(None if value is None else value.ctypes.data)
+                buffers.append(_address(value, self._kept))
                 self._kept.append(value)
             else:
                 (sizes if a.is_integer else numbers).append(value)
@@ -112,6 +112,16 @@ class Program:
 
 
 _DTYPES = {"float": "f4", "double": "f8", "int64_t": "i8", "int32_t": "i4", "uint8_t": "u1", "bool": "?"}
+
+
+def _address(value: Any, kept: list[Any]) -> int | None:
+    """Of an array; of a list, of a table of the addresses of its arrays."""
+    if value is None:
+        return None
+    if isinstance(value, list):
+        kept.append((ctypes.c_void_p * max(len(value), 1))(*[x.ctypes.data for x in value]))
+        return ctypes.addressof(kept[-1])
+    return int(value.ctypes.data)
 
 
 def _named(prototype: Prototype, given: list[Any]) -> Iterator[tuple[str, int]]:

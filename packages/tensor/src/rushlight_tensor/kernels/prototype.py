@@ -19,7 +19,7 @@ Prototypes, one `EXPORT` each:
     `INOUT`          a result that is read as well
     `SCRATCH`        memory to work in, of any content, which belongs to the call: kernels allocate nothing
     `LENGTH(e)`      it has exactly `e` elements; for a list, `LENGTH(count, sizes[i])`: how many arrays, and each
-                     one's length, where `sizes` is another array argument
+                     one's length, where `sizes` is another array argument; or `LENGTH(count, 1)`
     `EXTENT(e)`      it need not be contiguous: from its first element to its last (no stride may be negative) it spans
                      at least `e` elements.  Strides are passed as numbers of their own
     `OPTIONAL`       may be None, and is NULL then
@@ -107,7 +107,7 @@ class Prototype:
         return frozenset(word for a in self.arguments for word in re.findall(r"\w+", a.length))
 
     def trees(self, a: Argument) -> list[ast.expr]:
-        """The length of an array as an expression; of a list, also the array of its lengths, by name.
+        """The length of an array as an expression; of a list, also the array of its lengths, by name, or 1.
 
         Raises:
             ValueError: The text is no length.
@@ -124,6 +124,8 @@ class Prototype:
             raise trouble
         if a.stars == 2:
             each = trees[1]
+            if isinstance(each, ast.Constant) and each.value == 1:
+                return trees
             if not (isinstance(each, ast.Subscript) and isinstance(each.value, ast.Name)):
                 raise trouble
             sizes = next((s for s in self.arguments if s.name == each.value.id), None)

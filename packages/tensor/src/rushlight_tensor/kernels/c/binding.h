@@ -129,7 +129,7 @@ static void *rl_array(rl_object *object, const char *codes, int wanted, int64_t 
     return 0;
 }
 
-/* A fresh table of addresses, freed by the wrapper. */
+/* A fresh table of addresses, freed by the wrapper.  Without `lengths`, each array has one element. */
 static void *rl_array_list(rl_object *list, const char *codes, int wanted, int64_t count, const int64_t *lengths,
     const char *name, const char *argument) {
     if (list == &_Py_NoneStruct && wanted & RL_OPTIONAL) return 0;
@@ -143,7 +143,8 @@ static void *rl_array_list(rl_object *list, const char *codes, int wanted, int64
     void **table = malloc((count + 1) * sizeof *table);
     if (!table) { PyErr_NoMemory(); return 0; }
     for (intptr_t j = 0; j < count; j++) {
-        table[j] = rl_array(PyList_GetItem(list, j), codes, wanted & ~RL_OPTIONAL, lengths[j], name, argument);
+        int64_t want = lengths ? lengths[j] : 1;
+        table[j] = rl_array(PyList_GetItem(list, j), codes, wanted & ~RL_OPTIONAL, want, name, argument);
         if (!table[j] && PyErr_Occurred()) { free(table); return 0; }
     }
     return table;

@@ -2,59 +2,57 @@
 #include "rushlight.h"
 
 /*
- * A list of arrays is cut into chunks of at most CHUNK elements.  The chunks are what threads share, and in the norm
- * each chunk is one partial sum, so the result does not depend on the number of threads.
+ * A list of arrays is worked through in chunks of at most CHUNK elements.  The chunks are what threads share, and in the
+ * norm each chunk is one partial sum, so the result does not depend on the number of threads.
  */
 enum { CHUNK = 16384, SUMMED = 512 };
 
-typedef struct { long array, from, to; } chunk;
+static long chunks_of(long size) { return (size + CHUNK - 1) / CHUNK; }
 
-static chunk *cut(const int64_t *sizes, long arrays, long *count, long *total) {
-    long n = 0;
+static long all_chunks(const int64_t *sizes, long arrays, long *total) {
+    long count = 0;
     *total = 0;
     for (long a = 0; a < arrays; a++) {
-        n += (sizes[a] + CHUNK - 1) / CHUNK;
+        count += chunks_of(sizes[a]);
         *total += sizes[a];
     }
-    chunk *chunks = malloc((n + 1) * sizeof *chunks);
-    *count = 0;
-    if (!chunks) return 0;
-    for (long a = 0; a < arrays; a++)
-        for (long from = 0; from < sizes[a]; from += CHUNK)
-            chunks[(*count)++] = (chunk){a, from, from + CHUNK < sizes[a] ? from + CHUNK : sizes[a]};
-    return chunks;
+    return count;
+}
+
+/* The array of chunk c, of those of a whole list; `*from` is where it begins there. */
+static long array_of(const int64_t *sizes, long c, long *from) {
+    long a = 0;
+    for (; c >= chunks_of(sizes[a]); a++) c -= chunks_of(sizes[a]);
+    *from = c * CHUNK;
+    return a;
 }
 
 #define EACH_CHUNK(...)                                                                                                \
     {                                                                                                                  \
-        long count, total;                                                                                             \
-        chunk *chunks = cut(sizes, arrays, &count, &total);                                                            \
-        if (!chunks) return NO_MEMORY;                                                                                 \
+        long total, count = all_chunks(sizes, arrays, &total);                                                         \
         PARALLEL_FOR(total)                                                                                            \
         for (long c = 0; c < count; c++) {                                                                             \
-            long array = chunks[c].array, from = chunks[c].from, n = chunks[c].to - from;                              \
+            long from, array = array_of(sizes, c, &from), left = sizes[array] - from, n = left < CHUNK ? left : CHUNK; \
             __VA_ARGS__;                                                                                               \
         }                                                                                                              \
-        free(chunks);                                                                                                  \
-        return 0;                                                                                                      \
     }
 
 /*
  * Adam (Kingma and Ba, 2015) and, with `decoupled`, AdamW (Loshchilov and Hutter, 2019), element by element in the
- * order of PyTorch's single-tensor code.  `step_size` and `root_correction` hold one number per array: lr / (1 -
- * beta1^t) and sqrt(1 - beta2^t).
+ * order of PyTorch's single-tensor code.  `steps` counts the steps of each array.
  */
-EXPORT status adam(LENGTH(arrays, sizes[i]) float *const *params, LENGTH(arrays, sizes[i]) const float *const *grads,
-    LENGTH(arrays, sizes[i]) float *const *means, LENGTH(arrays, sizes[i]) float *const *squares,
-    LENGTH(arrays) const int64_t *sizes, LENGTH(arrays) const double *step_sizes,
-    LENGTH(arrays) const double *root_corrections, long arrays, double lr, double beta1, double beta2, double eps,
-    double weight_decay, long decoupled, long maximize)
-EACH_CHUNK(
+EXPORT void adam(INOUT LENGTH(arrays, sizes[i]) float *const *params, INOUT LENGTH(arrays, 1) float *const *steps,
+    INOUT LENGTH(arrays, sizes[i]) float *const *means, INOUT LENGTH(arrays, sizes[i]) float *const *squares,
+    LENGTH(arrays, sizes[i]) const float *const *grads, LENGTH(arrays) const int64_t *sizes, long arrays, double lr,
+    double beta1, double beta2, double eps, double weight_decay, long decoupled, long maximize) {
+    for (long a = 0; a < arrays; a++) steps[a][0] += 1;
+    EACH_CHUNK(
     float *p = params[array] + from; float *m = means[array] + from; float *v = squares[array] + from;
     const float *g = grads[array] + from;
     float sign = maximize ? -1.f : 1.f; float l2 = decoupled ? 0.f : (float)weight_decay;
     float keep = decoupled ? (float)(1. - lr * weight_decay) : 1.f;
-    float step = (float)step_sizes[array]; float root = (float)root_corrections[array];
+    double t = steps[array][0];
+    float step = (float)(lr / (1. - pow(beta1, t))); float root = (float)sqrt(1. - pow(beta2, t));
     float b2 = (float)beta2; float c1 = (float)(1. - beta1); float c2 = (float)(1. - beta2); float tiny = (float)eps;
     SIMD for (long i = 0; i < n; i++) {
         float pi = p[i] * keep; float gi = sign * g[i] + l2 * pi;
@@ -63,14 +61,15 @@ EACH_CHUNK(
         m[i] = mi; v[i] = vi;
         p[i] = pi - step * (mi / (sqrtf(vi) / root + tiny));
     })
+}
 
 /*
  * SGD with momentum (Sutskever et al., 2013); `buffers` is missing without momentum, `first` makes the buffers
  * from the gradients.
  */
-EXPORT status sgd(LENGTH(arrays, sizes[i]) float *const *params, LENGTH(arrays, sizes[i]) const float *const *grads,
-    OPTIONAL LENGTH(arrays, sizes[i]) float *const *buffers, LENGTH(arrays) const int64_t *sizes, long arrays,
-    double lr, double momentum, double dampening, double weight_decay, long nesterov, long first, long maximize)
+EXPORT void sgd(INOUT LENGTH(arrays, sizes[i]) float *const *params,
+    INOUT OPTIONAL LENGTH(arrays, sizes[i]) float *const *buffers, LENGTH(arrays, sizes[i]) const float *const *grads,
+    LENGTH(arrays) const int64_t *sizes, long arrays, double lr, double momentum, double dampening, double weight_decay, long nesterov, long first, long maximize)
 EACH_CHUNK(
     float *p = params[array] + from; float *m = buffers ? buffers[array] + from : 0;
     const float *g = grads[array] + from;
@@ -92,18 +91,20 @@ EACH_CHUNK(
         }
     })
 
-/* Sum of the squares of all elements, into `sum`: in double precision, but for runs of SUMMED elements. */
-EXPORT status sum_of_squares(LENGTH(arrays, sizes[i]) const float *const *xs, LENGTH(arrays) const int64_t *sizes,
-    LENGTH(1) double *sum, long arrays) {
-    long count, total;
-    chunk *chunks = cut(sizes, arrays, &count, &total);
-    double *partial = malloc((count + 1) * sizeof *partial);
-    if (!chunks || !partial) { free(chunks); free(partial); return NO_MEMORY; }
-    *sum = 0;
+/*
+ * The root of the sum of the squares of all elements: in double precision, but for runs of SUMMED elements.  There are at
+ * most `total / CHUNK + arrays` chunks; `total` is the number of all elements.
+ */
+EXPORT void norm_of_all(LENGTH(arrays, sizes[i]) const float *const *xs, LENGTH(1) float *norm,
+    LENGTH(arrays) const int64_t *sizes, SCRATCH LENGTH(ceil(total, 16384) + arrays) double *partial, long arrays,
+    long total) {
+    long found, count = all_chunks(sizes, arrays, &found);
+    double sum = 0;
+    if (found != total) { *norm = NAN; return; }
     PARALLEL_FOR(total)
     for (long c = 0; c < count; c++) {
-        const float *x = xs[chunks[c].array] + chunks[c].from;
-        long n = chunks[c].to - chunks[c].from;
+        long start, array = array_of(sizes, c, &start), left = sizes[array] - start, n = left < CHUNK ? left : CHUNK;
+        const float *x = xs[array] + start;
         partial[c] = 0;
         for (long from = 0; from < n; from += SUMMED) {
             long to = from + SUMMED < n ? from + SUMMED : n;
@@ -112,12 +113,11 @@ EXPORT status sum_of_squares(LENGTH(arrays, sizes[i]) const float *const *xs, LE
             partial[c] += s;
         }
     }
-    for (long c = 0; c < count; c++) *sum += partial[c];
-    free(partial);
-    free(chunks);
-    return 0;
+    for (long c = 0; c < count; c++) sum += partial[c];
+    *norm = (float)sqrt(sum);
 }
 
-EXPORT status scale(LENGTH(arrays, sizes[i]) float *const *xs, LENGTH(arrays) const int64_t *sizes, long arrays,
-    double factor)
-EACH_CHUNK(float *x = xs[array] + from; float f = (float)factor; SIMD for (long i = 0; i < n; i++) x[i] *= f)
+/* All arrays times one number. */
+EXPORT void scale(INOUT LENGTH(arrays, sizes[i]) float *const *xs, LENGTH(1) const float *factor,
+    LENGTH(arrays) const int64_t *sizes, long arrays)
+EACH_CHUNK(float *x = xs[array] + from; float f = *factor; SIMD for (long i = 0; i < n; i++) x[i] *= f)

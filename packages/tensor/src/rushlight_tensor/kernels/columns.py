@@ -1,0 +1,132 @@
+"""How a record over many arrays calls its C kernel: columns of equally many arrays, one call for all of them.
+
+As `plan`, for optimizer steps and norms: the inputs of the record are columns (the parameters, each kind of state, the
+gradients), and the prototype takes each column as a list.  Nothing is kept from call to call but the function: shapes
+are checked by `infer` each time, pointers are taken anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rushlight_tensor.kernels import plan
+from rushlight_tensor.kernels.binding import Library
+from rushlight_tensor.kernels.compile import c_library
+from rushlight_tensor.kernels.prototype import Argument, Prototype
+
+
+class Columns:
+    """The C kernel of a record over columns of arrays.
+
+    Args:
+        file: The C text, under `c/`.
+        name: Its `EXPORT` function: lists, then arrays, in the order of the record's inputs; its results; `sizes`, the
+            sizes of the first column; numbers, `arrays` (how many a column has), `total` (the elements of the first
+            column), and attributes.
+        columns: From the attributes, how many columns there are, where not all lists of the prototype are given.
+        when: From the attributes, whether the kernel does that; else the NumPy text does.
+        each: The arrays of one place stand for themselves: what C cannot take is done by the NumPy text, the rest by C.
+    """
+
+    __slots__ = ("columns", "each", "file", "name", "when")
+
+    def __init__(
+        self,
+        file: str,
+        name: str,
+        columns: Callable[..., int] | None = None,
+        when: Callable[..., bool] | None = None,
+        each: bool = False,
+    ) -> None:
+        self.file, self.name, self.columns, self.when, self.each = file, name, columns, when, each
+
+    def bind(self, op: Any) -> Callable[..., Any]:
+        """The `cpu` of a record."""
+        return PlannedColumns(op, self).run
+
+
+class PlannedColumns:
+    """A record over columns, with its C kernel."""
+
+    __slots__ = ("_lists", "_others", "entry", "kernel", "op", "prototype")
+
+    prototype: Prototype
+    entry: int
+
+    def __init__(self, op: Any, kernel: Columns) -> None:
+        self.op, self.kernel = op, kernel
+        self._lists: list[Argument] | None = None
+        self._others = 0
+
+    def run(self, *arrays: Any, **attrs: Any) -> Any:
+        """The result, and what the record writes."""
+        found = self.op.infer(*arrays, **attrs)
+        c = c_library(self.kernel.file) if arrays else None
+        if c is None or (self.kernel.when is not None and not self.kernel.when(**attrs)):
+            return self._by_text(arrays, attrs)
+        if self._lists is None:
+            self._load(c)
+        if c.float32(*arrays):
+            return self._by_kernel(c, arrays, attrs, found)
+        if not self.kernel.each:
+            return self._by_text(arrays, attrs)
+        n = len(arrays) // self._count(attrs)
+        rows = [arrays[i::n] for i in range(n)]
+        fast = [row for row in rows if c.float32(*row)]
+        slow = [row for row in rows if not c.float32(*row)]
+        if fast:
+            self._by_kernel(c, _in_columns(fast), attrs, found)
+        return self._by_text(_in_columns(slow), attrs)
+
+    def _load(self, c: Library) -> None:
+        self.prototype, self.entry = c.prototypes[self.kernel.name], c.entries[self.kernel.name]
+        given = [a for a in self.prototype.arguments if a.is_input or "INOUT" in a.marks]
+        self._others = sum(a.stars == 1 and a.name != "sizes" for a in given)
+        self._lists = [a for a in given if a.stars == 2]
+
+    def _count(self, attrs: dict[str, Any]) -> int:
+        assert self._lists is not None
+        return len(self._lists) if self.kernel.columns is None else self.kernel.columns(**attrs)
+
+    def _by_kernel(self, c: Library, arrays: Sequence[Any], attrs: dict[str, Any], found: Any) -> Any:
+        count = self._count(attrs)
+        n = (len(arrays) - self._others) // count
+        columns = iter([list(arrays[i * n : (i + 1) * n]) for i in range(count)])
+        others = iter(arrays[len(arrays) - self._others :])
+        missing = len(self._lists or ()) - count
+        first = arrays[:n]
+        values: dict[str, Any] = {"arrays": n, "sizes": np.array([x.size for x in first], np.int64)}
+        values["total"] = int(values["sizes"].sum())
+        made: list[Any] = []
+        given: list[Any] = []
+        for a in self.prototype.arguments:
+            if a.stars == 2:
+                if missing and "OPTIONAL" in a.marks:
+                    missing -= 1
+                    given.append(None)
+                else:
+                    given.append(next(columns))
+            elif a.is_result and "INOUT" not in a.marks:
+                made.append(np.empty(found.shape, found.dtype))
+                given.append(made[-1])
+            elif a.stars and a.name != "sizes":
+                given.append(next(others) if not a.is_scratch else None)
+            else:
+                given.append(values[a.name] if a.name in values else attrs[a.name])
+        given = [x for x, a in zip(given, self.prototype.arguments, strict=True) if not a.is_scratch]
+        getattr(c, self.kernel.name)(*given)
+        if plan.RECORDER is not None:
+            plan.RECORDER.add(self, given)
+        return made[0] if made else found
+
+    def _by_text(self, arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
+        if plan.RECORDER is not None:
+            plan.RECORDER.refuse(f"{self.op.name} runs as NumPy's text")
+        return self.op.numpy(*arrays, **attrs)
+
+
+def _in_columns(rows: Sequence[Sequence[Any]]) -> list[Any]:
+    return [x for column in zip(*rows, strict=True) for x in column]
