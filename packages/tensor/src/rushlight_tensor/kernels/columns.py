@@ -17,6 +17,8 @@ from rushlight_tensor.kernels.binding import Library
 from rushlight_tensor.kernels.compile import c_library
 from rushlight_tensor.kernels.prototype import Argument, Prototype
 
+_LIST, _OPTIONAL, _ARRAY, _RESULT, _SIZES, _COUNT, _TOTAL, _ATTRIBUTE = range(8)
+
 
 class Columns:
     """The C kernel of a record over columns of arrays.
@@ -51,10 +53,11 @@ class Columns:
 class PlannedColumns:
     """A record over columns, with its C kernel."""
 
-    __slots__ = ("_lists", "_others", "entry", "kernel", "op", "prototype")
+    __slots__ = ("_lists", "_others", "_template", "entry", "kernel", "op", "prototype")
 
     prototype: Prototype
     entry: int
+    _template: list[tuple[int, str]]
 
     def __init__(self, op: Any, kernel: Columns) -> None:
         self.op, self.kernel = op, kernel
@@ -86,6 +89,7 @@ class PlannedColumns:
         given = [a for a in self.prototype.arguments if a.is_input or "INOUT" in a.marks]
         self._others = sum(a.stars == 1 and a.name != "sizes" for a in given)
         self._lists = [a for a in given if a.stars == 2]
+        self._template = [(_kind(a), a.name) for a in self.prototype.arguments if not a.is_scratch]
 
     def _count(self, attrs: dict[str, Any]) -> int:
         assert self._lists is not None
@@ -94,38 +98,49 @@ class PlannedColumns:
     def _by_kernel(self, c: Library, arrays: Sequence[Any], attrs: dict[str, Any], found: Any) -> Any:
         count = self._count(attrs)
         n = (len(arrays) - self._others) // count
-        columns = iter([list(arrays[i * n : (i + 1) * n]) for i in range(count)])
-        others = iter(arrays[len(arrays) - self._others :])
         missing = len(self._lists or ()) - count
-        first = arrays[:n]
-        values: dict[str, Any] = {"arrays": n, "sizes": np.array([x.size for x in first], np.int64)}
-        values["total"] = int(values["sizes"].sum())
-        made: list[Any] = []
+        sizes = np.array([x.size for x in arrays[:n]], np.int64)
+        at, made = 0, None
         given: list[Any] = []
-        for a in self.prototype.arguments:
-            if a.stars == 2:
-                if missing and "OPTIONAL" in a.marks:
-                    missing -= 1
-                    given.append(None)
-                else:
-                    given.append(next(columns))
-            elif a.is_result and "INOUT" not in a.marks:
-                made.append(np.empty(found.shape, found.dtype))
-                given.append(made[-1])
-            elif a.stars and a.name != "sizes":
-                given.append(next(others) if not a.is_scratch else None)
+        for kind, name in self._template:
+            if kind == _ATTRIBUTE:
+                given.append(attrs[name])
+            elif kind == _COUNT:
+                given.append(n)
+            elif kind == _SIZES:
+                given.append(sizes)
+            elif kind == _OPTIONAL and missing:
+                missing -= 1
+                given.append(None)
+            elif kind in (_LIST, _OPTIONAL):
+                given.append(list(arrays[at : at + n]))
+                at += n
+            elif kind == _ARRAY:
+                given.append(arrays[at])
+                at += 1
+            elif kind == _TOTAL:
+                given.append(int(sizes.sum()))
             else:
-                given.append(values[a.name] if a.name in values else attrs[a.name])
-        given = [x for x, a in zip(given, self.prototype.arguments, strict=True) if not a.is_scratch]
+                made = np.empty(found.shape, found.dtype)
+                given.append(made)
         getattr(c, self.kernel.name)(*given)
         if plan.RECORDER is not None:
             plan.RECORDER.add(self, given)
-        return made[0] if made else found
+        return found if made is None else made
 
     def _by_text(self, arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
         if plan.RECORDER is not None:
             plan.RECORDER.refuse(f"{self.op.name} runs as NumPy's text")
         return self.op.numpy(*arrays, **attrs)
+
+
+def _kind(a: Argument) -> int:
+    """What an argument of the prototype is made from."""
+    if a.stars == 2:
+        return _OPTIONAL if "OPTIONAL" in a.marks else _LIST
+    if a.stars:
+        return _SIZES if a.name == "sizes" else _RESULT if a.is_result and "INOUT" not in a.marks else _ARRAY
+    return {"arrays": _COUNT, "total": _TOTAL}.get(a.name, _ATTRIBUTE)
 
 
 def _in_columns(rows: Sequence[Sequence[Any]]) -> list[Any]:
