@@ -7,6 +7,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+import rushlight_jit as jit
 import rushlight_nn  # noqa: F401 - these declare ops, too
 import rushlight_optim  # noqa: F401
 from rushlight_autograd import grad
@@ -113,6 +114,14 @@ def test_what_is_not_described_takes_no_memory():
     (huge @ huge + 1).sum().backward()
     assert isinstance(huge.grad._array, AbstractArray)
     assert huge.grad.shape == (10**6, 10**6)
+
+
+def test_compiled_functions_of_tensors_without_data_run_as_they_are():
+    weight = empty(3, 2, device="meta")
+    compiled = jit.compile(lambda x: (x @ weight).exp())
+    for _ in range(2):
+        assert compiled(empty(4, 3, device="meta")).shape == (4, 2)
+    assert (compiled.traces, compiled.breaks) == (0, [])
 
 
 @pytest.mark.parametrize(

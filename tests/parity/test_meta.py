@@ -188,6 +188,19 @@ def test_the_default_device_is_chosen_by_a_context():
     assert rl.ones(1).device.type == "cpu"
 
 
+def test_the_default_device_can_be_set():
+    def made(t):
+        t.set_default_device("meta")
+        try:
+            return [str(t.get_default_device()), t.ones(2), t.nn.Linear(2, 3).bias]
+        finally:
+            t.set_default_device(None)
+
+    ours, theirs = both(made)
+    assert ours == theirs
+    assert rl.ones(1).device.type == "cpu"
+
+
 def state(t):
     t.manual_seed(0)
     return t.nn.Linear(2, 3).state_dict()
@@ -207,7 +220,28 @@ MODULES = {
     ),
     "copy nothing": lambda t: t.nn.Linear(2, 3).load_state_dict(t.nn.Linear(2, 3, device="meta").state_dict()),
     "train": lambda t: train(t),
+    "lstm": lambda t: (lambda o: (o[0], *o[1]))(t.nn.LSTM(3, 4, 2, device="meta")(t.ones(5, 2, 3, device="meta"))),
+    "gru": lambda t: gradients(t, t.nn.GRU(3, 4, device="meta"), t.ones(5, 2, 3, device="meta")),
+    "transformer": lambda t: gradients(
+        t, t.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, device="meta"), t.ones(2, 5, 8, device="meta")
+    ),
+    "clip_grad_norm_": lambda t: (
+        gradients(t, m := t.nn.Linear(3, 2, device="meta"), t.ones(4, 3, device="meta")),
+        t.nn.utils.clip_grad_norm_(m.parameters(), 1.0),
+    ),
+    "initialised": lambda t: [
+        getattr(t.nn.init, name)(t.empty(3, 3, device="meta"))
+        for name in ("xavier_uniform_", "kaiming_normal_", "trunc_normal_", "orthogonal_", "zeros_")
+    ],
+    "convolution looks contiguous": lambda t: t.nn.Conv2d(3, 4, 3, device="meta")(t.ones(2, 3, 8, 8, device="meta")),
+    "deepcopy": lambda t: list(copy.deepcopy(t.nn.Linear(2, 3, device="meta")).parameters()),
 }
+
+
+def gradients(t, module, x):
+    out = module(x)
+    (out[0] if isinstance(out, tuple) else out).sum().backward()
+    return [p.grad for p in module.parameters()]
 
 
 def train(t):

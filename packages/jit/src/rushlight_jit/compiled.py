@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ from rushlight_jit.memory import classes, extent, touches
 from rushlight_jit.tracer import TraceError, Tracer, tracing
 from rushlight_jit.watch import Watch
 from rushlight_tensor.core import devices, dispatch, dtypes
+from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.structure import flatten, is_plain, leaves_of, without_leaves
 from rushlight_tensor.core.tensor import Tensor
 
@@ -59,6 +60,8 @@ class Compiled:
         if dispatch.INTERCEPT is not None:  # inside another trace: part of that one
             return self._fn(*args, **kwargs)
         call = _Call(args, kwargs)
+        if _without_data(call.tensors):
+            return self._fn(*args, **kwargs)
         for names in self._names:
             found = walk(self._fn, call.leaves, names, call.tensors)
             for entry in self._traces.get((call.kind, tuple(found.tokens)), ()):
@@ -90,6 +93,8 @@ class Compiled:
     def _trace(self, call: _Call) -> Any:
         """The first call of its kind: run the function and keep its trace, if it can stand for the next one."""
         before = closure(self._fn, call.leaves, call.tensors, _name_of(self._fn))
+        if _without_data(before.tensors.values()):
+            return self._fn(*call.args, **call.kwargs)
         attempt = _Attempt(self._fn, call, before, self._fullgraph)
         result = attempt.run()
         if attempt.breaks:
@@ -204,6 +209,11 @@ class _Entry:
         self.joint, self.keep, self.spans, self.overlaps = joint, keep, spans, overlaps
 
 
+def _without_data(tensors: Iterable[Tensor]) -> bool:
+    """Whether some tensors are on "meta", where nothing runs that could be replayed."""
+    return any(type(t._array) is AbstractArray for t in tensors)
+
+
 class _Call:
     """The arguments of a call: their tensors, each once, the other leaves, and what is known of them beforehand."""
 
@@ -220,8 +230,8 @@ class _Call:
         self.order = tuple([place[id(t)] for t in given])
         arrays = [dispatch.settle(t) for t in self.tensors]  # what is written into is seen by whoever holds them
         self.kind = (
-            without_leaves(self.structure), self.order, tuple([_kind(t) for t in self.tensors]), classes(arrays),
-            _modes(),
+            without_leaves(self.structure), self.order, tuple([_kind(t) for t in self.tensors]),
+            None if _without_data(self.tensors) else classes(arrays), _modes(),
         )  # fmt: skip
 
     def overlaps(self, spans: list[tuple[int, int]]) -> Any:

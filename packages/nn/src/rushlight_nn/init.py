@@ -99,11 +99,12 @@ def _by_redrawing(tensor: Tensor, mean: float, std: float, a: float, b: float, g
     """Draw from the whole distribution, and again where a value lies outside."""
     low, high = (tensor.new_tensor(bound, device="cpu").item() for bound in (a, b))
     tensor.normal_(mean, std, generator=generator)
-    while True:
+    while not tensor.is_meta:
         outside = (tensor < low) | (tensor > high)
         if not outside.any():
-            return tensor
+            break
         tensor.copy_(where(outside, empty_like(tensor).normal_(mean, std, generator=generator), tensor))
+    return tensor
 
 
 def _by_rejection(tensor: Tensor, mean: float, std: float, a: float, b: float, generator: Any) -> Tensor:
@@ -112,14 +113,15 @@ def _by_rejection(tensor: Tensor, mean: float, std: float, a: float, b: float, g
     tensor.uniform_(a, b, generator=generator)
     candidates, draws = tensor.clone(), empty_like(tensor)
     pending = None
-    while True:
+    while not tensor.is_meta:
         log_density = ((candidates - mean) / std).pow(2) * -0.5 - log_peak
         refused = draws.uniform_(generator=generator).log() > log_density
         pending = refused if pending is None else pending & refused
         if not pending.any():
-            return tensor
+            break
         candidates.uniform_(a, b, generator=generator)
         tensor.copy_(where(pending, candidates, tensor))
+    return tensor
 
 
 @no_grad()

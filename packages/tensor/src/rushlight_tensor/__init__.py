@@ -9,6 +9,8 @@ from rushlight_tensor import random as random
 from rushlight_tensor.core import cuda as cuda
 from rushlight_tensor.core import dtypes as dtypes
 from rushlight_tensor.core.devices import device as device
+from rushlight_tensor.core.devices import get_default_device as get_default_device
+from rushlight_tensor.core.devices import set_default_device as set_default_device
 from rushlight_tensor.core.dtypes import dtype as dtype
 from rushlight_tensor.core.dtypes import finfo as finfo
 from rushlight_tensor.core.dtypes import get_default_dtype as get_default_dtype

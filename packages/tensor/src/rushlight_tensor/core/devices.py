@@ -83,11 +83,19 @@ class _Default(threading.local):
 _DEFAULT = _Default()
 
 
-def chosen(on: Any) -> device:
-    """The device that is asked for; the innermost `with device(…):` where none is."""
-    if on is not None:
-        return device(on)
+def get_default_device() -> device:
+    """Where tensors are made if nobody says: what `with device(…)` or `set_default_device` chose, or the CPU."""
     return _DEFAULT.stack[-1] if _DEFAULT.stack else CPU
+
+
+def set_default_device(on: Any) -> None:
+    """Make tensors there where no device is asked for, in this thread; None: on the CPU."""
+    _DEFAULT.stack = () if on is None else (device(on),)
+
+
+def chosen(on: Any) -> device:
+    """The device that is asked for, or the default."""
+    return get_default_device() if on is None else device(on)
 
 
 def of(array: Any) -> device:
