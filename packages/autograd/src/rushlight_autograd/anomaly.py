@@ -8,6 +8,7 @@ from typing import Any
 
 from rushlight_tensor.core import cuda, dispatch, inplace
 from rushlight_tensor.core.graph import Node, Slot
+from rushlight_tensor.core.lifted import bottom
 
 _HERE = ("rushlight_tensor", "rushlight_autograd", "rushlight_nn")
 
@@ -47,7 +48,7 @@ class _Recorder:
         if not self.check_nan:
             return
         for i, g in enumerate(gradients):
-            array = None if g is None else cuda.to_host(g._array)
+            array = None if g is None else cuda.to_host(bottom(g._array))
             if array is not None and (array != array).any():
                 raise RuntimeError(
                     f"Function '{node.name()}' returned nan values in its {i}th output. {self.origin(node)}"

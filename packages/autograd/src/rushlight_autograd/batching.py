@@ -58,11 +58,16 @@ class Batch(Level):
     def takes(self, op: Any) -> bool:
         return bool(op.random)
 
-    def read(self, array: Lifted) -> Any:
+    def read(self, array: Lifted, by: str) -> Any:
         assert isinstance(array, Batched)
         if not array.batched:
             with at(self.below):
-                return dispatch.read(array.value)
+                return dispatch.look(array.value, by)
+        if by:
+            raise RuntimeError(
+                "vmap: We do not support batching operators that can output dynamic shape. Attempted to vmap over "
+                f"{by}, whose result depends on values, and these differ between samples."
+            )
         raise RuntimeError(
             "vmap: the values of a tensor are asked for (.item(), bool(), tolist(), numpy(), printing, or a result "
             "whose size depends on them), and these differ between samples. Keep to operations on tensors, such as "

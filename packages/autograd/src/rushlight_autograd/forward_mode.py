@@ -12,6 +12,7 @@ Where the tangents of an op come from, in the order in which it is asked (`rule_
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -21,13 +22,14 @@ from rushlight_autograd.api import grad
 from rushlight_autograd.levels import Level, at, decomposed, leaf, results, said
 from rushlight_autograd.mode import enable_grad
 from rushlight_tensor.core import cuda, dispatch, inplace, kinds
+from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import MODE, node_for
 from rushlight_tensor.core.graph import pull, rules
-from rushlight_tensor.core.lifted import Lifted
+from rushlight_tensor.core.lifted import Lifted, bottom
 from rushlight_tensor.core.promote import category
 from rushlight_tensor.core.structure import flatten, leaves_of, unflatten, without_leaves
-from rushlight_tensor.core.tensor import Tensor, wrap
-from rushlight_tensor.ops.math.cast import cast
+from rushlight_tensor.core.tensor import Tensor, View, wrap
+from rushlight_tensor.ops.math.cast import cast, clone
 from rushlight_tensor.ops.math.elementwise import _add as add
 from rushlight_tensor.ops.reduce.reduce import sum_to_size
 from rushlight_tensor.ops.shape.shape import expand
@@ -66,7 +68,47 @@ class Dual(Lifted):
 
 
 class Forward(Level):
-    """A running `jvp`."""
+    """A running `jvp`.
+
+    Note [Tangents that are written]
+        `b = zeros(3); b[0] = x` gives `b` a tangent.  Before the write `b`, what it is a view of, and the other views
+        of that become tensors of this level, all on the memory that they have; when the level ends they are given back
+        their arrays, which hold the values.
+    """
+
+    def __init__(self) -> None:
+        self._taken_in: list[tuple[Tensor, Any]] = []
+
+    def __exit__(self, *exc: object) -> None:
+        super().__exit__(*exc)
+        for x, array in self._taken_in:
+            x._array = array
+
+    def receive(self, x: Tensor) -> None:
+        base = x if x._view is None else x._view.base
+        if x._requires_grad or base._requires_grad:
+            raise RuntimeError("jvp: a tensor with a tangent is written into one from outside that requires grad")
+        views = [v for v in gc.get_referrers(base) if isinstance(v, View) and v.base is base]
+        for t in (x, *gc.get_referrers(*views)) if views else (x,):
+            if isinstance(t, Tensor) and (t is x or t._view in views):
+                self._take_in(t)
+
+    def _take_in(self, x: Tensor) -> Dual:
+        """`x` and what it is a view of as tensors of this level."""
+        a = x._array
+        if isinstance(a, Dual) and a.level is self:
+            return a
+        self._taken_in.append((x, a))
+        view = x._view
+        if view is None:
+            x._array = Dual(self, wrap(a), None)
+        else:
+            parent = self._take_in(view.parent)
+            with at(self.below):
+                shown = results(view.op, (parent.value,), view.attrs)
+            i = next(i for i, z in enumerate(shown) if z._array.shape == a.shape and _address(z._array) == _address(a))
+            x._array = Dual(self, shown[i], None, (parent, view.op, view.attrs, i))
+        return x._array
 
     def __repr__(self) -> str:
         return "jvp"
@@ -74,9 +116,9 @@ class Forward(Level):
     def lift(self, x: Tensor) -> Dual:
         return Dual(self, x, None)
 
-    def read(self, array: Lifted) -> Any:
+    def read(self, array: Lifted, by: str) -> Any:
         with at(self.below):
-            return dispatch.read(array.value)
+            return dispatch.look(array.value, by)
 
     def run(self, op: Any, xs: list[Any], attrs: dict[str, Any]) -> Any:
         if op.vjp is None and op.forward is not None and any(isinstance(x, Dual) and x.tangent is not None for x in xs):
@@ -99,6 +141,8 @@ class Forward(Level):
             return [None] * len(outs)
         made = rule_of(op, values, outs)(op, values, given, outs, attrs)
         made = made if isinstance(made, (tuple, list)) else (made,)
+        if not op.view:  # a rule may hand on what it was given, and who writes into one tangent must not change two
+            made = [clone(t) if t is not None and any(_shares(t, g) for g in given) else t for t in made]
         return [*[_fitting(t, z) for t, z in zip(made, outs, strict=False)], *[None] * (len(outs) - len(made))]
 
     def write(self, op: Any, xs: list[Any], attrs: dict[str, Any]) -> None:
@@ -119,6 +163,17 @@ class Forward(Level):
             raise RuntimeError(f"jvp: {op.name} writes into a tensor that has a tangent, and has no derivative itself")
         with at(self.below):
             inplace.mutate(op, tuple([x.value for x in xs]), attrs)
+
+
+def _address(array: Any) -> int:
+    return cuda.address(bottom(array))
+
+
+def _shares(x: Tensor, y: Tensor | None) -> bool:
+    if y is None:
+        return False
+    a, b = bottom(x._array), bottom(y._array)
+    return not isinstance(a, AbstractArray) and bool(np.may_share_memory(a, b))
 
 
 def _zeros(x: Tensor) -> Tensor:
@@ -258,8 +313,9 @@ def jvp(
             "tuple of 3 tensors, tangents also must be."
         )
     _check(head, structure, xs, ts)
+    moving = [clone(t) for t in ts]  # writes inside are not into the caller's
     with Forward() as level:
-        out = func(*unflatten(structure, [wrap(Dual(level, x, t)) for x, t in zip(xs, ts, strict=True)]))
+        out = func(*unflatten(structure, [wrap(Dual(level, x, t)) for x, t in zip(xs, moving, strict=True)]))
         aux: Any = None
         if has_aux:
             if not (isinstance(out, tuple) and len(out) == 2):

@@ -54,8 +54,11 @@ class Level:
         """Run an op that writes into its inputs."""
         raise NotImplementedError
 
-    def read(self, array: Lifted) -> Any:
-        """The elements, for Python to look at."""
+    def receive(self, x: Tensor) -> None:
+        """A tensor from below is about to be written into with one of this level: nothing, unless that is possible."""
+
+    def read(self, array: Lifted, by: str) -> Any:
+        """The elements, for Python to look at; `by` names the function that needs them."""
         raise NotImplementedError
 
     def takes(self, op: Any) -> bool:
@@ -94,18 +97,27 @@ def leaf(x: Tensor) -> Tensor:
     return out
 
 
-def raised(xs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Tensors from below that require grad, lifted: their graph is not that of this level."""
+def raised(xs: tuple[Any, ...], written: Tensor | None = None) -> tuple[Any, ...]:
+    """Tensors from below that require grad, lifted: their graph is not that of this level.
+
+    With a tensor that `xs` are to be written into: if that is from below, the level may have to take it in.
+    """
     top = _HERE.top
     if top is None:
         return xs
+    if written is not None and not _is_of(written, top):
+        if not any(isinstance(x, Tensor) and _is_of(x, top) for x in xs):
+            return xs
+        top.receive(written)
     return tuple([wrap(top.lift(x)) if _is_from_below(x, top) else x for x in xs])
 
 
+def _is_of(x: Tensor, level: Level) -> bool:
+    return isinstance(x._array, Lifted) and x._array.level is level
+
+
 def _is_from_below(x: Any, top: Level) -> bool:
-    if not isinstance(x, Tensor) or not x._requires_grad:
-        return False
-    return not (isinstance(x._array, Lifted) and x._array.level is top)
+    return isinstance(x, Tensor) and x._requires_grad and not _is_of(x, top)
 
 
 class _Interceptor:

@@ -110,8 +110,6 @@ def to_device(array: Any, index: int) -> Any:
 
 def to_host(array: Any) -> Any:
     """The array in host memory; itself if it is there already.  Raises NotImplementedError where there is no data."""
-    if isinstance(array, Lifted):
-        return array.level.read(array)
     if type(array) is AbstractArray:
         abstract.no_data()
     return array if isinstance(array, np.ndarray) else cupy().asnumpy(array)
@@ -130,6 +128,8 @@ def run(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
 
     Complex numbers have no generated kernels; elementwise ops of them are CuPy's.
     """
+    if any(isinstance(a, Lifted) for a in arrays):
+        raise RuntimeError(f"{op.name}: a tensor of a vmap or jvp that has ended; return it from the function")
     if any(isinstance(a, np.ndarray) for a in arrays):
         raise TwoDevicesError(
             f"Expected all tensors to be on the same device, but found at least two devices, cuda and cpu! ({op.name})"

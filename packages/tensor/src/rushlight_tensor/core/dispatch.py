@@ -20,6 +20,7 @@ from rushlight_tensor.core.graph import OUT_OF_MANY, RETAIN, Node, Slot, Stale, 
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.labels import contiguous_format, preserve_format
 from rushlight_tensor.core.layout import PrivateOrder, is_private, plain, private
+from rushlight_tensor.core.lifted import Lifted
 from rushlight_tensor.core.promote import category
 from rushlight_tensor.core.quiet import is_busy, quiet, quietly
 from rushlight_tensor.core.scalars import wrapped
@@ -78,7 +79,10 @@ def set_intercept(interceptor: Interceptor | None) -> Interceptor | None:
 
 
 LIFT: Any = None
-"""While a transform runs, what lifts tensors of the levels below: `(xs) -> xs`.  See Note [Levels] in `lifted.py`."""
+"""While a transform runs, what lifts tensors of the levels below: `(xs, written=None) -> xs`.
+
+See Note [Levels] in `lifted.py`.
+"""
 
 
 def set_lift(lift: Any) -> None:
@@ -269,7 +273,7 @@ def look(x: Tensor, by: str = "") -> Any:
     array = settle(x)
     if type(array) is AbstractArray:
         abstract.no_data(by)
-    return array
+    return array.level.read(array, by) if isinstance(array, Lifted) else array
 
 
 def explain(op: Any, arrays: list[Any], attrs: dict[str, Any], error: Exception) -> None:

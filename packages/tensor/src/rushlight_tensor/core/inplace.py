@@ -20,7 +20,6 @@ from rushlight_tensor.core.graph import CustomNode, Node, Slot, closed_text, pul
 from rushlight_tensor.core.infer import binary_bool, unary_bool
 from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.layout import PrivateOrder, is_contiguous, plain, strides
-from rushlight_tensor.core.lifted import Lifted
 from rushlight_tensor.core.promote import category, same, to_float
 from rushlight_tensor.core.quiet import hush
 from rushlight_tensor.core.scalars import wrapped
@@ -30,8 +29,8 @@ from rushlight_tensor.core.views import conjugates
 
 def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     """`x = op(x, *others)` in the memory of `x`.  Raises RuntimeError for leaves that require grad, as PyTorch."""
-    if dispatch.LIFT is not None and isinstance(x._array, Lifted):
-        others = dispatch.LIFT(others)
+    if dispatch.LIFT is not None:
+        others = dispatch.LIFT(others, x)
     wants = x._requires_grad
     for t in others:
         wants = wants or (isinstance(t, Tensor) and t._requires_grad)

@@ -12,7 +12,7 @@ Note [Levels]
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -78,6 +78,9 @@ class Lifted:
                 return False
             step *= n
         return True
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(f"NumPy was given the array of a {self.level}, and can only compute on those of records")
 
     def __len__(self) -> int:
         return self.shape[0]

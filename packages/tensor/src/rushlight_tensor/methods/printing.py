@@ -16,6 +16,7 @@ import numpy as np
 from rushlight_tensor.core import devices, dtypes
 from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import read
+from rushlight_tensor.core.lifted import Lifted
 from rushlight_tensor.core.tensor import Tensor
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -73,7 +74,9 @@ def set_printoptions(
 
 
 def to_text(x: Tensor) -> str:
-    """What `print(x)` shows."""
+    """What `print(x)` shows; inside a transform, the tensor that it runs on."""
+    if isinstance(x._array, Lifted):
+        return f"<{x._array.level}: {to_text(x._array.value)}>"
     known = type(x._array) is not AbstractArray
     array = read(x) if known else x._array
     dtype = dtypes.from_numpy(array.dtype)

@@ -11,6 +11,7 @@ from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import read
 from rushlight_tensor.core.inplace import inplace
 from rushlight_tensor.core.labels import contiguous_format, preserve_format
+from rushlight_tensor.core.lifted import Lifted
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.size import Size
 from rushlight_tensor.core.tensor import Tensor
@@ -67,7 +68,7 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray[Any, Any]:
     """
     if self._requires_grad and dispatch.MODE.grad and not force:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
-    if not isinstance(self._array, np.ndarray) and not force:
+    if not isinstance(self._array, (np.ndarray, Lifted)) and not force:
         raise TypeError(
             f"can't convert {devices.of(self._array)} device type tensor to numpy. Use Tensor.cpu() to copy the tensor "
             "to host memory first."
