@@ -19,6 +19,10 @@ LAUNCH: Any = None
 """Runs an elementwise op by its expression: `(op, arrays, attrs) -> array`; set by `kernels.elementwise_cuda`."""
 
 
+class NoCudaError(AssertionError, RuntimeError):
+    """There is no CuPy; PyTorch raises AssertionError where it was built without CUDA."""
+
+
 class TwoDevicesError(RuntimeError):
     """Host and device arrays among the inputs of one op."""
 
@@ -29,7 +33,7 @@ def cupy() -> Any:
     try:
         import cupy as cp
     except ImportError as e:
-        raise RuntimeError(
+        raise NoCudaError(
             "Torch not compiled with CUDA enabled: CuPy is not installed; pip install 'rushlight-tensor[cuda]'"
         ) from e
     if not cp.cuda.is_available():

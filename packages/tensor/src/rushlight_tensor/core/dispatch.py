@@ -370,13 +370,17 @@ def operand(op: Any, i: int, x: Any) -> Any:
         x = x.item()
     if isinstance(x, _NUMBERS) and (op.promote is not None or op is COPY):
         return x
-    if isinstance(x, ndarray):
+    if isinstance(x, ndarray) and i:  # beside a tensor, as NumPy's operators have it
         return wrap(x)
     if isinstance(x, Stale):
         x.complain()
     name = op.input_names[min(i, op.arity - 1)]
     name = {"x": "input", "y": "other"}.get(name, name)
-    raise TypeError(f"{op.name}(): argument {name!r} (position {i + 1}) must be Tensor, not {type(x).__name__}")
+    raise TypeError(f"{op.name}(): argument {name!r} (position {i + 1}) must be Tensor, not {_type_name(x)}")
+
+
+def _type_name(x: Any) -> str:
+    return "numpy.ndarray" if isinstance(x, ndarray) else type(x).__name__
 
 
 # ------------------------------------------------------------------------------------------------------- recording

@@ -17,7 +17,7 @@ from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import MODE, call, edge, follow, node_for, recorded, run, sync
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.graph import CustomNode, Node, Slot, closed_text, pull, refill, watch
-from rushlight_tensor.core.infer import binary_bool, unary_bool
+from rushlight_tensor.core.infer import binary_bool, unary_bool, unary_real
 from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.layout import PrivateOrder, is_contiguous, plain, strides
 from rushlight_tensor.core.promote import category, same, to_float
@@ -87,6 +87,8 @@ def composed(fn: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if MODE.grad and any(isinstance(t, Tensor) and t._requires_grad for t in (x, *args, *kwargs.values())):
         was = dispatch.CLONE(x)  # what is saved of it must not be overwritten
     result = fn(was, *args, **kwargs)
+    if x._array.dtype.kind == "c" != result._array.dtype.kind:
+        raise RuntimeError(f"In-place {fn.__name__} is not supported for complex tensors.")
     if category(result._array.dtype) > category(x._array.dtype):
         got, into = (dtype_title(t._array.dtype) for t in (result, x))
         raise RuntimeError(f"result type {got} can't be cast to the desired output type {into}")
@@ -149,6 +151,8 @@ def operands_into(op: Any, x: Tensor, others: tuple[Any, ...]) -> tuple[Any, ...
             return others
         if isinstance(y, Tensor) and y._array.dtype is x._array.dtype and type(y._array) is np.ndarray:
             return others
+    if op.infer is unary_real and x._array.dtype.kind == "c":
+        raise RuntimeError(f"In-place {op.name} is not supported for complex tensors.")
     ys = tuple([dispatch.operand(op, i + 1, y) for i, y in enumerate(others)])
     if type(x._array) is not np.ndarray and op.promote is not None:
         ys = dispatch.numbers_moved((x, *ys))[1:]
@@ -230,7 +234,7 @@ def _unlocked(op: Any, array: Any, ys: list[Any]) -> Any:
 
 def _refuse_repeated(op: Any, array: Any, ys: list[Any]) -> None:
     """Raise RuntimeError where elements share memory and may get different numbers."""
-    repeated = any(n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True))
+    repeated = array.size and any(n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True))
     if repeated and not (op is dispatch.COPY and all(np.ndim(y) == 0 for y in ys)):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "

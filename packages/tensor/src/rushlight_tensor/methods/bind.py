@@ -12,18 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rushlight_tensor import ops
 from rushlight_tensor.core import dispatch
 from rushlight_tensor.core.inplace import composed, inplace
 from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.promote import category
-from rushlight_tensor.core.tensor import Tensor
+from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.ops import create
 from rushlight_tensor.ops.index import index
 from rushlight_tensor.ops.linalg import linalg
 from rushlight_tensor.ops.math import complex
 from rushlight_tensor.ops.math import elementwise as e
 from rushlight_tensor.ops.math import select as s
+from rushlight_tensor.ops.norm import softmax
 from rushlight_tensor.ops.shape import shape
 
 
@@ -56,10 +59,15 @@ def _inplace(fn: Any) -> Callable[..., Tensor]:
 
 def _reflected(op: Op) -> Callable[[Tensor, Any], Any]:
     def operator(self: Tensor, other: Any) -> Any:
-        return dispatch.call(op, (other, self), {})
+        return dispatch.call(op, (_tensor(other), self), {})
 
     operator.reflects = op  # type: ignore[attr-defined]  # for the accelerator
     return operator
+
+
+def _tensor(x: Any) -> Any:
+    """What Python's operators find on their left: NumPy leaves `array * tensor` to us."""
+    return wrap(x) if isinstance(x, np.ndarray) else x
 
 
 def _operator(op: Op) -> Callable[[Tensor, Any], Any]:
@@ -105,13 +113,13 @@ def bind() -> None:
         setattr(Tensor, f"__r{name}__", _reflected(op))
         setattr(Tensor, f"__i{name}__", _inplace(op))
     Tensor.__matmul__ = linalg.matmul  # type: ignore[method-assign]
-    Tensor.__rmatmul__ = lambda self, other: linalg.matmul(other, self)  # type: ignore[method-assign]
+    Tensor.__rmatmul__ = lambda self, other: linalg.matmul(_tensor(other), self)  # type: ignore[method-assign]
     for name, op in {"lt": s.lt, "le": s.le, "gt": s.gt, "ge": s.ge, "eq": s.eq, "ne": s.ne}.items():
         setattr(Tensor, f"__{name}__", _operator(op))
     for name, op in {"neg": e.neg, "abs": e.abs, "pos": functions["positive"]}.items():
         setattr(Tensor, f"__{name}__", _method(op))
     Tensor.__invert__ = _inverted  # type: ignore[method-assign]
-    for name, fn in {**index.SYNTAX, **create.PROTOCOLS, **complex.PROPERTIES}.items():
+    for name, fn in {**index.SYNTAX, **create.PROTOCOLS, **complex.PROPERTIES, **softmax.METHODS}.items():
         setattr(Tensor, name, fn)
     for name, fn in shape.PROPERTIES.items():
         setattr(Tensor, name, property(fn))

@@ -8,7 +8,7 @@ import numpy as np
 
 from rushlight_tensor.core import kinds
 from rushlight_tensor.core.cuda import like
-from rushlight_tensor.core.dispatch import call, real_only
+from rushlight_tensor.core.dispatch import call, real_only, refuse
 from rushlight_tensor.core.half_precision import aux_in_float32, in_float32
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.layout import image, in_private_order
@@ -126,6 +126,7 @@ _max_pool2d = Op(
     kind=kinds.rows(folds=True),
     infer=_max_aval,
     real="max_pool2d",
+    numeric="max_pool2d",
     cpu=_max_kernel,
     cuda=AS_CPU,
     save=("out1", "x.shape"),
@@ -162,6 +163,7 @@ _max_pool2d_with_indices = Op(
     kind=kinds.rows(folds=True),
     infer=_max_indices_aval,
     real="max_pool2d",
+    numeric="max_pool2d",
     cpu=_max_indices_kernel,
     cuda=AS_CPU,
     save=("out1", "x.shape"),
@@ -275,6 +277,8 @@ def _avg_aval(
     count_include_pad: bool = True,
     divisor: int | None = None,
 ) -> Aval:
+    if x.dtype.kind in "biu":
+        refuse("avg_pool2d", x.dtype)
     return image(_pooled(x.shape, kernel, stride, padding, (1, 1), ceil_mode), x.dtype, x)
 
 

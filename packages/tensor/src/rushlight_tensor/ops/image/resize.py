@@ -131,8 +131,16 @@ def interpolate(
     return clone(input) if out is input else out
 
 
+def _image(name: str, x: Any) -> None:
+    if x._array.ndim < 3:
+        raise RuntimeError(
+            f"{name} expects input to have at least 3 dimensions, but got input with {x._array.ndim} dimension(s)"
+        )
+
+
 def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
     """(..., C * r * r, H, W) to (..., C, H * r, W * r) (Shi et al., 2016)."""
+    _image("pixel_shuffle", input)
     *lead, c, h, w = input._array.shape
     r = upscale_factor
     if c % (r * r):
@@ -148,6 +156,7 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
 
 def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
     """(..., C, H * r, W * r) to (..., C * r * r, H, W)."""
+    _image("pixel_unshuffle", input)
     *lead, c, h, w = input._array.shape
     r = downscale_factor
     if h % r or w % r:

@@ -30,7 +30,7 @@ from rushlight_tensor.ops.index.gather import _flat_index, _index_put, _index_se
 from rushlight_tensor.ops.math.cast import cast, clone, copy
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.shape.shape import _permute, _view, expand, reshape
-from rushlight_tensor.ops.shape.slicing import _ALL, _at, _slice
+from rushlight_tensor.ops.shape.slicing import _ALL, _at, _part_of, _slice
 
 # ---------------------------------------------------------------------------------------------- reading an index
 
@@ -291,7 +291,7 @@ def put_(input: Any, index: Any, source: Any, accumulate: bool = False) -> Any:
 def select_scatter(input: Any, src: Any, dim: int, index: int) -> Any:
     """A copy of `input` with `src` in place of element `index` of dimension `dim`."""
     out = clone(input)
-    out.select(dim, index).copy_(src)
+    _part_of(out.select(dim, index), src).copy_(src)
     return out
 
 
@@ -300,7 +300,7 @@ def slice_scatter(
 ) -> Any:
     """A copy of `input` with `src` in place of `[start:end:step]` along `dim`."""
     out = clone(input)
-    _at(out, *[_ALL] * axis(dim, input._array.ndim), (start, end, step)).copy_(src)
+    _part_of(_at(out, *[_ALL] * axis(dim, input._array.ndim), (start, end, step)), src).copy_(src)
     return out
 
 

@@ -66,6 +66,13 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str = _CDIST_MODES[0])
     for i, x in enumerate((x1, x2), 1):
         if category(x._array.dtype) != 2:
             raise RuntimeError(f"cdist only supports floating-point dtypes, X{i} got: {dtype_title(x._array.dtype)}")
+        if x._array.ndim < 2:
+            raise RuntimeError(f"cdist only supports at least 2D tensors, X{i} got: {x._array.ndim}D")
+    a, b = x1._array, x2._array
+    if a.shape[-1] != b.shape[-1]:
+        raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {a.shape[-1]} X2: {b.shape[-1]}")
+    if a.dtype != b.dtype:
+        raise RuntimeError(f"expected scalar type {dtype_title(a.dtype)} but found {dtype_title(b.dtype)}")
     return distance(x1.unsqueeze(-2) - x2.unsqueeze(-3), p)
 
 
@@ -104,6 +111,8 @@ def pdist(input: Any, p: float = 2.0) -> Any:
     """The p-norms between all pairs of different rows of (N, M): (N * (N - 1) / 2,)."""
     if category(input._array.dtype) != 2:
         raise RuntimeError("pdist only supports floating-point dtypes")
+    if input._array.ndim != 2:
+        raise RuntimeError(f"pdist only supports 2D tensors, got: {input._array.ndim}D")
     n = input._array.shape[0]
     first, second = (wrap(like(input._array, at)) for at in np.triu_indices(n, 1))
     if p < 0:

@@ -24,6 +24,7 @@ from rushlight_tensor.ops.math.elementwise import abs, exp, log
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.reduce.reduce import mean, sum
 from rushlight_tensor.ops.shape.samples import _aligned
+from rushlight_tensor.ops.shape.shape import expand
 
 # Squares and absolute values
 
@@ -103,6 +104,14 @@ def _warn_of_sizes(input: Any, target: Any) -> None:
         )
 
 
+def _together(input: Any, target: Any) -> tuple[Any, Any]:
+    """Both in their common shape, where that decides the dtype: PyTorch expands before it promotes."""
+    if input._array.dtype != target._array.dtype and input._array.shape != target._array.shape:
+        shape = broadcast_shapes(input._array.shape, target._array.shape)
+        return expand(input, shape), expand(target, shape)
+    return input, target
+
+
 def _weighted(each: Any, weight: Any, reduction: str) -> Any:
     """`each` times its weights, reduced; a mean is over the sum of the weights."""
     if weight is None:
@@ -117,6 +126,7 @@ def mse_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = 
     """The squares of the differences: their mean, sum or themselves."""
     if input._array.shape != target._array.shape:
         _warn_of_sizes(input, target)
+        input, target = _together(input, target)
     if weight is not None:
         return _weighted(square(input - target), weight, reduction)
     if reduction not in ("mean", "sum", "none"):
@@ -127,6 +137,7 @@ def mse_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = 
 def l1_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = None) -> Any:
     """The absolute values of the differences: their mean, sum or themselves."""
     _warn_of_sizes(input, target)
+    input, target = _together(input, target)
     return _weighted(abs(input - target), weight, reduction)
 
 
@@ -136,6 +147,7 @@ def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: fl
     real_only("smooth_l1_cpu", input, target)
     if beta < 0:
         raise RuntimeError("smooth_l1_loss does not support negative values for beta.")
+    input, target = _together(input, target)
     away = input - target
     if beta == 0:
         return _reduced(abs(away), reduction)
@@ -153,6 +165,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     real_only("huber_cpu", input, target)
     if delta <= 0:
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
+    input, target = _together(input, target)
     away = input - target
     each = _bowl(away, delta, away * away * 0.5, (abs(away) - 0.5 * delta) * delta)
     if weight is not None and weight._array.shape != each._array.shape:

@@ -175,6 +175,14 @@ threshold = Op(
 def prelu(input: Any, weight: Any) -> Any:
     """`input` where positive, else `weight * input`; `weight` has one element, or one per channel (dimension 1)."""
     n, shape = weight._array.size, input._array.shape
+    if input._array.dtype != weight._array.dtype:
+        got, of = dtype_title(input._array.dtype), dtype_title(weight._array.dtype)
+        raise RuntimeError(f"prelu: Type promoting not supported. Got {got} and {of}")
+    if weight._array.ndim > 1:
+        raise RuntimeError(
+            f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight._array.ndim}"
+        )
+    floats_only("prelu_cpu", input)
     if n != 1:
         channels = shape[1] if len(shape) > 1 else 1
         if n != channels:

@@ -188,7 +188,7 @@ def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
     if common == BOOL:
         numbers_only("addcmul_cpu_out", input)
     if category(common) < 2:
-        value = int(value)
+        value, tensor1 = int(value), _in_dtype(input, tensor1, common)  # or the number would decide, beside bools
     return input + (tensor1 * tensor2 if value == 1 else value * tensor1 * tensor2)
 
 

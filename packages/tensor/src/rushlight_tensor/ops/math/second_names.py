@@ -102,7 +102,8 @@ angle = Op(
 
 
 def polar(abs: Any, angle: Any) -> Any:
-    """Complex numbers from their absolute values and arguments."""
+    """Complex numbers from their absolute values and arguments, which are floats of one dtype."""
+    complex.infer(abs._array, angle._array)  # says what does not fit
     return complex(abs * angle.cos(), abs * angle.sin())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.core import kinds
-from rushlight_tensor.core.dispatch import call
+from rushlight_tensor.core.dispatch import call, refuse
 from rushlight_tensor.core.half_precision import in_float32, wide
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import mutate
@@ -134,6 +134,7 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
         bias: Of that shape, added to it.
         eps: Added to the variance.
     """
+    _floats("LayerNormKernelImpl", input)
     dims = _row_dims(input, normalized_shape, ", ")
     return call(_layer_norm, (input, weight, bias), {"dims": dims, "eps": eps})
 
@@ -192,10 +193,16 @@ def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float |
         weight: Of that shape, multiplied to the result.
         eps: Added to the mean square; default: the machine epsilon of the dtype.
     """
+    _floats("rms_norm", input)
     dims = _row_dims(input, normalized_shape, "")
     if eps is None:
         eps = float(np.finfo(np.float32 if input._array.dtype.itemsize == 2 else input._array.dtype).eps)
     return call(_rms_norm, (input, weight), {"dims": dims, "eps": eps})
+
+
+def _floats(kernel: str, x: Any) -> None:
+    if x._array.dtype.kind in "biu":
+        refuse(kernel, x._array.dtype)
 
 
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
@@ -215,6 +222,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
         bias: (C,) or None.
         eps: Added to the variance.
     """
+    _floats("GroupNormKernelImpl", input)
     shape = input._array.shape
     if len(shape) < 2:
         raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {len(shape)}")
@@ -426,6 +434,7 @@ def batch_norm(
     shape = input._array.shape
     if len(shape) < 2:
         raise RuntimeError(f"batch_norm: expected an input (N, C, ...), got shape {shape}")
+    _floats("batch_norm", input)
     for name, t in (
         ("running_mean", running_mean),
         ("running_var", running_var),
@@ -478,6 +487,7 @@ def instance_norm(
         momentum: The weight of the input in the running statistics.
         eps: Added to the variance.
     """
+    _floats("batch_norm", input)
     shape = input._array.shape
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)

@@ -117,6 +117,19 @@ def log_softmax(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype:
     return _log_softmax(input, dim=_dim("log_softmax", dim, input._array.ndim, _stacklevel))
 
 
+def _of_dim(fn: Any) -> Any:
+    def method(self: Any, dim: int, dtype: Any = None) -> Any:
+        return fn(self, dim, dtype=dtype)
+
+    method.__name__ = method.__qualname__ = fn.__name__
+    method.__doc__ = fn.__doc__
+    return method
+
+
+METHODS = {"softmax": _of_dim(softmax), "log_softmax": _of_dim(log_softmax)}
+"""Methods have no dimension by default, as the functions of `nn.functional` do."""
+
+
 def softmin(input: Any, dim: int | None = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
     """The softmax of `-input` along `dim`."""
     return softmax(-input, _dim("softmin", dim, input._array.ndim, _stacklevel), dtype=dtype)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import dtypes, kinds, order, promote
+from rushlight_tensor.core import dispatch, dtypes, kinds, order, promote
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
@@ -101,7 +101,10 @@ _sum = Op(
 def _in_dtype(input: Any, dtype: Any) -> Any:
     if dtype is None or input._array.dtype == dtypes.to_numpy(dtype):
         return input
-    return cast(input, dtype=dtypes.to_numpy(dtype))
+    wanted = dtypes.to_numpy(dtype)
+    if input._requires_grad and dispatch.MODE.grad and promote.category(wanted) < 2:
+        raise RuntimeError(f"Autograd not support dtype: {dtype_title(wanted)}")
+    return cast(input, dtype=wanted)
 
 
 def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
@@ -119,6 +122,8 @@ def sum_to_size(input: Any, *size: Any) -> Any:
     shape = sizes(size)
     have = input._array.shape
     lead = len(have) - len(shape)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(shape, have[lead:], strict=True)):
+        raise RuntimeError(f"size {{{list(shape)}}} is not expandable to size {{{list(have)}}}.")
     over = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and have[lead + i] != 1])
     if over:
         input = _sum(input, over, False)
@@ -275,7 +280,9 @@ _prod = Op(
 
 
 def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
-    """The product over `dim`, or of all elements; integers multiply as int64."""
+    """The product over `dim`, or of all elements; integers multiply as int64.  Raises TypeError for several `dim`."""
+    if isinstance(dim, (tuple, list)):
+        raise TypeError(f"prod(): argument 'dim' (position 2) must be int, not {type(dim).__name__}")
     return _in_dtype(_prod(_in_dtype(input, dtype), dim=dim, keepdim=keepdim), dtype)
 
 

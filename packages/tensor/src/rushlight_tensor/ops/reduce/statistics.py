@@ -61,6 +61,8 @@ def _quantile(input: Any, q: Any, dim: int | None, keepdim: bool, interpolation:
             f"quantile() q values must be in the range [0, 1], in a scalar or 1D tensor; got {at.tolist()}"
         )
     ndim = input._array.ndim
+    if not ndim:  # of one number, which has no dimension to keep
+        dim, keepdim = None, False
     d = 0 if dim is None else axis(dim, ndim)
     rows = reshape(input, -1) if dim is None or not ndim else input
     ordered = rows.sort(d)[0]
@@ -241,6 +243,8 @@ def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
     """`input` with every slice along `dim` scaled down to a p-norm of at most `maxnorm`."""
     if p <= 0:
         raise RuntimeError("renorm: non-positive-norm not supported")
+    if maxnorm < 0:
+        raise RuntimeError(f"renorm: expected maxnorm to be >= 0 but got {maxnorm}")
     if input._array.ndim < 2:
         raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input._array.ndim} dimensions")
     over = [d for d in range(input._array.ndim) if d != axis(dim, input._array.ndim)]

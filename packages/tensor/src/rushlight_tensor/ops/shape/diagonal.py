@@ -14,6 +14,7 @@ from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.ops.index.gather import _zeros
 from rushlight_tensor.ops.index.index import _masked_fill
 from rushlight_tensor.ops.math.cast import clone
+from rushlight_tensor.ops.shape.slicing import _part_of
 
 # Diagonals
 
@@ -112,7 +113,7 @@ def fill_diagonal_(input: Any, fill_value: float, wrap: bool = False) -> Any:
 def diagonal_scatter(input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """A copy of `input` with `src` on a diagonal."""
     out = clone(input)
-    _diagonal(out, offset, dim1, dim2).copy_(src)
+    _part_of(_diagonal(out, offset, dim1, dim2), src).copy_(src)
     return out
 
 

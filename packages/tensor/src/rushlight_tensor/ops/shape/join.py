@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import kinds, layout, order, promote
+from rushlight_tensor.core import dtypes, kinds, layout, order, promote
 from rushlight_tensor.core.dispatch import call, read
 from rushlight_tensor.core.infer import Aval, axes, axis, sizes
 from rushlight_tensor.core.keywords import also_as
@@ -164,6 +164,14 @@ def row_stack(tensors: Any) -> Any:
 
 def block_diag(*tensors: Any) -> Any:
     """The matrices along the diagonal of a larger one, zeros outside; vectors are rows."""
+    for i, x in enumerate(tensors):
+        if x._array.ndim > 2:
+            raise RuntimeError(
+                "torch.block_diag: Input tensors must have 2 or fewer dimensions. "
+                f"Input {i} has {x._array.ndim} dimensions"
+            )
+    if not tensors:
+        return wrap(np.zeros((1, 0), dtypes.get_default_dtype().np))
     blocks = [atleast_2d(x) for x in tensors]
     width = sum(b._array.shape[1] for b in blocks)
     rows, left = [], 0
@@ -248,6 +256,8 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Any, ...]:
             raise RuntimeError(
                 f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {list(x._array.shape)}"
             )
+        if x._array.dtype != xs[0]._array.dtype:
+            raise RuntimeError("meshgrid expects all tensors to have the same dtype")
     if indexing not in ("ij", "xy"):
         raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     swap = indexing == "xy" and len(xs) > 1

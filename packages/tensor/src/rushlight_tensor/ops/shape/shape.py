@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.core import dtypes, kinds
-from rushlight_tensor.core.dispatch import MODE, call, follow
+from rushlight_tensor.core.dispatch import MODE, call, follow, sync
 from rushlight_tensor.core.infer import Aval, axes, axis, resolve, sizes
 from rushlight_tensor.core.infer import broadcast_shapes as _broadcast
 from rushlight_tensor.core.inplace import touch
@@ -16,6 +16,7 @@ from rushlight_tensor.core.keywords import named
 from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.size import Size
+from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.core.views import view_path
 from rushlight_tensor.ops.math.cast import clone
 from rushlight_tensor.ops.math.complex import conj
@@ -339,37 +340,44 @@ def _matrices(x: Any, name: str) -> Any:
     return transpose(x, -2, -1)
 
 
-def _become(x: Any, made: Any) -> Any:
-    """Let `x` itself be what a view operation made of it; its elements stay where they are."""
+def _become(x: Any, make: Any, *args: Any) -> Any:
+    """Let `x` itself be what a view operation makes of it, `make(x, *args)`; its elements stay where they are."""
+    if x._requires_grad and MODE.grad and x._node is None:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    before = x
+    if x._view is not None:  # `x` is going to be a view of what it was until now
+        sync(x)
+        before = wrap(x._array)
+        before._view, before._node, before._requires_grad = x._view, x._node, x._requires_grad
+    made = make(before, *args)
     if x._requires_grad and MODE.grad:
-        if x._node is None:
-            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-        if x._view is not None:
-            raise RuntimeError("a view that requires grad cannot change its shape in place; use the form without _")
         follow(x, made._node)
     touch(x)
+    if before is not x:
+        x._view = made._view
+        x._view.version = x._view.base._version
     x._array = made._array
     return x
 
 
 def squeeze_(input: Any, dim: Any = None) -> Any:
     """`squeeze` in place."""
-    return _become(input, squeeze(input, dim))
+    return _become(input, squeeze, dim)
 
 
 def unsqueeze_(input: Any, dim: int) -> Any:
     """`unsqueeze` in place."""
-    return _become(input, unsqueeze(input, dim))
+    return _become(input, unsqueeze, dim)
 
 
 def transpose_(input: Any, dim0: int, dim1: int) -> Any:
     """`transpose` in place."""
-    return _become(input, transpose(input, dim0, dim1))
+    return _become(input, transpose, dim0, dim1)
 
 
 def t_(input: Any) -> Any:
     """`t` in place."""
-    return _become(input, t(input))
+    return _become(input, t)
 
 
 def swapaxes_(input: Any, axis0: int, axis1: int) -> Any:

@@ -154,3 +154,13 @@ def _dim_of(x: Any, dim: int, name: str) -> int:
     if x._array.ndim == 0:
         raise RuntimeError(f"{name}() cannot be applied to a 0-dim tensor.")
     return axis(dim, x._array.ndim)
+
+
+def _part_of(part: Any, src: Any) -> Any:
+    """`part`, which `src` is to be written to.  Raises RuntimeError where it is not of the same size."""
+    if part._array.shape != src._array.shape:
+        raise RuntimeError(
+            "expected src to have a size equal to the slice of self. "
+            f"src size = {list(src._array.shape)}, slice size = {list(part._array.shape)}"
+        )
+    return part

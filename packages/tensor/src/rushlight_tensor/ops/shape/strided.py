@@ -204,4 +204,4 @@ def as_strided(input: Any, size: Any, stride: Any, storage_offset: int | None = 
 
 def as_strided_(input: Any, size: Any, stride: Any, storage_offset: int | None = None) -> Any:
     """`as_strided` in place."""
-    return _become(input, as_strided(input, size, stride, storage_offset))
+    return _become(input, as_strided, size, stride, storage_offset)
