@@ -156,6 +156,15 @@ def test_jvp_of_a_gradient_is_a_hessian_times_a_vector_and_vmap_of_it_the_hessia
     same(rows, rl.stack([grad(g, y, retain_graph=True)[0] for g in first]))
 
 
+def test_tangents_lie_as_their_tensors_so_that_views_of_these_are_views_of_them():
+    x, t = numbers(3, 4), numbers(4, 3, seed=1).t()
+    value, moved = jvp(lambda a: a.view(-1) * a.t().reshape(-1) * (a.t() + 0).contiguous().view(12), (x,), (t,))
+    y = x.t().reshape(-1)
+    u = t.t().reshape(-1)
+    same(moved, t.reshape(-1) * y * y + 2 * x.view(-1) * u * y)
+    same(value, x.view(-1) * y * y)
+
+
 def test_gradient_of_jvp():
     x, t = numbers(4).requires_grad_(), numbers(4, seed=1)
     moved = jvp(lambda a: a.exp().prod(), (x,), (t,))[1]

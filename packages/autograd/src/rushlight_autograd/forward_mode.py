@@ -25,6 +25,8 @@ from rushlight_tensor.core import cuda, dispatch, inplace, kinds
 from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import MODE, node_for
 from rushlight_tensor.core.graph import pull, rules
+from rushlight_tensor.core.labels import contiguous_format
+from rushlight_tensor.core.layout import PrivateOrder
 from rushlight_tensor.core.lifted import Lifted, bottom
 from rushlight_tensor.core.promote import category
 from rushlight_tensor.core.structure import flatten, leaves_of, unflatten, without_leaves
@@ -141,9 +143,11 @@ class Forward(Level):
             return [None] * len(outs)
         made = rule_of(op, values, outs)(op, values, given, outs, attrs)
         made = made if isinstance(made, (tuple, list)) else (made,)
+        made = [_fitting(t, z) for t, z in zip(made, outs, strict=False)]
         if not op.view:  # a rule may hand on what it was given, and who writes into one tangent must not change two
             made = [clone(t) if t is not None and any(_shares(t, g) for g in given) else t for t in made]
-        return [*[_fitting(t, z) for t, z in zip(made, outs, strict=False)], *[None] * (len(outs) - len(made))]
+            made = [t if t is None else _lying_as(t, z) for t, z in zip(made, outs, strict=False)]
+        return [*made, *[None] * (len(outs) - len(made))]
 
     def write(self, op: Any, xs: list[Any], attrs: dict[str, Any]) -> None:
         with at(self.below):
@@ -167,6 +171,20 @@ class Forward(Level):
 
 def _address(array: Any) -> int:
     return cuda.address(bottom(array))
+
+
+def _lying_as(tangent: Tensor, x: Tensor) -> Tensor:
+    """A tangent with the strides of its tensor, so that each view of that is one of the tangent, too."""
+    a, like = tangent._array, x._array
+    if not like.size or type(like) is PrivateOrder or type(a) is PrivateOrder:  # which have the order of their indices
+        return tangent
+    moves = [(n, s, step) for n, s, step in zip(like.shape, a.strides, like.strides, strict=True) if n > 1]
+    if all(s == step for _, s, step in moves):
+        return tangent
+    if any(not step for *_, step in moves):  # expanded: elements of one memory, which may have different tangents
+        return clone(tangent, memory_format=contiguous_format)
+    spread: Tensor = dispatch.SPREAD(tangent, stride=tuple([s // like.itemsize for s in like.strides]))
+    return spread
 
 
 def _shares(x: Tensor, y: Tensor | None) -> bool:
@@ -313,7 +331,7 @@ def jvp(
             "tuple of 3 tensors, tangents also must be."
         )
     _check(head, structure, xs, ts)
-    moving = [clone(t) for t in ts]  # writes inside are not into the caller's
+    moving = [_lying_as(clone(t), x) for x, t in zip(xs, ts, strict=True)]  # writes inside are not into the caller's
     with Forward() as level:
         out = func(*unflatten(structure, [wrap(Dual(level, x, t)) for x, t in zip(xs, moving, strict=True)]))
         aux: Any = None

@@ -1,0 +1,105 @@
+"""`vmap` and `jvp` against PyTorch's, on functions that mix many operations, nested and with gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rushlight as rl
+from rushlight_autograd.forward_mode import jvp
+from rushlight_autograd.vmap import vmap
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own
+
+FUNCTIONS = {
+    "arithmetic": lambda m, a, b: (a * b + a / (b * b + 1)).sum() - a,
+    "0-d of another dtype": lambda m, a, b: a.sum() * b.to(m.float32) + b.sum().to(m.float32),
+    "matrix": lambda m, a, b: a @ b.T @ a[0],
+    "vector": lambda m, a, b: m.outer(a[0], b[1]).logsumexp(-1) + a[:, 0].dot(b[:, 1]),
+    "reductions": lambda m, a, b: m.stack([a.var(0), b.amax(0), (a * b).mean(0), a.prod(0), b.norm(dim=0)]),
+    "order": lambda m, a, b: a.sort(1).values.cumsum(0) * b.max(0).values + a.argmax() + b.argmin(1).sum(),
+    "shape": lambda m, a, b: m.cat(
+        [a.T.reshape(-1), b.flatten().flip(0), a.unsqueeze(1).expand(3, 2, 3)[:, 1].diagonal()]
+    ),
+    "indices": lambda m, a, b: a[:, [2, 0]].sum() + b.gather(1, a.argsort(1)) + a.index_select(0, b[0].argsort()),
+    "writes": lambda m, a, b: _written(a, b),
+    "softmax": lambda m, a, b: m.nn.functional.cross_entropy(a, b.softmax(-1)) + m.nn.functional.log_softmax(a, 0),
+    "classes": lambda m, a, b: m.nn.functional.cross_entropy(a, b.argmax(1)) * m.nn.functional.mse_loss(a, b),
+    "norms": lambda m, a, b: m.nn.functional.layer_norm(a, (3,), b[0], b[1]) + m.nn.functional.gelu(b),
+    "convolution": lambda m, a, b: m.nn.functional.conv2d(a[None, None], b[None, None, :2, :2], padding=1).relu(),
+    "pooling": lambda m, a, b: m.nn.functional.max_pool2d(a[None], 2, 1) - m.nn.functional.avg_pool2d(b[None], 2, 1),
+    "attention": lambda m, a, b: m.nn.functional.scaled_dot_product_attention(a[None], b[None], a[None]),
+    "where": lambda m, a, b: m.where(a > b, a.sin(), b.cos()).masked_fill(a > 0.5, 2.0).clamp(-0.5, 0.5),
+    "einsum": lambda m, a, b: m.einsum("ij,kj->ik", a, b).tril() + m.triu(a),
+}
+
+
+def _written(a, b):
+    out = a.clone()
+    out[0] = b[1]
+    out[:, 1:] *= 2
+    out.T[2].add_(b[:, 0])
+    return out
+
+
+def pair(shape, seed):
+    made = np.random.default_rng(seed).standard_normal(shape)
+    return torch.tensor(made), rl.tensor(made)
+
+
+def alike(got, want):
+    assert tuple(got.shape) == tuple(want.shape)
+    assert str(got.dtype) == str(want.dtype)
+    np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(("a_dim", "b_dim"), [(0, 0), (2, 1), (-1, None), (None, 0)])
+def test_vmap_agrees(name, a_dim, b_dim):
+    shapes = {0: (4, 3, 3), 1: (3, 4, 3), 2: (3, 3, 4), -1: (3, 3, 4), None: (3, 3)}
+    theirs, ours = zip(*[pair(shapes[d], i) for i, d in enumerate((a_dim, b_dim))], strict=True)
+    f, dims = FUNCTIONS[name], (a_dim, b_dim)
+    if name == "writes" and a_dim is None:  # into what is the same for all samples
+        with pytest.raises(RuntimeError, match="out-of-place"):
+            vmap(lambda a, b: f(rl, a, b), in_dims=dims)(*ours)
+        return
+    want = torch.vmap(lambda a, b: f(torch, a, b), in_dims=dims, out_dims=-1)(*theirs)
+    alike(vmap(lambda a, b: f(rl, a, b), in_dims=dims, out_dims=-1)(*ours), want)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_jvp_agrees(name):
+    f = FUNCTIONS[name]
+    theirs, ours = zip(*[pair((3, 3), i) for i in range(4)], strict=True)
+    want = torch.func.jvp(lambda a, b: f(torch, a, b), theirs[:2], theirs[2:])
+    for g, w in zip(jvp(lambda a, b: f(rl, a, b), ours[:2], ours[2:]), want, strict=True):
+        alike(g, w)
+
+
+SMOOTH = [name for name in FUNCTIONS if name not in ("order", "attention", "0-d of another dtype", "classes")]
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_gradients_per_sample_and_hessian_products_agree(name):
+    f = FUNCTIONS[name]
+    (a, xa), (b, xb), (t, xt) = (pair((4, 3, 3), i) for i in range(3))
+    gradient = torch.func.grad(lambda a, b: (f(torch, a, b) ** 2).sum())
+    wanted = torch.vmap(lambda a, b, t: torch.func.jvp(lambda a: gradient(a, b), (a,), (t,)))(a, b, t)
+
+    def ours(a, b):
+        a = a.view_as(a).requires_grad_()
+        return rl.autograd.grad((f(rl, a, b) ** 2).sum(), a, create_graph=True)[0]
+
+    found = vmap(lambda a, b, t: jvp(lambda a: ours(a, b), (a,), (t,)))(xa, xb, xt)
+    for g, w in zip(found, wanted, strict=True):
+        alike(g, w)
+
+
+def test_nested_with_different_dimensions_agrees():
+    (a, xa), (b, xb) = pair((4, 5, 3), 0), pair((5, 3), 1)
+
+    def nested(m, v):
+        return v(v(lambda a, b: (a[:, None] * b).sum(0).softmax(0), in_dims=(0, None)), in_dims=(1, 0), out_dims=1)
+
+    alike(nested(rl, vmap)(xa, xb), nested(torch, torch.vmap)(a, b))
