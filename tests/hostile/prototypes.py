@@ -19,7 +19,6 @@ from rushlight_tensor.kernels.compile import SOURCES
 SANITIZED = "fsanitize" in os.environ.get("RUSHLIGHT_CFLAGS", "")
 GUARD = 64  # elements on either side, where no sanitizer puts zones of its own
 MOST = 50_000  # elements of all arrays of a call
-DTYPES = {"float": "f4", "double": "f8", "int64_t": "i8", "int32_t": "i4", "uint8_t": "u1", "bool": "?"}
 SMALL = st.sampled_from([0, 1, 1, 2, 2, 3, 4, 5, 7, 8, 13, 17, 33, 65])
 LOOSE = st.sampled_from([-3, -1, 0, 0, 1, 1, 2, 3, 8, 100, 2**31 - 1])
 INDEX = st.sampled_from([-(2**31), -100, -2, -1, 0, 1, 2, 3, 5, 100, 2**31 - 1])
@@ -109,6 +108,6 @@ def draw_call(data: Any, arguments: list[Any]) -> tuple[list[Any], Guarded] | No
         total += sum(sizes)
         if total > MOST:
             return None
-        made = [guarded.array(DTYPES[a.base], n, indices) for n in sizes]
+        made = [guarded.array(prototype.DTYPES[a.base].str[1:], n, indices) for n in sizes]
         values[a.name] = None if optional else made[0] if a.stars == 1 else made
     return [values[a.name] for a in arguments if not a.is_scratch], guarded

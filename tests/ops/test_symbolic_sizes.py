@@ -38,6 +38,7 @@ REFUSED = {
     "masked_fill": "whether a mask of a number of rows fits N of them",
     "matmul": "whether a contracted size that is a number is N",
     "linear": "whether a contracted size that is a number is N",
+    "index_select_backward": "whether an index with N rows fits a gradient whose second size is a number",
     "view_as_complex": "whether the last dimension, which is the first, is 2",
 }
 """Ops some of whose samples are refused: what it is that depends on N."""

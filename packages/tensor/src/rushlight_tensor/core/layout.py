@@ -57,12 +57,19 @@ def in_private_order(kernel: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(kernel)
     def run(*xs: Any, **attrs: Any) -> Any:
         out = kernel(*xs, **attrs)
-        for x in xs:  # one whose channels lie side by side is the user's, or `dispatch.run` marks the results
-            if type(x) is np.ndarray and x.ndim == 4 and x.strides[1] == x.itemsize and not x.flags.c_contiguous:
-                return out
+        if is_users_order(xs):
+            return out
         return tuple([private(z) for z in out]) if type(out) is tuple else private(out)
 
     return run
+
+
+def is_users_order(xs: tuple[Any, ...]) -> bool:
+    """Whether channels lie side by side in one of these images: it is the user's, or `dispatch.run` marks results."""
+    for x in xs:
+        if type(x) is np.ndarray and x.ndim == 4 and x.strides[1] == x.itemsize and not x.flags.c_contiguous:
+            return True
+    return False
 
 
 def plain(array: Any) -> Any:

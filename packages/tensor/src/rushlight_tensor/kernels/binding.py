@@ -187,5 +187,6 @@ def _conversion(a: Argument, given: str, where: str, lengths: list[str]) -> str:
 def _flags(a: Argument) -> str:
     wanted = ["RL_OPTIONAL"] if "OPTIONAL" in a.marks else []
     wanted += ["RL_STRIDED"] if a.kind == "EXTENT" else []
+    wanted += ["RL_IMAGE"] if a.is_image else []
     wanted += [] if a.is_input else ["RL_WRITTEN"]
     return " | ".join(wanted) or "0"

@@ -6,24 +6,42 @@ norms and pools copies nothing between its links.  Users never see this order: N
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
 from rushlight_tensor.kernels.arrays import contiguous, is_plain
 from rushlight_tensor.kernels.compile import c_library
 
 
-def to_channels_last(x: np.ndarray) -> np.ndarray:
-    """The (N, H, W, C) contiguous array of a (N, C, H, W) one: a view where memory already lies so, else a copy."""
-    y = x.transpose(0, 2, 3, 1)
+def as_image(x: np.ndarray) -> np.ndarray:
+    """A (N, C, ...) array whose channels lie innermost in memory: itself where they do, else a copy."""
+    y = x.transpose(0, *range(2, x.ndim), 1)
     if is_plain(y):
-        return y
+        return x
     c = c_library("conv")
     if c is None or not c.float32(x):
-        return contiguous(y)
-    n, channels, h, w = x.shape
-    y = np.empty((n, h, w, channels), x.dtype)
-    c.swap_channels(x, y, n, channels, h * w)
-    return y
+        return _channels_second(contiguous(y))
+    made = empty_image(x.shape, x.dtype)
+    c.swap_channels(x, made, x.shape[0], x.shape[1], math.prod(x.shape[2:]))
+    return made
+
+
+def empty_image(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """A fresh (N, C, ...) array whose channels lie innermost in memory; contiguous where both orders are one."""
+    if shape[1] == 1 or math.prod(shape[2:]) == 1:
+        return np.empty(shape, dtype)
+    return _channels_second(np.empty((shape[0], *shape[2:], shape[1]), dtype))
+
+
+def _channels_second(x: np.ndarray) -> np.ndarray:
+    return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
+
+
+def to_channels_last(x: np.ndarray) -> np.ndarray:
+    """The (N, H, W, C) contiguous array of a (N, C, H, W) one: a view where memory already lies so, else a copy."""
+    return as_image(x).transpose(0, 2, 3, 1)
 
 
 def new_image(shape: tuple[int, ...], like: np.ndarray, dtype: np.dtype | None = None) -> tuple[np.ndarray, np.ndarray]:

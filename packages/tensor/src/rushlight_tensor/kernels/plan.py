@@ -9,8 +9,12 @@ Note [Plans]
     A plan is that, worked out for shapes and attributes: the descriptions of the results (from `infer`) and the sizes.
     The dispatcher calls `cpu` of the record; here a call finds its plan, allocates the results, and runs.  Numbers
     (eps, a learning rate) are no part of a plan and are passed at the call.  Inputs that the kernel cannot take as they
-    lie are copied into C order; half types are widened to float32 and results narrowed as `infer` says; any other dtype
-    is work for the record's NumPy text.  The same calls stand in the tables of `program`.
+    lie are copied into the order that it reads; half types are widened to float32 and results narrowed as `infer` says;
+    small integers are widened to those that the kernel reads; any other dtype is work for the record's NumPy text, as
+    is all that does not fit a kernel that writes into its inputs.  The same calls stand in the tables of `program`.
+
+    A kernel that meets something wrong in its arrays, an index that names nothing, returns 1 + its place; `wrong` of
+    the record words that.
 """
 
 from __future__ import annotations
@@ -22,10 +26,12 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.layout import is_users_order, private
 from rushlight_tensor.core.promote import BFLOAT16, FLOAT16, FLOAT32
 from rushlight_tensor.kernels.arrays import contiguous, in_order
+from rushlight_tensor.kernels.channels_last import as_image, empty_image
 from rushlight_tensor.kernels.compile import c_library
-from rushlight_tensor.kernels.prototype import Prototype
+from rushlight_tensor.kernels.prototype import DTYPES, Argument, Prototype
 
 _empty = np.empty
 _HALF = (FLOAT16, BFLOAT16)
@@ -63,12 +69,21 @@ class C:
         file: The C text, under `c/`.
         name: Its `EXPORT` function.
         sizes: `(*descriptions, **attrs) -> sizes by name`; what it does not give are attributes.
+        wrong: `(place, *arrays, **attrs) -> error`, for a kernel that returns a place; see Note [Plans].
+        halves: Half types are widened; else they are the NumPy text's, which only moves them.
     """
 
-    __slots__ = ("file", "name", "sizes")
+    __slots__ = ("file", "halves", "name", "sizes", "wrong")
 
-    def __init__(self, file: str, name: str, sizes: Callable[..., dict[str, int]]) -> None:
-        self.file, self.name, self.sizes = file, name, sizes
+    def __init__(
+        self,
+        file: str,
+        name: str,
+        sizes: Callable[..., dict[str, int]],
+        wrong: Callable[..., Exception] | None = None,
+        halves: bool = True,
+    ) -> None:
+        self.file, self.name, self.sizes, self.wrong, self.halves = file, name, sizes, wrong, halves
 
     def bind(self, op: Any) -> Callable[..., Any]:
         """The `cpu` of a record: `(*arrays, **attrs) -> array`, or a tuple of them."""
@@ -78,20 +93,32 @@ class C:
 class Plan:
     """One kind of call: shapes of the results, and every whole number of the prototype.
 
-    `places[i]` is the result that the kernel's i-th buffer for results holds, -1 where it is not wanted.
+    `places[i]` is the result that the kernel's i-th buffer for results holds, -1 where it is not wanted; `images` are
+    the results whose channels lie innermost.
     """
 
-    __slots__ = ("places", "results", "single", "sizes")
+    __slots__ = ("images", "places", "results", "single", "sizes")
 
-    def __init__(self, results: list[Aval], places: list[int], sizes: tuple[int, ...], single: bool) -> None:
-        self.results, self.places, self.sizes, self.single = results, places, sizes, single
+    def __init__(
+        self, results: list[Aval], places: list[int], images: frozenset[int], sizes: tuple[int, ...], single: bool
+    ) -> None:
+        self.results, self.places, self.images, self.sizes, self.single = results, places, images, sizes, single
+
+    def new_results(self) -> list[Any]:
+        """Memory for the results, in the order that the kernel writes."""
+        images = self.images
+        return [
+            empty_image(a.shape, a.dtype) if i in images else _empty(a.shape, a.dtype)
+            for i, a in enumerate(self.results)
+        ]
 
 
 class Planned:
     """A record with its C kernel."""
 
     __slots__ = (
-        "_call", "_fits", "_may_skip", "_numbers", "_order", "deciding", "entry", "kernel", "op", "plans", "prototype",
+        "_call", "_fits", "_may_skip", "_numbers", "_order", "_reads", "deciding", "entry", "kernel", "op", "plans",
+        "prototype",
     )  # fmt: skip
 
     _call: Callable[..., Any]
@@ -99,6 +126,7 @@ class Planned:
     _may_skip: bool
     _numbers: tuple[str, ...]
     _order: tuple[int, ...] | None
+    _reads: tuple[Argument, ...]
     deciding: tuple[str, ...]
     prototype: Prototype
 
@@ -123,14 +151,19 @@ class Planned:
         plan = self.plans.get(key)
         if plan is None:
             plan = self._plan(key, arrays, attrs)
-        made = [_empty(a.shape, a.dtype) for a in plan.results]
+        made = plan.new_results() if plan.images else [_empty(a.shape, a.dtype) for a in plan.results]
         outs = [made[at] if at >= 0 else None for at in plan.places] if self._may_skip else made
         given = [*arrays, *outs, *plan.sizes, *[attrs[name] for name in self._numbers]]
         if self._order is not None:
             given = [given[i] for i in self._order]
-        self._call(*given)
+        said = self._call(*given)
+        if said:
+            assert self.kernel.wrong is not None
+            raise self.kernel.wrong(said - 1, *arrays, **attrs)
         if RECORDER is not None:
             RECORDER.add(self, given)
+        if plan.images and not is_users_order(arrays):
+            made = [private(z) for z in made]
         return made[0] if plan.single else tuple(made)
 
     def _load(self) -> Callable[..., bool]:
@@ -147,6 +180,7 @@ class Planned:
         self.deciding = tuple(n for n in self.op.attr_names if n not in taken)
         self._may_skip = "needs" in self.deciding
         self._numbers = self.prototype.numbers
+        self._reads = tuple(a for a in self.prototype.arguments if a.is_read)
         self._order = self._ordered()
         self._check()
         fits: Callable[..., bool] = self._fits
@@ -155,11 +189,10 @@ class Planned:
     def _check(self) -> None:
         """Raise TypeError where record and prototype do not belong together."""
         p, op = self.prototype, self.op
-        inputs = [a for a in p.arguments if a.is_input]
-        if len(inputs) != op.arity or not all(n in op.attr_names for n in p.numbers):
+        if len(self._reads) != op.arity or not all(n in op.attr_names for n in p.numbers):
             raise TypeError(
-                f"op {op.name!r}: EXPORT {p.name} reads {[a.name for a in inputs]} and {list(p.numbers)}, the record "
-                f"has {list(op.input_names)} and {list(op.attr_names)}"
+                f"op {op.name!r}: EXPORT {p.name} reads {[a.name for a in self._reads]} and {list(p.numbers)}, the "
+                f"record has {list(op.input_names)} and {list(op.attr_names)}"
             )
 
     def _plan(self, key: tuple[Any, ...], arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Plan:
@@ -167,13 +200,16 @@ class Planned:
         found = self.op.infer(*described, **attrs)
         single = type(found) is Aval
         results = [found] if single else list(found)
-        wanted = attrs["needs"] if "needs" in attrs else (True,) * len(results)
+        buffers = [a for a in self.prototype.arguments if a.is_result and not a.is_read]
+        wanted = attrs["needs"][: len(buffers)] if "needs" in attrs else (True,) * len(buffers)
         given = {**attrs, **self.kernel.sizes(*described, **attrs)}
-        places, at = [], 0
-        for need in wanted:
+        places, images, at = [], [], 0
+        for need, buffer in zip(wanted, buffers, strict=True):
             places.append(at if need else -1)
+            images += [at] if need and buffer.is_image else []
             at += bool(need)
-        plan = Plan(results, places, tuple([int(given[n]) for n in self.prototype.sizes]), single)
+        sizes = tuple([int(given[n]) for n in self.prototype.sizes])
+        plan = Plan(results, places, frozenset(images), sizes, single)
         if len(self.plans) >= _MOST_PLANS:
             self.plans.clear()
         self.plans[key] = plan
@@ -182,7 +218,7 @@ class Planned:
     def _ordered(self) -> tuple[int, ...] | None:
         """Where each argument of the prototype stands among inputs, results, sizes and numbers; None: in this order."""
         arguments = [a for a in self.prototype.arguments if not a.is_scratch]
-        kinds = [0 if a.is_input else 1 if a.stars else 2 if a.is_integer else 3 for a in arguments]
+        kinds = [0 if a.is_read else 1 if a.stars else 2 if a.is_integer else 3 for a in arguments]
         sorted_kinds = sorted(range(len(kinds)), key=lambda i: kinds[i])
         if sorted_kinds == list(range(len(kinds))):
             return None
@@ -192,34 +228,55 @@ class Planned:
         """Inputs that the kernel cannot be given as they are."""
         if self._fits is _never:
             return self._narrowed(arrays, attrs, self._by_text)
-        if arrays[0].dtype in _HALF:
+        if arrays[0].dtype in _HALF and self.kernel.halves and not self.op.writes:
             return self._narrowed(arrays, attrs, self.run)
-        packed = [a if a is None else contiguous(a) for a in arrays]
-        if self._fits(*packed):
-            if RECORDER is not None:
-                RECORDER.refuse(f"{self.op.name}: an input had to be copied into C order")
-            return self.run(*packed, **attrs)
-        return self._by_text(*arrays, **attrs)
+        packed = arrays if self.op.writes else [_packed(a, to) for a, to in zip(arrays, self._reads, strict=True)]
+        if not self._fits(*packed):
+            return self._by_text(*arrays, **attrs)
+        self._described(arrays, attrs)  # which may refuse what has become of the right kind
+        if RECORDER is not None:
+            for before, after in zip(arrays, packed, strict=True):
+                if after is not before:
+                    RECORDER.moved(self.op.name, before, after)
+        return self.run(*packed, **attrs)
 
     def _by_text(self, *arrays: Any, **attrs: Any) -> Any:
         """The NumPy text, which leaves it to `infer` to look at shapes; results lie in memory as the kernel's do."""
         if RECORDER is not None:
             RECORDER.refuse(f"{self.op.name} of {arrays[0].dtype} runs as NumPy's text")
-        self.op.infer(*[a if a is None else Aval(a.shape, a.dtype) for a in arrays], **attrs)
+        found = self._described(arrays, attrs)
         made = self.op.numpy(*arrays, **attrs)
-        return tuple([in_order(z) for z in made]) if type(made) is tuple else in_order(made)
+        if type(made) is not tuple:
+            return made if found.strides else in_order(made)
+        return tuple([z if a.strides else in_order(z) for z, a in zip(made, found, strict=True)])
+
+    def _described(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
+        """What `infer` says of the results.  Raises the user's error."""
+        return self.op.infer(*[a if a is None else Aval(a.shape, a.dtype) for a in arrays], **attrs)
 
     def _narrowed(self, arrays: tuple[Any, ...], attrs: dict[str, Any], run: Callable[..., Any]) -> Any:
         """`run` on half types in float32."""
-        if arrays[0].dtype not in _HALF:
+        if arrays[0].dtype not in _HALF or not self.kernel.halves:
             return run(*arrays, **attrs)
+        if RECORDER is not None:
+            RECORDER.refuse(f"{self.op.name} of {arrays[0].dtype} is widened")
         half = arrays[0].dtype
         wide = [a.astype(FLOAT32) if a is not None and a.dtype == half else a for a in arrays]
-        found = self.op.infer(*[a if a is None else Aval(a.shape, a.dtype) for a in arrays], **attrs)
+        found = self._described(arrays, attrs)
         made = run(*wide, **attrs)
         if type(made) is not tuple:
             return made.astype(found.dtype, copy=False)
         return tuple([z.astype(a.dtype, copy=False) for z, a in zip(made, found, strict=True)])
+
+
+def _packed(x: Any, to: Argument) -> Any:
+    """An input in the order that a kernel reads, small integers as large ones; itself where it lies so."""
+    if x is None:
+        return None
+    dtype = DTYPES[to.base]
+    if x.dtype != dtype and x.dtype.kind in "iu" and np.can_cast(x.dtype, dtype):
+        x = x.astype(dtype)
+    return as_image(x) if to.is_image and x.ndim > 2 else contiguous(x)
 
 
 def _never(*arrays: Any) -> bool:

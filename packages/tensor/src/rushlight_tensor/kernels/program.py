@@ -14,16 +14,17 @@ Note [Programs]
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rushlight_tensor.kernels import plan
 from rushlight_tensor.kernels.binding import STATE, THREADS
 from rushlight_tensor.kernels.compile import c_library
-from rushlight_tensor.kernels.prototype import Prototype
+from rushlight_tensor.kernels.prototype import DTYPES, Prototype
 
 _ALIGNED = 64
 
@@ -32,11 +33,17 @@ class _Call(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in ("run", "buffers", "sizes", "numbers"))
 
 
+class _Kernel(NamedTuple):
+    name: str
+    prototype: Prototype
+    entry: int
+
+
 class Program:
     """A list of kernel calls, on arrays that it keeps."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[Any, list[Any]]] = []
+        self.calls: list[tuple[_Kernel, list[Any]]] = []
         self._kept: list[Any] = []
         self._table: Any = None
         self._run: Any = None
@@ -46,7 +53,21 @@ class Program:
 
     def add(self, planned: Any, arguments: list[Any]) -> None:
         """A kernel has run: the arguments of its prototype (without scratch), inputs, results, sizes and numbers."""
-        self.calls.append((planned, arguments))
+        self.calls.append((_Kernel(planned.op.name, planned.prototype, planned.entry), arguments))
+
+    def moved(self, name: str, before: Any, after: Any) -> None:
+        """An input of an op has been copied into the order that its kernel reads.
+
+        Raises:
+            RuntimeError: It is not one of contiguous images into their order, for which there is a kernel.
+        """
+        library = c_library("conv")
+        if library is None or not library.float32(before):
+            self.refuse(f"{name}: an input had to be copied into another order")
+            return
+        move = _Kernel("swap_channels", library.prototypes["swap_channels"], library.entries["swap_channels"])
+        n, channels, *size = before.shape
+        self.calls.append((move, [before, after, n, channels, math.prod(size)]))
 
     def refuse(self, why: str) -> None:
         """Raise RuntimeError: what just happened is no kernel call, so a program would leave it out."""
@@ -54,7 +75,7 @@ class Program:
 
     def seal(self) -> None:
         """Make the table.  Nothing can be recorded afterwards."""
-        scratch = [self._scratch(planned.prototype, given) for planned, given in self.calls]
+        scratch = [self._scratch(kernel.prototype, given) for kernel, given in self.calls]
         work = np.empty(max(map(sum, scratch), default=0) + _ALIGNED, np.uint8)
         start = -work.ctypes.data % _ALIGNED + work.ctypes.data
         rows = [self._row(*call, start, sizes) for call, sizes in zip(self.calls, scratch, strict=True)]
@@ -75,7 +96,7 @@ class Program:
         said = ctypes.c_long()
         stopped = self._run(self._table, ctypes.c_long(len(self.calls)), ctypes.byref(said))
         if stopped >= 0:
-            name = self.calls[stopped][0].op.name
+            name = self.calls[stopped][0].name
             raise RuntimeError(f"program: call {stopped} ({name}) of {len(self.calls)} reported {said.value}")
 
     def _scratch(self, prototype: Prototype, given: list[Any]) -> list[int]:
@@ -85,15 +106,15 @@ class Program:
         for a in prototype.arguments:
             if a.is_scratch:
                 count = prototype.length(a, sizes, int(STATE[THREADS]))
-                wanted.append(-(-count * np.dtype(_DTYPES[a.base]).itemsize // _ALIGNED) * _ALIGNED + _ALIGNED)
+                wanted.append(-(-count * DTYPES[a.base].itemsize // _ALIGNED) * _ALIGNED + _ALIGNED)
         return wanted
 
-    def _row(self, planned: Any, given: list[Any], start: int, scratch: list[int]) -> _Call:
+    def _row(self, kernel: _Kernel, given: list[Any], start: int, scratch: list[int]) -> _Call:
         pieces, left = iter(scratch), iter(given)
         buffers: list[int | None] = []
         sizes: list[int] = []
         numbers: list[float] = []
-        for a in planned.prototype.arguments:
+        for a in kernel.prototype.arguments:
             if a.is_scratch:
                 buffers.append(start)
                 start += next(pieces)
@@ -108,10 +129,7 @@ class Program:
         n = (ctypes.c_int64 * max(len(sizes), 1))(*sizes)
         f = (ctypes.c_double * max(len(numbers), 1))(*numbers)
         self._kept += [p, n, f]
-        return _Call(planned.entry, ctypes.addressof(p), ctypes.addressof(n), ctypes.addressof(f))
-
-
-_DTYPES = {"float": "f4", "double": "f8", "int64_t": "i8", "int32_t": "i4", "uint8_t": "u1", "bool": "?"}
+        return _Call(kernel.entry, ctypes.addressof(p), ctypes.addressof(n), ctypes.addressof(f))
 
 
 def _address(value: Any, kept: list[Any]) -> int | None:

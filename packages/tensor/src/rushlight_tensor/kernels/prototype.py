@@ -18,6 +18,7 @@ Prototypes, one `EXPORT` each:
                      `const` the kernel reads it, without it is a result
     `INOUT`          a result that is read as well
     `SCRATCH`        memory to work in, of any content, which belongs to the call: kernels allocate nothing
+    `IMAGE`          it is (N, C, ...) with the channels innermost in memory: contiguous as (N, ..., C)
     `LENGTH(e)`      it has exactly `e` elements; for a list, `LENGTH(count, sizes[i])`: how many arrays, and each
                      one's length, where `sizes` is another array argument; or `LENGTH(count, 1)`
     `EXTENT(e)`      it need not be contiguous: from its first element to its last (no stride may be negative) it spans
@@ -26,7 +27,8 @@ Prototypes, one `EXPORT` each:
     `T *const *`     a list of such arrays
     `long`, `int64_t`, `float`, `double`  numbers; those that a length names must not be negative
     `POSITIVE long`  a number that is at least 1
-    result           void, long, int64_t, double; or `status`, 0 or NO_MEMORY (a MemoryError)
+    result           void, long, int64_t, double; or `status`, 0 or NO_MEMORY (a MemoryError).  A kernel that a record
+                     names returns nothing, or 0, or 1 + the place of the first thing that is wrong
 
     `e` is made of numbers, `threads` (how many the kernel may use), `+`, `-`, `*`, `ceil(a, b)` (a / b, rounded up),
     `least(a, b)`, `most(a, b)`, `pick(condition, a, b)`, and `span(n0, step0, n1, step1, …)`: the extent of an array of
@@ -41,7 +43,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 ARRAY_CODES = {"float": "f", "double": "d", "int64_t": "lq", "int32_t": "i", "uint8_t": "B", "bool": "?"}
+DTYPES = {name: np.dtype(codes[-1]) for name, codes in ARRAY_CODES.items()}
 _NUMBERS = {"long", "int64_t", "float", "double"}
 _FOUND = re.compile(r"^EXPORT\s+(void|status|long|int64_t|double)\s+(\w+)\s*\(", re.MULTILINE)
 _ARITY = {"ceil": 2, "least": 2, "most": 2, "pick": 3}
@@ -76,6 +81,16 @@ class Argument:
     def is_input(self) -> bool:
         """Whether the kernel only reads it."""
         return bool(self.stars) and self.type.startswith("const")
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it comes from the caller with something in it."""
+        return self.is_input or "INOUT" in self.marks
+
+    @property
+    def is_image(self) -> bool:
+        """Whether its channels lie innermost in memory."""
+        return "IMAGE" in self.marks
 
     @property
     def is_result(self) -> bool:
@@ -189,7 +204,7 @@ def split(text: str) -> list[str]:
 
 
 def _argument(function: str, text: str) -> Argument:
-    declared = re.match(r"((?:OPTIONAL|POSITIVE|INOUT|SCRATCH|\s)*)(?:(LENGTH|EXTENT)\s*\()?", text)
+    declared = re.match(r"((?:OPTIONAL|POSITIVE|INOUT|SCRATCH|IMAGE|\s)*)(?:(LENGTH|EXTENT)\s*\()?", text)
     assert declared is not None
     kind, length, rest = declared[2] or "", "", text[declared.end() :]
     if kind:

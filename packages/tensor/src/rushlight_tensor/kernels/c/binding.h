@@ -32,7 +32,7 @@ typedef struct { char *data; int nd; intptr_t *dims, *strides; rl_object *base, 
 typedef struct { rl_object *typeobj; char kind, type, byteorder; } rl_descr;
 #define RL_BODY(type, object) ((const type *)((const char *)(object) + RL_HEAD))
 #define RL_TYPE(object) (*(const int64_t *)((const char *)(object) + RL_HEAD - sizeof(void *)))
-enum { RL_OPTIONAL = 1, RL_STRIDED = 2, RL_WRITTEN = 4, RL_CODE_SHIFT = 8 };
+enum { RL_OPTIONAL = 1, RL_STRIDED = 2, RL_WRITTEN = 4, RL_IMAGE = 8, RL_CODE_SHIFT = 8 };
 /* The size of an element, from its type code. */
 #define RL_ITEM_SIZE(wanted) ((wanted) >> RL_CODE_SHIFT == 'f' || (wanted) >> RL_CODE_SHIFT == 'i' ? 4 : \
     (wanted) >> RL_CODE_SHIFT == 'B' || (wanted) >> RL_CODE_SHIFT == '?' ? 1 : 8)
@@ -44,12 +44,27 @@ static rl_object *rl_wrong_count(const char *name, long wanted, long got) {
     return PyErr_Format(PyExc_TypeError, "%s: takes %ld arguments, got %ld", name, wanted, got);
 }
 
+/* Whether the channels of (N, C, ...) lie innermost: contiguous as (N, ..., C). */
+static bool rl_channels_inside(const rl_ndarray *array, intptr_t size) {
+    intptr_t step = size;
+    for (int i = 0; i < array->nd; i++) {
+        int d = i == 0 ? 1 : i == array->nd - 1 ? 0 : array->nd - i;
+        if (array->dims[d] == 0) return true;
+        if (array->dims[d] != 1 && array->strides[d] != step) return false;
+        step *= array->dims[d];
+    }
+    return true;
+}
+
 static bool rl_is_array(const rl_object *object, const char *codes, int wanted) {
     if (RL_TYPE(object) != rl_state[3]) return false;
     const rl_ndarray *array = RL_BODY(rl_ndarray, object);
     const rl_descr *descr = RL_BODY(rl_descr, array->descr);
-    int flags = NPY_ALIGNED | (wanted & RL_STRIDED ? 0 : NPY_C_CONTIGUOUS) | (wanted & RL_WRITTEN ? NPY_WRITEABLE : 0);
-    return strchr(codes, descr->type) && descr->byteorder != '>' && (array->flags & flags) == flags;
+    bool image = wanted & RL_IMAGE && array->nd > 2;
+    int flags = NPY_ALIGNED | (wanted & RL_STRIDED || image ? 0 : NPY_C_CONTIGUOUS) |
+        (wanted & RL_WRITTEN ? NPY_WRITEABLE : 0);
+    return strchr(codes, descr->type) && descr->byteorder != '>' && (array->flags & flags) == flags &&
+        (!image || rl_channels_inside(array, RL_ITEM_SIZE(*codes << RL_CODE_SHIFT)));
 }
 
 static rl_object *rl_bool(bool yes) {
@@ -119,7 +134,8 @@ static void *rl_array(rl_object *object, const char *codes, int wanted, int64_t 
     if (object == &_Py_NoneStruct && wanted & RL_OPTIONAL) return 0;
     if (!rl_is_array(object, codes, wanted)) {
         PyErr_Format(PyExc_TypeError, "%s: argument %s: need a%s%s array of type code '%s', got %R", name, argument,
-            wanted & RL_WRITTEN ? " writable" : "", wanted & RL_STRIDED ? " strided" : " C-contiguous", codes, object);
+            wanted & RL_WRITTEN ? " writable" : "",
+            wanted & RL_STRIDED ? " strided" : wanted & RL_IMAGE ? " channels-last" : " C-contiguous", codes, object);
         return 0;
     }
     const rl_ndarray *array = RL_BODY(rl_ndarray, object);

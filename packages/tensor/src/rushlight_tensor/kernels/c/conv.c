@@ -412,7 +412,7 @@ EXPORT status conv2d_grad_weight(LENGTH(n * oh * ow * groups * kg) const float *
 }
 
 /* (N, C, P) to (N, P, C), in blocks that fit the first-level cache. */
-EXPORT void swap_channels(LENGTH(n * c * p) const float *x, LENGTH(n * c * p) float *y, long n, long c, long p) {
+EXPORT void swap_channels(LENGTH(n * c * p) const float *x, IMAGE LENGTH(n * c * p) float *y, long n, long c, long p) {
     enum { BLOCK = 32 };
     PARALLEL_FOR(n * c * p)
     for (long task = 0; task < n * ((p + BLOCK - 1) / BLOCK); task++) {

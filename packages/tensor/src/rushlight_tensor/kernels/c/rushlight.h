@@ -13,6 +13,7 @@
 #define POSITIVE
 #define INOUT
 #define SCRATCH
+#define IMAGE
 #define LENGTH(...)
 #define EXTENT(...)
 typedef long status;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -11,11 +12,11 @@ from rushlight_tensor.core import cuda, kinds, promote
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call, read
 from rushlight_tensor.core.dtypes import dtype_title
-from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.op import AS_CPU, Op, fused
 from rushlight_tensor.core.tensor import wrap
-from rushlight_tensor.kernels.embedding import embedding_backward
+from rushlight_tensor.kernels import embedding as kernels
+from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.shape.join import stack
 
@@ -31,24 +32,18 @@ def _embedding_aval(weight: Any, indices: Any, padding_idx: int = -1) -> Aval:
     return Aval((*indices.shape, weight.shape[1]), weight.dtype)
 
 
-def _embedding_kernel(weight: Any, indices: Any, padding_idx: int) -> Any:
-    if weight.ndim != 2 or indices.dtype.char not in "lqi":
-        raise TypeError("embedding of these")
-    if indices.size and not (indices.min() >= 0 and indices.max() < weight.shape[0]):
-        raise IndexError("index out of range in self")
-    return weight.take(indices, axis=0)
-
-
 def _embedding_backward_aval(
     g: Any, indices: Any, weight_shape: Any = (), padding_idx: int = -1, needs: Any = (True, False)
 ) -> Aval:
+    if g.shape != (*indices.shape, *weight_shape[1:]):
+        raise RuntimeError(f"embedding: a gradient of {g.shape} for indices of {indices.shape} into {weight_shape}")
     return Aval(weight_shape, g.dtype)
 
 
-@in_float32
-def _embedding_backward_kernel(g: Any, indices: Any, weight_shape: Any, padding_idx: int, needs: Any) -> Any:
-    rows = g.reshape(indices.size, weight_shape[1])
-    return embedding_backward(rows, indices.reshape(-1), weight_shape[0], padding_idx)
+def _table(x: Any, indices: Any, weight_shape: Any = None, **attrs: Any) -> dict[str, int]:
+    """Sizes of the kernels: how many indices there are, and the table that they name rows of."""
+    rows, d = weight_shape or x.shape
+    return {"count": math.prod(indices.shape), "rows": rows, "d": d, "outer": 1, "wrap": 0}
 
 
 def _again_rule(gg: Any, indices: Any, weight_shape: Any, padding_idx: int, needs: Any) -> Any:
@@ -93,7 +88,8 @@ _embedding_backward = Op(
     kind=kinds.linear(shapes=("weight_shape",)),
     batch=_embedding_backward_samples,
     infer=_embedding_backward_aval,
-    cpu=_embedding_backward_kernel,
+    numpy=kernels.embedding_backward,
+    c=C("embedding", "embedding_backward", _table, kernels.changed),
     cuda=AS_CPU,
     save=("indices",),
     vjp=(
@@ -108,7 +104,8 @@ _embedding = Op(
     kind=kinds.rows(shared=("weight",)),
     batch=_embedding_samples,
     infer=_embedding_aval,
-    cpu=_embedding_kernel,
+    numpy=kernels.embedding,
+    c=C("embedding", "embedding", _table, kernels.no_row, halves=False),
     cuda=AS_CPU,
     save=("indices", "weight.shape"),
     vjp=fused(_embedding_backward, _embedding_rule),

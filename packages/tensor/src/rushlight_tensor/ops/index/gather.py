@@ -26,7 +26,7 @@ from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels.arrays import add_at, contiguous, in_order
-from rushlight_tensor.kernels.embedding import embedding_backward
+from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.shape.samples import _aligned
 from rushlight_tensor.ops.shape.shape import expand, permute, reshape
 
@@ -144,23 +144,37 @@ _index_select = Op(
 
 
 def _index_select_backward_aval(g: Any, index: Any, shape: Any = (), dim: int = 0) -> Aval:
+    at = axis(dim, len(shape))
+    if g.shape != (*shape[:at], *index.shape, *shape[at + 1 :]):
+        raise RuntimeError(f"index_select: a gradient of {g.shape} for an index of {index.shape} into {shape}")
     return Aval(shape, g.dtype)
 
 
 def _index_select_backward_kernel(g: Any, index: Any, shape: tuple[int, ...], dim: int) -> Any:
-    if dim == 0 and isinstance(g, np.ndarray) and g.dtype == np.float32 and g.size:  # rows of a table
-        rows = g.reshape(index.size, -1)
-        return embedding_backward(rows, _positions(index, shape[0]).reshape(-1), shape[0]).reshape(shape)
+    _check_range(index, shape[dim], dim, -shape[dim], IndexError)  # it may have been changed since the forward pass
     out = np.zeros_like(g, shape=shape, order="C")
     _add_slices(out, index, g, dim)
     return out
+
+
+def _index_select_sizes(g: Any, index: Any, shape: tuple[int, ...], dim: int) -> dict[str, int]:
+    """Sizes of the kernel: for each place before `dim`, a table with a row for each index."""
+    at = axis(dim, len(shape))
+    outer, d = math.prod(shape[:at]), math.prod(shape[at + 1 :])
+    return {"outer": outer, "count": math.prod(index.shape), "rows": shape[at], "d": d, "padding_idx": -1, "wrap": 1}
+
+
+def _index_changed(place: int, g: Any, index: Any, shape: tuple[int, ...], dim: int) -> IndexError:
+    """The error of an index that names nothing any more."""
+    return IndexError(f"index {index.reshape(-1)[place]} is out of bounds for dimension {dim} with size {shape[dim]}")
 
 
 _index_select_backward = Op(
     "index_select_backward",
     kind=kinds.rows("dim", shapes=("shape",), shared=("index",)),
     infer=_index_select_backward_aval,
-    cpu=_index_select_backward_kernel,
+    numpy=_index_select_backward_kernel,
+    c=C("embedding", "embedding_backward", _index_select_sizes, _index_changed, halves=False),
     cuda=AS_CPU,
     save=("index",),
     vjp=(lambda g, index, shape, dim: _index_select(g, index, dim), None),
