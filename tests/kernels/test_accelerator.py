@@ -22,7 +22,8 @@ if find_compiler() is None:
 rushlight.ones(1) + 1  # loads it
 
 FAST = {owner.name: (owner, twin, fast) for owner, name, twin, fast in accelerator._places if name == "fast"}
-RULES = {owner.name: (owner, twin, fast) for owner, name, twin, fast in accelerator._places if name == "pull_bare"}
+PULLS = {owner.name: (owner, twin, fast) for owner, name, twin, fast in accelerator._places if name == "pull_bare"}
+RULES = {name: PULLS[name] for name in PULLS if name in FAST and type(PULLS[name][2]) is type(PULLS["mul"][2])}
 SPECIAL = [
     0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, 6.0, 1e-40, -1e-40, 1e30, -1e30, 3.4e38, np.inf, -np.inf, np.nan, 88.0,
     -88.0, 89.0, -104.0, 0.6249, 0.625, 1e-5,

@@ -126,6 +126,13 @@ def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = Fal
     `hidden`: of a view, that it is only read and never seen, or that nobody else holds what it is a view of.  See Note
     [Private order].  `whole`: of an op with `aux`, all its results.
     """
+    if op.hot is not None:
+        return op.hot(xs, attrs)
+    return general(op, xs, attrs, hidden)
+
+
+def general(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = False) -> Any:
+    """`call`, by Python."""
     xs = operands(op, xs)
     if LIFT is not None:
         xs = LIFT(xs)
@@ -153,13 +160,7 @@ def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = Fal
             out._node, out._requires_grad = recorded(node_for(op, xs, attrs, result)), True
         return (out, *[wrap(_array(z)) for z in result[1:]]) if whole else out
     if type(result) is tuple:
-        outs = tuple([wrap(_array(z)) for z in result])
-        if op.view:
-            for o in outs:
-                o._view = view_of(xs[0], op, attrs, several=True)
-        if grad:
-            record(op, xs, attrs, outs)
-        return outs
+        return several(op, xs, attrs, result, grad)
     out = wrap(result if type(result) is ndarray else _array(result))
     if op.view:
         out._view = view_of(xs[0], op, attrs)
@@ -167,6 +168,17 @@ def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = Fal
     if grad and category(out._array.dtype) >= 2:
         record(op, xs, attrs, (out,))
     return out
+
+
+def several(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], result: tuple[Any, ...], grad: bool) -> Any:
+    """The tensors of an op with several results."""
+    outs = tuple([wrap(_array(z)) for z in result])
+    if op.view:
+        for o in outs:
+            o._view = view_of(xs[0], op, attrs, several=True)
+    if grad:
+        record(op, xs, attrs, outs)
+    return outs
 
 
 def execute(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:

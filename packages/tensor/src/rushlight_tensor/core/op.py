@@ -144,8 +144,8 @@ class Op:
 
     __slots__ = (
         "__weakref__", "aliases", "arity", "attr_names", "aux", "batch", "communicates", "cpu", "cuda", "defaults",
-        "expr", "fast", "flat", "forward", "infer", "input_names", "into", "jvp", "keywords", "kind", "name",
-        "node_name", "numeric", "numpy", "onnx", "promote", "pull_bare", "random", "real", "refuses", "save", "saves",
+        "expr", "fast", "flat", "forward", "hot", "infer", "input_names", "into", "jvp", "keywords", "kind",
+        "name", "node_name", "numeric", "numpy", "onnx", "promote", "pull_bare", "random", "real", "refuses", "save", "saves",
         "saves_out", "scheduled", "variadic", "view", "vjp", "wirtinger", "writes",
     )  # fmt: skip
 
@@ -213,6 +213,7 @@ class Op:
             vjp.backward.forward = self
         assert not isinstance(vjp, tuple) or len(vjp) == self.arity, f"op {name!r}: one vjp rule per input"
         self.fast = straight.fast_path(self)
+        self.hot: Any = None  # what `dispatch.call` hands to the accelerator
         self.pull_bare = graph.pull_bare(self)
         REGISTRY[name] = self
 

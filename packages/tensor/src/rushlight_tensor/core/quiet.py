@@ -25,12 +25,14 @@ import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_context = Context()
-_context.run(np.seterr, all="ignore")
-((_STATE, _IGNORE),) = _context.items()  # NumPy's variable, by what `seterr` has set in an empty context
+QUIET = Context()
+"""The context that `quiet` enters."""
+
+QUIET.run(np.seterr, all="ignore")
+((_STATE, _IGNORE),) = QUIET.items()  # NumPy's variable, by what `seterr` has set in an empty context
 _USUAL = Context().run(_STATE.get)
 
-quiet = _context.run
+quiet = QUIET.run
 
 
 def is_busy(e: BaseException) -> bool:

@@ -32,22 +32,32 @@ import numpy as np
 from rushlight_tensor.core import dispatch, hot
 from rushlight_tensor.core.graph import INPUT, OUT, Node, Slot
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.op import REGISTRY, Op
+from rushlight_tensor.core.op import REGISTRY, Op, fused
+from rushlight_tensor.core.quiet import QUIET
 from rushlight_tensor.core.tensor import Tensor, View, wrap
-from rushlight_tensor.kernels import compile
+from rushlight_tensor.kernels import compile, plan
 from rushlight_tensor.kernels.arithmetic_rules import Symbol, text_of
 from rushlight_tensor.kernels.c_expressions import VECTOR_FORMS, functions_of, in_float
+from rushlight_tensor.kernels.prototype import ARRAY_CODES, THREAD_COUNT, Prototype
 
 _EXACT = {"sqrt", "floor", "ceil", "trunc", "rint"}  # functions that are rounded correctly everywhere
 _VECTOR = {"exp", "tanh"}
-_DTYPES = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
+_DTYPES: dict[str, np.dtype[Any]] = {"float": np.dtype(np.float32), "double": np.dtype(np.float64)}
 _NONE, _FIRST, _SECOND = range(3)  # which operand is one element; as in the C text
 _PYTHON, _GIVEN, _COMPUTED = range(3)  # what a rule does; likewise
 _FORWARD = -1
 
-_TENSOR = ("_array", "_grad", "_hooks", "_node", "_requires_grad", "_version", "_view")
-_VIEW = ("base", "version")
-_NODE = ("op", "attrs", "edges", "hooks", "saved", "shape", "stale", "versions")
+_READ, _MADE, _NOTHING, _SCRATCH = range(4)  # what a buffer of a kernel is; likewise
+_MOST_ARRAYS, _MOST_SIZES, _ALIGNED = 16, 24, 64  # room in the C text, and what scratch is aligned to
+
+# Classes whose slots C reads, and these.
+_SLOTS: tuple[tuple[type, tuple[str, ...]], ...] = (
+    (Tensor, ("_array", "_grad", "_hooks", "_node", "_requires_grad", "_version", "_view")),
+    (View, ("base", "version")),
+    (Node, ("op", "attrs", "edges", "hooks", "saved", "shape", "stale", "versions")),
+    (Op, ("pull_bare", "cpu", "fast", "hot")),
+    (plan.Planned, ("_fits",)),
+)
 
 # Where an accelerated function stands: owner, name, Python's text, C's.
 _places: list[tuple[Any, str, Any, Any]] = []
@@ -178,37 +188,93 @@ def _is_known_python() -> bool:
     )
 
 
-def _address(x: Any) -> ctypes.c_void_p:
-    return ctypes.c_void_p(x.ctypes.data)
-
-
 class _Library:
     """The C functions of a loaded accelerator."""
 
     def __init__(self, shared: ctypes.CDLL) -> None:
-        at = [*_offsets(Tensor, _TENSOR), *_offsets(View, _VIEW), *_offsets(Node, _NODE), *_offsets(Op, ("pull_bare",))]
+        at = [offset for cls, names in _SLOTS for offset in _offsets(cls, names)]
         capsule = np._core._multiarray_umath._ARRAY_API  # type: ignore[attr-defined]
         objects = (
             Tensor, Node, Slot, View, np.ndarray, *_DTYPES.values(), np.dtype(bool), vars(dispatch), dispatch.MODE,
-            0, {}, capsule,
+            0, {}, capsule, dispatch, QUIET, vars(plan), _described,
         )  # fmt: skip
-        _object, _table = ctypes.py_object, ctypes.c_void_p
-        start = ctypes.PYFUNCTYPE(_object, _table, _table)(("rl_start", shared))
-        self.walk, self.count = start((_object * len(objects))(*objects), _address(np.array(at, np.int64)))
-        self._fast_path = ctypes.PYFUNCTYPE(_object, _object, _object, _object, ctypes.c_int64, _table)(
-            ("rl_fast_path", shared)
-        )
-        self._pull_bare = ctypes.PYFUNCTYPE(_object, _object, ctypes.c_int64, _table)(("rl_pull_bare", shared))
+        of, integer, table = ctypes.py_object, ctypes.c_int64, ctypes.c_void_p
+
+        def bound(name: str, *arguments: Any) -> Any:
+            return ctypes.PYFUNCTYPE(of, *arguments)((name, shared))
+
+        self.walk, self.count = bound("rl_start", table, table)(_objects(*objects), _int64(*at))
+        self._fast_path = bound("rl_fast_path", of, of, of, integer, table)
+        self._pull_bare = bound("rl_pull_bare", of, integer, integer)
+        self._record_of = bound("rl_record_of", of, of, table, table, ctypes.c_char_p)
+        self.plans_of = bound("rl_plans_of", of, of)
+        self.fused_pull = bound("rl_fused_pull", of, of, of)
+        self.op_call = bound("rl_op_call", of, of)
 
     def fast_path(self, op: Op, twin: Any, row: int, reflected: bool = False) -> Any:
         """An object that is called like `twin`."""
         saved = [i if kind == INPUT else 2 for kind, i in op.saves]
-        how = np.array([reflected, op.vjp is not None, len(saved), *saved, 0], np.int64)
-        return self._fast_path(op, twin, op.name, row, _address(how))
+        return self._fast_path(op, twin, op.name, row, _int64(reflected, op.vjp is not None, len(saved), *saved))
 
     def pull_bare(self, op: Op, row: int) -> Any:
         """An object that is called like `op.pull_bare`."""
-        return self._pull_bare(op.pull_bare, row, _address(np.array([0, 0, len(op.saves)], np.int64)))
+        return self._pull_bare(op.pull_bare, row, len(op.saves))
+
+    def record(self, op: Op) -> Any:
+        """An object that is called like `dispatch.general`, of this op."""
+        parts = _objects(op.defaults, op.attr_names, op.saves)
+        how = _int64(-1 if op.variadic else op.arity, op.promote is not None, op.vjp is not None, op.aux)
+        return self._record_of(op, dispatch.general, parts, how, op.refuses.encode())
+
+
+def _objects(*values: Any) -> Any:
+    return (ctypes.py_object * len(values))(*values)
+
+
+def _int64(*values: int) -> Any:
+    return (ctypes.c_int64 * len(values))(*values)
+
+
+def _described(planned: Any, arrays: tuple[Any, ...], attrs: dict[str, Any], result: Any) -> Any:
+    """What C needs to repeat a call of `Planned.run` that has just gone well; None where only Python can.
+
+    The wrapper has checked all lengths for these shapes, so C need not.
+    """
+    kernel: Prototype = planned.prototype
+    key = (*[a if a is None else a.shape for a in arrays], *[attrs[name] for name in planned.deciding])
+    found = planned.plans.get(key)
+    told = kernel.result not in ("void", "status") or any(
+        a.stars > 1 or "INOUT" in a.marks or THREAD_COUNT in a.length for a in kernel.arguments
+    )
+    many = len(kernel.arguments) > _MOST_ARRAYS or len(kernel.sizes) > _MOST_SIZES
+    if found is None or told or many or not planned._fits(*arrays):
+        return None
+    sizes = dict(zip(kernel.sizes, found.sizes, strict=True))
+    buffers, inputs, results = [], 0, iter(found.places)
+    for a in kernel.arguments:
+        if a.is_scratch:
+            wanted = kernel.length(a, sizes) * np.dtype(ARRAY_CODES[a.base][0]).itemsize
+            buffers.append((_SCRATCH, 0, (wanted // _ALIGNED + 1) * _ALIGNED))
+        elif a.is_input:
+            buffers.append((_READ, inputs, 0))
+            inputs += 1
+        elif a.stars:
+            place = next(results)
+            buffers.append((_NOTHING, 0, 0) if place < 0 else (_MADE, place, 0))
+    made = (result,) if found.single else result
+    return planned.entry, found.sizes, tuple(buffers), made, planned.deciding, kernel.numbers, found.single
+
+
+def _has_record(op: Op) -> bool:
+    """Whether C may run the op as `dispatch.call` does: it is no view, and what it promotes to is what floats are."""
+    if op.view or op.communicates or len(op.saves) >= _MOST_ARRAYS:
+        return False
+    try:
+        return op.promote is None or all(
+            op.promote([Aval((2,), d) for _ in range(max(op.arity, 1))]) == d for d in _DTYPES.values()
+        )
+    except (NotImplementedError, RuntimeError):  # it takes no floats
+        return False
 
 
 def _places_of(library: _Library, entries: list[_Entry], twins: dict[Op, Any]) -> list[tuple[Any, str, Any, Any]]:
@@ -216,6 +282,7 @@ def _places_of(library: _Library, entries: list[_Entry], twins: dict[Op, Any]) -
     found: list[tuple[Any, str, Any, Any]] = [
         (hot, "walk", None, library.walk),
         (hot, "count", None, library.count),
+        (Op, "__call__", Op.__call__, library.op_call(Op.__call__, "__call__")),
     ]
     rows = {e.op: i for i, e in enumerate(entries)}
     fast = {op: library.fast_path(op, twins[op], row) for op, row in rows.items()}
@@ -223,6 +290,19 @@ def _places_of(library: _Library, entries: list[_Entry], twins: dict[Op, Any]) -
         found.append((e.op, "fast", twins[e.op], fast[e.op]))
         if any(rule != _PYTHON for rule in e.rules):
             found.append((e.op, "pull_bare", e.op.pull_bare, library.pull_bare(e.op, rows[e.op])))
+    found += _methods(library, rows, fast, twins)
+    records = {op: library.record(op) for op in REGISTRY.values() if _has_record(op)}
+    found += [(op, "hot", None, record) for op, record in records.items()]
+    found += [(p.op, "cpu", p.op.cpu, library.plans_of(p, p.op.cpu)) for p in plan.PLANNED]
+    for op in REGISTRY.values():
+        if isinstance(op.vjp, fused) and op.vjp.backward in records:
+            pull = library.fused_pull(op.pull_bare, records[op.vjp.backward], op.vjp.as_attrs)
+            found.append((op, "pull_bare", op.pull_bare, pull))
+    return found
+
+
+def _methods(library: _Library, rows: dict[Op, int], fast: dict[Op, Any], twins: dict[Op, Any]) -> list[Any]:
+    found = []
     stands = {id(twins[op]): op for op in rows}
     for name, value in vars(Tensor).items():
         op = stands.get(id(value))

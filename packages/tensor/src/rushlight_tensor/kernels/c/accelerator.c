@@ -61,14 +61,19 @@ static struct {
     int64_t t_array, t_grad, t_hooks, t_node, t_requires, t_version, t_view;
     int64_t v_base, v_version;
     int64_t n_op, n_attrs, n_edges, n_hooks, n_saved, n_shape, n_stale, n_versions;
-    int64_t o_pull;
+    int64_t o_pull, o_cpu, o_fast, o_hot;
+    int64_t p_fits;
 } at;
 /* Objects of Python that live as long as the process. */
 static struct {
     rl_object *tensor, *node, *slot, *view, *ndarray, *dtypes[DTYPES], *boolean, *dispatch, *mode, *zero, *no_attrs, *capsule;
+    rl_object *dispatch_module, *quiet, *plans, *describe;
 } py;
-static rl_object *s_intercept, *s_grad, *s_dict, *s_detail, *s_arrive, *s_leaf, *s_tensor;
-static rl_object *fast_type, *pull_type;
+static rl_object *s_intercept, *s_grad, *s_dict, *s_detail, *s_arrive, *s_leaf, *s_tensor, *s_recorder, *s_shape, *s_dtype;
+static rl_object *s_call, *s_several, *s_array, *s_needs;
+static rl_object *fast_type, *pull_type, *planned_type, *record_type, *fused_type;
+/* What an item of `save` refers to, as in graph.py. */
+enum { SAVE_INPUT, SAVE_SHAPE, SAVE_DTYPE, SAVE_OUT };
 static rl_object *(*new_array)(rl_object *, rl_object *, int, const intptr_t *, const intptr_t *, void *, int, rl_object *);
 
 #define NONE_OBJECT (&_Py_NoneStruct)
@@ -331,263 +336,34 @@ static rl_object *fast_get(rl_object *self, rl_object *object, rl_object *type) 
     return object && object != NONE_OBJECT ? PyMethod_New(self, object) : held(self);
 }
 
-static void fast_free(rl_object *self) {
-    rl_fast *f = (rl_fast *)self;
-    rl_object *type = TYPE(self);
-    drop(f->op), drop(f->twin), drop(f->name), drop(f->shape);
-    PyObject_Free(self);
-    Py_DecRef(type);
-}
-
-/* ------------------------------------------------------------------------------------------------ the backward pass */
-
-/* `graph.pull_bare` of a record whose rules are arithmetic: `(node, gradient, edges) -> gradients`. */
-typedef struct {
-    char head[RL_HEAD];
-    rl_vectorcall call;
-    rl_object *twin;
-    const rl_entry *entry;
-    int saves, saved[3];
-} rl_pull;
-
-/* The arrays that a rule reads, after the gradient.  False where they are not plain, or have changed: Python explains. */
-static bool unpack_arrays(const rl_pull *u, rl_object *n, const rl_ndarray *g, int type, char **p, double *number, int *variant) {
-    rl_object *saved = SLOT(n, at.n_saved), *versions = SLOT(n, at.n_versions);
-    if (!saved || saved == NONE_OBJECT || PyTuple_Size(saved) != u->saves) return false;
-    for (int i = 0; i < u->saves; i++) {
-        rl_object *item = PyTuple_GetItem(saved, i), *v = PyTuple_GetItem(versions, i);
-        int other;
-        if (is_number(item)) {
-            if (i == 0 || fabs(*number = PyFloat_AsDouble(item)) > 1e15) return PyErr_Clear(), false;
-            *variant = SECOND, p[i + 1] = (char *)number;
-            continue;
-        }
-        if (v != NONE_OBJECT) {
-            if (!is_a(item, py.tensor) || version(item) != v) return false;
-            item = SLOT(item, at.t_array);
-        } else if (SLOT(n, at.n_stale) != &_Py_FalseStruct) return false;
-        const rl_ndarray *a = plain(item, &other);
-        if (!a || other != type || !same_shape(a, g)) return false;
-        p[i + 1] = a->data;
-    }
-    return true;
-}
-
-static rl_object *pull(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
-    const rl_pull *u = (const rl_pull *)self;
-    const rl_entry *e = u->entry;
-    rl_object *edges = args[2], *out;
-    int type, variant = NONE, size;
-    double number;
-    char *p[MOST_OPERANDS];
-    int step[MOST_OPERANDS];
-    const rl_ndarray *g = plain(args[1], &type);
-    if (!g || !unpack_arrays(u, args[0], g, type, p, &number, &variant)) goto twin;
-    for (int i = 0; i < e->inputs; i++)
-        if (PyTuple_GetItem(edges, i) != NONE_OBJECT && (e->rules[i] == PYTHON ||
-            (e->rules[i] == COMPUTED && !e->gradients[i][type][variant]))) goto twin;
-    size = type == F32 ? 4 : 8;
-    intptr_t n = 1;
-    for (int d = 0; d < g->nd; d++) n *= g->dims[d];
-    p[0] = g->data;
-    for (int i = 0; i < MOST_OPERANDS; i++) step[i] = i == 2 && variant == SECOND ? 0 : size;
-    if (!(out = PyTuple_New(e->inputs))) return 0;
-    for (int i = 0; i < e->inputs; i++) {
-        rl_object *made = held(NONE_OBJECT);
-        if (PyTuple_GetItem(edges, i) != NONE_OBJECT) {
-            Py_DecRef(made);
-            made = e->rules[i] == GIVEN ? held(args[1]) : empty(py.dtypes[type], g->nd, g->dims);
-            if (!made) { Py_DecRef(out); return 0; }
-            p[u->saves + 1] = RL_BODY(rl_ndarray, made)->data;
-            if (e->rules[i] == COMPUTED) run(e->gradients[i][type][variant], p, step, u->saves + 2, n);
-        }
-        PyTuple_SetItem(out, i, made);
-    }
-    return out;
-twin:
-    return PyObject_Vectorcall(u->twin, args, flags, keywords);
-}
-
-/* What is still to be visited, with a reference each. */
-typedef struct { rl_object **items; intptr_t count, room; } rl_stack;
-
-static bool push(rl_stack *s, rl_object *item) {
-    if (s->count == s->room) {
-        void *more = realloc(s->items, (s->room = 2 * s->room + 64) * sizeof *s->items);
-        if (!more) { PyErr_NoMemory(); return false; }
-        s->items = more;
-    }
-    s->items[s->count++] = held(item);
-    return true;
-}
-
-static rl_object *done(rl_stack *s, bool fine) {
-    while (s->count) Py_DecRef(s->items[--s->count]);
-    free(s->items);
-    return fine ? rl_none() : 0;
-}
-
-static bool push_all(rl_stack *s, rl_object *list) {
-    for (intptr_t i = 0; i < PyList_Size(list); i++) if (!push(s, PyList_GetItem(list, i))) return false;
-    return true;
-}
-
-/* `dict[key] += by`, of which a missing key starts at `start`; the new value, or -1 with an error. */
-static long long count_up(rl_object *dict, rl_object *key, rl_object *old, long long by) {
-    rl_object *now = PyLong_FromLongLong((old ? PyLong_AsLongLong(old) : 0) + by);
-    if (!now) return -1;
-    long long value = PyDict_SetItem(dict, key, now) < 0 ? -1 : PyLong_AsLongLong(now);
-    Py_DecRef(now);
-    return value;
-}
-
-/* `engine._count` without targets: (starts, pending). */
-static rl_object *count(rl_object *self, rl_object *const *args, intptr_t given) {
-    rl_stack stack = {0};
-    rl_object *pending = args[1];
-    bool fine = push_all(&stack, args[0]);
-    while (fine && stack.count) {
-        rl_object *n = stack.items[--stack.count], *edges = is_a(n, py.tensor) ? 0 : held(SLOT(n, at.n_edges));
-        for (intptr_t i = 0; fine && edges && i < PyTuple_Size(edges); i++) {
-            rl_object *e = PyTuple_GetItem(edges, i), *old = e == NONE_OBJECT ? 0 : PyDict_GetItemWithError(pending, e);
-            if (e == NONE_OBJECT) continue;
-            fine = (old || push(&stack, e)) && count_up(pending, e, old, 1) > 0;
-        }
-        drop(edges), Py_DecRef(n);
-    }
-    return done(&stack, fine);
-}
-
-/* The sum of two gradients; `into`: in the memory of the first, which nobody else holds. */
-static rl_object *sum(rl_object *have, rl_object *more, bool into) {
-    int type, other;
-    const rl_ndarray *x = plain(have, &type), *y = plain(more, &other);
-    if (!x || !y || type != other || !same_shape(x, y) || !(x->flags & NPY_WRITEABLE))
-        return into ? PyNumber_InPlaceAdd(have, more) : PyNumber_Add(have, more);
-    if (!into) return compute(&rl_entries[RL_ADD], type, have, more, 0);
-    char *p[3] = {x->data, y->data, x->data};
-    int size = type == F32 ? 4 : 8, step[3] = {size, size, size};
-    intptr_t n = 1;
-    for (int d = 0; d < x->nd; d++) n *= x->dims[d];
-    run(rl_entries[RL_ADD].loops[type][NONE], p, step, 3, n);
-    return held(have);
-}
-
-static rl_object *owned(rl_object *array) {
-    int type;
-    const rl_ndarray *a = plain(array, &type);
-    rl_object *copy = empty(py.dtypes[type], a->nd, a->dims);
-    intptr_t n = type == F32 ? 4 : 8;
-    for (int d = 0; d < a->nd; d++) n *= a->dims[d];
-    if (copy && n) memcpy(RL_BODY(rl_ndarray, copy)->data, a->data, n);
-    return copy;
-}
-
-/* `_Walk._arrive`: one gradient of `n` comes to what an edge leads to.  Whatever is not plain or does not fit: Python. */
-static bool arrive(rl_object *pass, rl_object *n, rl_object *g, rl_object *e, rl_object *ge, rl_object *arrived) {
-    bool inner = is_a(e, py.node), fits;
-    int type;
-    const rl_ndarray *a = plain(ge, &type);
-    if ((fits = a != 0)) {
-        rl_object *shape = inner ? SLOT(e, at.n_shape) : SLOT(e, at.t_array);
-        if (inner) {
-            fits = PyTuple_Size(shape) == a->nd;
-            for (int d = 0; fits && d < a->nd; d++) {
-                rl_object *size = PyTuple_GetItem(shape, d); /* a tuple itself where there are several results */
-                fits = TYPE(size) == &PyLong_Type && PyLong_AsLongLong(size) == a->dims[d];
-            }
-        } else fits = TYPE(shape) == py.ndarray && same_shape(a, RL_BODY(rl_ndarray, shape));
-    }
-    rl_object *result, *have = fits ? PyDict_GetItemWithError(arrived, e) : 0;
-    if (!fits) result = PyObject_CallMethodObjArgs(pass, s_arrive, n, g, e, ge, (rl_object *)0);
-    else if (have) result = sum(held(have), ge, !inner), Py_DecRef(have);
-    else if (!inner && (ge == g || a->base || SLOT(n, at.n_op) == NONE_OBJECT)) result = owned(ge);
-    else result = held(ge);
-    if (!result) return false;
-    bool fine = !fits || PyDict_SetItem(arrived, e, result) >= 0;
-    Py_DecRef(result);
-    return fine;
-}
-
-/* `_Walk._finish_leaf`: the first gradient of a leaf without hooks is stored here, everything else by Python. */
-static bool finish_leaf(rl_object *pass, rl_object *leaf, rl_object *g, bool detailed) {
-    rl_object *own = SLOT(leaf, at.t_array), *hooks = SLOT(leaf, at.t_hooks), *t;
-    bool bare = TYPE(g) == py.ndarray;
-    t = bare ? wrap(held(g), true) : PyObject_CallMethodObjArgs(pass, s_tensor, g, (rl_object *)0);
-    if (!t) return false;
-    if (bare && !detailed && (!hooks || hooks == NONE_OBJECT) && SLOT(leaf, at.t_grad) == NONE_OBJECT &&
-        TYPE(own) == py.ndarray && RL_BODY(rl_ndarray, own)->descr == RL_BODY(rl_ndarray, g)->descr) {
-        put(leaf, at.t_grad, t);
-        return true;
-    }
-    rl_object *result = PyObject_CallMethodObjArgs(pass, s_leaf, leaf, t, (rl_object *)0);
-    Py_DecRef(t);
-    drop(result);
-    return result != 0;
-}
-
-/* The gradients of one node: a sequence, as Python's rules return it. */
-static rl_object *gradients(rl_object *pass, rl_object *n, rl_object *g, rl_object *edges, rl_object *wrapped, bool detailed) {
-    rl_object *op = SLOT(n, at.n_op), *args[3] = {n, g, edges};
-    if (detailed || SLOT(n, at.n_hooks) != NONE_OBJECT || TYPE(g) == &PyDict_Type || TYPE(n) == py.slot)
-        return PyObject_CallMethodObjArgs(pass, s_detail, n, g, (rl_object *)0);
-    rl_object *rule = op == NONE_OBJECT || SLOT(op, at.o_pull) == NONE_OBJECT ? wrapped : SLOT(op, at.o_pull);
-    return TYPE(rule) == pull_type ? pull(rule, args, 3, 0) : PyObject_Vectorcall(rule, args, 3, 0);
-}
-
-/* `_Walk._walk` of bare gradients: (pass, ready, arrived, pending, retain_graph, with targets, _pull_wrapped). */
-static rl_object *walk(rl_object *self, rl_object *const *args, intptr_t given) {
-    rl_object *pass = args[0], *arrived = args[2], *pending = args[3];
-    bool keep = args[4] == &_Py_TrueStruct, detailed = args[5] == &_Py_TrueStruct, fine;
-    rl_stack ready = {0};
-    fine = push_all(&ready, args[1]);
-    while (fine && ready.count) {
-        rl_object *n = ready.items[--ready.count], *g = PyDict_GetItemWithError(arrived, n), *edges, *found = 0;
-        if (g) Py_IncRef(g), PyDict_DelItem(arrived, n);
-        if (is_a(n, py.tensor)) {
-            fine = !g || finish_leaf(pass, n, g, detailed);
-            drop(g), Py_DecRef(n);
-            continue;
-        }
-        edges = held(SLOT(n, at.n_edges));
-        intptr_t last = PyTuple_Size(edges);
-        if (g) {
-            fine = (found = gradients(pass, n, g, edges, args[6], detailed)) != 0;
-            intptr_t made = fine ? PySequence_Size(found) : 0;
-            if (made < last) last = made;
-        }
-        rl_object *saved = SLOT(n, at.n_saved);
-        if (fine && !keep && saved && saved != NONE_OBJECT && PyTuple_Size(saved)) put(n, at.n_saved, held(NONE_OBJECT));
-        for (intptr_t i = 0; fine && i < last; i++) {
-            rl_object *e = PyTuple_GetItem(edges, i), *left = e == NONE_OBJECT ? 0 : PyDict_GetItemWithError(pending, e);
-            if (!left) continue;
-            rl_object *ge = found ? PySequence_GetItem(found, i) : 0;
-            fine = (ge || !found) && (!ge || ge == NONE_OBJECT || arrive(pass, n, g, e, ge, arrived));
-            drop(ge);
-            long long now = fine ? count_up(pending, e, PyDict_GetItemWithError(pending, e), -1) : -1;
-            fine = fine && now >= 0 && (now > 0 || push(&ready, e));
-        }
-        drop(found), drop(g), Py_DecRef(edges), Py_DecRef(n);
-    }
-    return done(&ready, fine);
-}
+#include "accelerator_call.h"
+#include "accelerator_walk.h"
 
 /* ------------------------------------------------------------------------------------------------------------ loading */
 
+static void kept(rl_object *self) {} /* never freed: the process has as many of them as records */
+
+#define MEMBERS(type) static rl_member type##_members[] = { \
+    {"__vectorcalloffset__", RL_SIZE, offsetof(type, call), RL_READONLY}, \
+    {"__wrapped__", RL_OBJECT, offsetof(type, twin), RL_READONLY}, {0}}; \
+    static rl_slot type##_slots[] = {{RL_CALL, PyVectorcall_Call}, {RL_MEMBERS, type##_members}, {RL_DEALLOC, kept}, {0}}; \
+    static rl_spec type##_spec = {"rushlight_tensor.accelerated_" #type, sizeof(type), 0, \
+        RL_DEFAULT | RL_NO_NEW | RL_HAS_VECTORCALL, type##_slots}
+MEMBERS(rl_pull);
+MEMBERS(rl_planned);
+MEMBERS(rl_record);
+MEMBERS(rl_fused);
+/* These two are methods as well. */
 static rl_member fast_members[] = {
     {"__vectorcalloffset__", RL_SIZE, offsetof(rl_fast, call), RL_READONLY},
     {"__wrapped__", RL_OBJECT, offsetof(rl_fast, twin), RL_READONLY},
     {"__name__", RL_OBJECT, offsetof(rl_fast, name), RL_READONLY},
     {0},
 };
-static rl_slot fast_slots[] = {{RL_CALL, PyVectorcall_Call}, {RL_DEALLOC, fast_free}, {RL_DESCR_GET, fast_get}, {RL_MEMBERS, fast_members}, {0}};
+static rl_slot fast_slots[] = {{RL_CALL, PyVectorcall_Call}, {RL_DEALLOC, kept}, {RL_DESCR_GET, fast_get},
+    {RL_MEMBERS, fast_members}, {0}};
 static rl_spec fast_spec = {"rushlight_tensor.accelerated", sizeof(rl_fast), 0,
     RL_DEFAULT | RL_NO_NEW | RL_HAS_VECTORCALL | RL_IS_METHOD, fast_slots};
-static rl_member pull_members[] = {{"__vectorcalloffset__", RL_SIZE, offsetof(rl_pull, call), RL_READONLY},
-    {"__wrapped__", RL_OBJECT, offsetof(rl_pull, twin), RL_READONLY}, {0}};
-static rl_slot pull_slots[] = {{RL_CALL, PyVectorcall_Call}, {RL_MEMBERS, pull_members}, {0}};
-static rl_spec pull_spec = {"rushlight_tensor.accelerated_rule", sizeof(rl_pull), 0,
-    RL_DEFAULT | RL_NO_NEW | RL_HAS_VECTORCALL, pull_slots};
 static rl_method walk_method = {"walk", walk, RL_FASTCALL}, count_method = {"count", count, RL_FASTCALL};
 
 /* Take the objects and offsets that accelerator.py found. */
@@ -597,30 +373,63 @@ rl_object *rl_start(rl_object *const *objects, const int64_t *offsets) {
     for (size_t i = 0; i < sizeof py / sizeof *objects; i++) Py_IncRef(objects[i]);
     struct { rl_object **place; const char *text; } names[] = {{&s_intercept, "INTERCEPT"}, {&s_grad, "grad"},
         {&s_dict, "__dict__"}, {&s_detail, "_node_in_detail"}, {&s_arrive, "_arrive"}, {&s_leaf, "_finish_leaf"},
-        {&s_tensor, "_tensor"}};
+        {&s_tensor, "_tensor"}, {&s_recorder, "RECORDER"}, {&s_shape, "shape"}, {&s_dtype, "dtype"}, {&s_call, "general"},
+        {&s_several, "several"}, {&s_array, "_array"}, {&s_needs, "needs"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!(*names[i].place = PyUnicode_InternFromString(names[i].text))) return 0;
+    struct { rl_object **place; rl_spec *spec; } types[] = {{&fast_type, &fast_spec}, {&pull_type, &rl_pull_spec},
+        {&planned_type, &rl_planned_spec}, {&record_type, &rl_record_spec}, {&fused_type, &rl_fused_spec}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (!(*types[i].place = PyType_FromSpec(types[i].spec))) return 0;
     void **numpy = PyCapsule_GetPointer(py.capsule, 0);
-    if (!numpy || !(fast_type = PyType_FromSpec(&fast_spec)) || !(pull_type = PyType_FromSpec(&pull_spec))) return 0;
+    if (!numpy) return 0;
     memcpy(&new_array, numpy + 94, sizeof new_array); /* PyArray_NewFromDescr, part of NumPy's ABI */
     rl_object *made[2] = {PyCFunction_NewEx(&walk_method, 0, 0), PyCFunction_NewEx(&count_method, 0, 0)};
     return made[0] && made[1] ? tuple(2, made) : 0;
 }
 
+#define MAKE(type, of) type *made = (type *)PyType_GenericAlloc(of, 0); if (!made) return 0
+
 /* The straight line of an op, from its entry and its Python text. */
 rl_object *rl_fast_path(rl_object *op, rl_object *twin, rl_object *name, int64_t entry, const int64_t *how) {
-    rl_fast *f = (rl_fast *)PyType_GenericAlloc(fast_type, 0);
-    if (!f) return 0;
-    f->call = fast, f->op = held(op), f->twin = held(twin), f->name = held(name), f->entry = &rl_entries[entry];
-    f->reflected = how[0], f->differentiable = how[1], f->saves = how[2];
-    for (int i = 0; i < f->saves; i++) f->saved[i] = how[3 + i];
-    return (rl_object *)f;
+    MAKE(rl_fast, fast_type);
+    made->call = fast, made->op = held(op), made->twin = held(twin), made->name = held(name), made->entry = &rl_entries[entry];
+    made->reflected = how[0], made->differentiable = how[1], made->saves = how[2];
+    for (int i = 0; i < made->saves; i++) made->saved[i] = how[3 + i];
+    return (rl_object *)made;
 }
 
-/* The rules of an op, likewise. */
-rl_object *rl_pull_bare(rl_object *twin, int64_t entry, const int64_t *how) {
-    rl_pull *u = (rl_pull *)PyType_GenericAlloc(pull_type, 0);
-    if (!u) return 0;
-    u->call = pull, u->twin = held(twin), u->entry = &rl_entries[entry], u->saves = how[2];
-    return (rl_object *)u;
+/* Its rules, likewise. */
+rl_object *rl_pull_bare(rl_object *twin, int64_t entry, int64_t saves) {
+    MAKE(rl_pull, pull_type);
+    made->call = pull, made->twin = held(twin), made->entry = &rl_entries[entry], made->saves = saves;
+    return (rl_object *)made;
+}
+
+rl_object *rl_plans_of(rl_object *planned, rl_object *twin) {
+    MAKE(rl_planned, planned_type);
+    made->call = planned_call, made->planned = held(planned), made->twin = held(twin);
+    return (rl_object *)made;
+}
+
+/* What `dispatch.call` and `Op.__call__` have to know of a record; `how`: arity, promotes, differentiable, aux. */
+rl_object *rl_record_of(rl_object *op, rl_object *twin, rl_object *const *parts, const int64_t *how, const char *refuses) {
+    MAKE(rl_record, record_type);
+    made->call = record_call, made->op = held(op), made->twin = held(twin);
+    made->defaults = held(parts[0]), made->names = held(parts[1]), made->saves = held(parts[2]);
+    made->arity = how[0], made->promotes = how[1], made->differentiable = how[2], made->auxiliary = how[3];
+    strncpy(made->refuses, refuses, sizeof made->refuses - 1);
+    return (rl_object *)made;
+}
+
+rl_object *rl_fused_pull(rl_object *twin, rl_object *record, rl_object *names) {
+    MAKE(rl_fused, fused_type);
+    made->call = fused_call, made->twin = held(twin), made->record = held(record), made->names = held(names);
+    return (rl_object *)made;
+}
+
+rl_object *rl_op_call(rl_object *twin, rl_object *name) {
+    MAKE(rl_fast, fast_type);
+    made->call = op_call, made->twin = held(twin), made->name = held(name);
+    return (rl_object *)made;
 }

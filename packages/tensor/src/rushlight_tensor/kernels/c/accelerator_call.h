@@ -1,0 +1,432 @@
+/* The accelerator, continued: `dispatch.call`, `Op.__call__`, and the plans of `kernels/plan.py`. */
+#ifndef ACCELERATOR_CALL_H
+#define ACCELERATOR_CALL_H
+
+extern rl_object *PyObject_Call(rl_object *, rl_object *, rl_object *), *PyDict_Copy(rl_object *), *PyObject_Str(rl_object *);
+extern rl_object *PyExc_Exception, PyTuple_Type;
+extern int PyContext_Enter(rl_object *), PyContext_Exit(rl_object *), PyErr_ExceptionMatches(rl_object *);
+extern int PyObject_RichCompareBool(rl_object *, rl_object *, int), PyDict_Contains(rl_object *, rl_object *);
+extern intptr_t PyDict_Size(rl_object *);
+extern const char *PyUnicode_AsUTF8AndSize(rl_object *, intptr_t *);
+enum { EQUAL = 2, MOST_ARRAYS = 16, MOST_SIZES = 24, MOST_PLANS = 4, PLAN_DIMS = 6, SMALL_SCRATCH = 4096, RELEASE = 8192 };
+
+/* --------------------------------------------------------------------------------------------------------- plans */
+
+/* An array as a plan knows it; no dtype: None. */
+typedef struct { rl_object *dtype; int nd; intptr_t dims[PLAN_DIMS]; } rl_look;
+/* What a buffer of the kernel is: an input, a result, nothing, or memory to work in. */
+typedef struct { enum { INPUT, RESULT, NOTHING, SCRATCH_MEMORY } kind; int index; int64_t bytes; } rl_buffer;
+typedef long (*rl_entry_point)(void *const *, const int64_t *, const double *);
+typedef struct {
+    int inputs, results, buffers, deciding, numbers, single;
+    rl_look looks[MOST_ARRAYS], made[MOST_ARRAYS];
+    rl_buffer buffer[MOST_ARRAYS];
+    int64_t sizes[MOST_SIZES], scratch;
+    rl_object *names[MOST_ARRAYS], *values[MOST_ARRAYS]; /* of the attributes that decide */
+    rl_object *number_names[MOST_ARRAYS];
+    rl_entry_point run;
+} rl_plan;
+
+/* `Planned.run`: callable as it, and by `execute` with its attributes in a dict. */
+typedef struct {
+    char head[RL_HEAD];
+    rl_vectorcall call;
+    rl_object *planned, *twin;
+    rl_plan *plans[MOST_PLANS];
+    rl_object *fits; /* `_fits` of the record when the plans were kept: whether there is a compiler may change */
+    int next;
+    uint64_t missed, hopeless; /* the shapes of the last call without a plan, and some that can have none */
+} rl_planned;
+
+static bool look_at(rl_look *look, rl_object *object) {
+    look->dtype = 0;
+    if (object == NONE_OBJECT) return true;
+    if (TYPE(object) != py.ndarray) return false;
+    const rl_ndarray *a = RL_BODY(rl_ndarray, object);
+    if (a->nd > PLAN_DIMS || (a->flags & (NPY_C_CONTIGUOUS | NPY_ALIGNED)) != (NPY_C_CONTIGUOUS | NPY_ALIGNED)) return false;
+    look->dtype = a->descr, look->nd = a->nd;
+    memcpy(look->dims, a->dims, a->nd * sizeof *a->dims);
+    return true;
+}
+
+static bool looks_like(const rl_look *look, rl_object *object) {
+    if (!look->dtype || object == NONE_OBJECT) return !look->dtype && object == NONE_OBJECT;
+    if (TYPE(object) != py.ndarray) return false;
+    const rl_ndarray *a = RL_BODY(rl_ndarray, object);
+    if (a->descr != look->dtype || a->nd != look->nd) return false;
+    if ((a->flags & (NPY_C_CONTIGUOUS | NPY_ALIGNED)) != (NPY_C_CONTIGUOUS | NPY_ALIGNED)) return false;
+    for (int d = 0; d < a->nd; d++) if (a->dims[d] != look->dims[d]) return false;
+    return true;
+}
+
+/* The plan for these inputs, if it is known.  NULL, without error, if not. */
+static rl_plan *find_plan(rl_planned *p, rl_object *const *arrays, int count, rl_object *attrs) {
+    if (SLOT(p->planned, at.p_fits) != p->fits) return 0;
+    for (int k = 0; k < MOST_PLANS && p->plans[k]; k++) {
+        rl_plan *plan = p->plans[k];
+        bool same = plan->inputs == count;
+        for (int i = 0; same && i < count; i++) same = looks_like(&plan->looks[i], arrays[i]);
+        for (int i = 0; same && i < plan->deciding; i++) {
+            rl_object *value = PyDict_GetItemWithError(attrs, plan->names[i]);
+            same = value == plan->values[i] ||
+                (value && TYPE(value) == TYPE(plan->values[i]) && PyObject_RichCompareBool(value, plan->values[i], EQUAL) == 1);
+        }
+        if (same) return plan;
+    }
+    return 0;
+}
+
+/* The results of a plan: an array, or a tuple.  NULL, without error, where the kernel has something to say: Python asks it. */
+static rl_object *run_plan(const rl_plan *plan, rl_object *const *arrays, rl_object *attrs) {
+    rl_object *made[MOST_ARRAYS], *out = 0;
+    void *p[MOST_ARRAYS], *work = 0;
+    double f[MOST_ARRAYS];
+    char small[SMALL_SCRATCH] __attribute__((aligned(64))), *place = small;
+    int64_t elements = 0;
+    int done = 0;
+    long said = 1;
+    for (; done < plan->results; done++) {
+        const rl_look *look = &plan->made[done];
+        if (!(made[done] = empty(look->dtype, look->nd, look->dims))) goto failed;
+    }
+    for (int i = 0; i < plan->numbers; i++) {
+        rl_object *value = PyDict_GetItemWithError(attrs, plan->number_names[i]);
+        f[i] = value ? PyFloat_AsDouble(value) : -1.;
+        if (!value || (f[i] == -1. && PyErr_Occurred())) goto failed;
+    }
+    if (plan->scratch > SMALL_SCRATCH && !(place = work = aligned_alloc(64, plan->scratch))) goto failed;
+    for (int i = 0; i < plan->buffers; i++) {
+        const rl_buffer *b = &plan->buffer[i];
+        rl_object *array = b->kind == INPUT ? arrays[b->index] : b->kind == RESULT ? made[b->index] : NONE_OBJECT;
+        p[i] = array == NONE_OBJECT ? 0 : RL_BODY(rl_ndarray, array)->data;
+        if (b->kind == SCRATCH_MEMORY) p[i] = place, place += b->bytes;
+        if (array == NONE_OBJECT) continue;
+        const rl_ndarray *a = RL_BODY(rl_ndarray, array);
+        int64_t n = 1;
+        for (int d = 0; d < a->nd; d++) n *= a->dims[d];
+        elements += n;
+    }
+    if (elements > RELEASE) {
+        for (int i = 0; i < plan->inputs; i++) Py_IncRef(arrays[i]);
+        void *state = PyEval_SaveThread();
+        said = plan->run(p, plan->sizes, f);
+        PyEval_RestoreThread(state);
+        for (int i = 0; i < plan->inputs; i++) Py_DecRef(arrays[i]);
+    } else said = plan->run(p, plan->sizes, f);
+    if (!said) out = plan->single ? held(made[0]) : tuple(plan->results, made);
+failed:
+    PyErr_Clear();
+    free(work);
+    while (done) Py_DecRef(made[--done]);
+    return out;
+}
+
+static void free_plan(rl_plan *plan) {
+    for (int i = 0; plan && i < plan->inputs; i++) drop(plan->looks[i].dtype);
+    for (int i = 0; plan && i < plan->results; i++) drop(plan->made[i].dtype);
+    for (int i = 0; plan && i < plan->deciding; i++) drop(plan->names[i]), drop(plan->values[i]);
+    for (int i = 0; plan && i < plan->numbers; i++) drop(plan->number_names[i]);
+    free(plan);
+}
+
+INLINE int64_t int_at(rl_object *sequence, intptr_t i) { return PyLong_AsLongLong(PyTuple_GetItem(sequence, i)); }
+
+/* Keep what accelerator.py says of a call that has gone well, `_Library.plan`: (entry, sizes, buffers, results, names of what
+   decides, names of numbers, single), or None. */
+static void keep_plan(rl_planned *p, rl_object *const *arrays, int count, rl_object *attrs, rl_object *said) {
+    if (SLOT(p->planned, at.p_fits) != p->fits) {
+        for (int k = 0; k < MOST_PLANS; k++) free_plan(p->plans[k]), p->plans[k] = 0;
+        p->fits = SLOT(p->planned, at.p_fits); /* owned by its library, which is never unloaded */
+    }
+    rl_plan *plan = TYPE(said) == &PyTuple_Type ? calloc(1, sizeof *plan) : 0;
+    p->hopeless = plan ? p->hopeless : p->missed;
+    if (!plan) return;
+    rl_object *part[8];
+    for (int i = 0; i < 7; i++) part[i] = PyTuple_GetItem(said, i);
+    plan->run = (rl_entry_point)PyLong_AsLongLong(part[0]);
+    for (int i = 0; i < PyTuple_Size(part[1]); i++) plan->sizes[i] = int_at(part[1], i);
+    bool fine = true;
+    for (; fine && plan->inputs < count; plan->inputs++) {
+        fine = look_at(&plan->looks[plan->inputs], arrays[plan->inputs]);
+        if (plan->looks[plan->inputs].dtype) Py_IncRef(plan->looks[plan->inputs].dtype);
+    }
+    for (; plan->buffers < PyTuple_Size(part[2]); plan->buffers++) {
+        rl_object *item = PyTuple_GetItem(part[2], plan->buffers);
+        rl_buffer *b = &plan->buffer[plan->buffers];
+        b->kind = int_at(item, 0), b->index = int_at(item, 1), b->bytes = int_at(item, 2);
+        if (b->kind == SCRATCH_MEMORY) plan->scratch += b->bytes;
+    }
+    for (; fine && plan->results < PyTuple_Size(part[3]); plan->results++) {
+        fine = look_at(&plan->made[plan->results], PyTuple_GetItem(part[3], plan->results));
+        if (plan->made[plan->results].dtype) Py_IncRef(plan->made[plan->results].dtype);
+    }
+    for (; plan->deciding < PyTuple_Size(part[4]); plan->deciding++) {
+        plan->names[plan->deciding] = held(PyTuple_GetItem(part[4], plan->deciding));
+        plan->values[plan->deciding] = held(PyDict_GetItemWithError(attrs, plan->names[plan->deciding]));
+    }
+    for (; plan->numbers < PyTuple_Size(part[5]); plan->numbers++)
+        plan->number_names[plan->numbers] = held(PyTuple_GetItem(part[5], plan->numbers));
+    plan->single = part[6] == &_Py_TrueStruct;
+    if (!fine || PyErr_Occurred()) { PyErr_Clear(); free_plan(plan); return; }
+    free_plan(p->plans[p->next]);
+    p->plans[p->next] = plan, p->next = (p->next + 1) % MOST_PLANS;
+}
+
+/* Stands for the shapes of a call: two calls in a row that look alike are worth a plan, a new shape every time is not. */
+static uint64_t shapes_seen(rl_object *const *arrays, int count) {
+    uint64_t seen = count + 1;
+    for (int i = 0; i < count; i++) {
+        if (TYPE(arrays[i]) != py.ndarray) continue;
+        const rl_ndarray *a = RL_BODY(rl_ndarray, arrays[i]);
+        seen = seen * 1000003 + a->nd + (uint64_t)a->descr;
+        for (int d = 0; d < a->nd; d++) seen = seen * 1000003 + a->dims[d];
+    }
+    return seen;
+}
+
+/* `Planned.run` on arrays and a dict.  NULL with an error. */
+static rl_object *planned(rl_planned *p, rl_object *const *arrays, int count, rl_object *attrs) {
+    bool recording = PyDict_GetItemWithError(py.plans, s_recorder) != NONE_OBJECT;
+    rl_plan *plan = recording ? 0 : find_plan(p, arrays, count, attrs);
+    rl_object *out = plan ? run_plan(plan, arrays, attrs) : 0, *given = out ? 0 : tuple(count, arrays);
+    if (out || !given) return out;
+    out = PyObject_Call(p->twin, given, attrs);
+    uint64_t seen = shapes_seen(arrays, count);
+    bool again = seen == p->missed && seen != p->hopeless;
+    p->missed = seen;
+    if (out && again && !plan && !recording) {
+        rl_object *args[4] = {p->planned, given, attrs, out}, *said = PyObject_Vectorcall(py.describe, args, 4, 0);
+        if (said) keep_plan(p, arrays, count, attrs, said);
+        else PyErr_Clear();
+        drop(said);
+    }
+    Py_DecRef(given);
+    return out;
+}
+
+static rl_object *planned_call(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
+    return PyObject_Vectorcall(((rl_planned *)self)->twin, args, flags, keywords); /* by Python, which `planned` is for */
+}
+
+/* ------------------------------------------------------------------------------------------------- the general path */
+
+/* What the accelerator knows of a record: callable as `dispatch.call` is, with inputs and attributes. */
+typedef struct {
+    char head[RL_HEAD];
+    rl_vectorcall call;
+    rl_object *op, *twin, *defaults, *names, *saves;
+    int arity, promotes, differentiable, auxiliary, shapes_only;
+    char refuses[8];
+} rl_record;
+
+/* The kernel on arrays, quietly.  NULL, without error, where `dispatch.run` is to do it. */
+static rl_object *execute(rl_record *r, rl_object *const *arrays, int count, rl_object *attrs) {
+    rl_object *cpu = SLOT(r->op, at.o_cpu), *given, *out;
+    if (PyContext_Enter(py.quiet) < 0) { PyErr_Clear(); return 0; }
+    if (TYPE(cpu) == planned_type) out = planned((rl_planned *)cpu, arrays, count, attrs);
+    else {
+        given = tuple(count, arrays);
+        out = given ? PyObject_Call(cpu, given, attrs) : 0;
+        drop(given);
+    }
+    rl_object *bare = out;
+    if (PyContext_Exit(py.quiet) < 0) bare = 0;
+    if (bare) return bare;
+    drop(out);
+    if (PyErr_ExceptionMatches(PyExc_Exception)) PyErr_Clear(); /* Python runs it again, and explains */
+    return 0;
+}
+
+INLINE rl_object *array_of(rl_object *x) { return is_a(x, py.tensor) ? SLOT(x, at.t_array) : x; }
+
+/* `graph.save`. */
+static bool save(rl_record *r, rl_object *n, rl_object *const *xs, int inputs, rl_object *const *results) {
+    rl_object *items[MOST_ARRAYS], *versions[MOST_ARRAYS];
+    int count = PyTuple_Size(r->saves), made = 0;
+    for (; made < count; made++) {
+        rl_object *which = PyTuple_GetItem(r->saves, made);
+        int kind = int_at(which, 0), i = int_at(which, 1);
+        versions[made] = NONE_OBJECT;
+        if (kind >= SAVE_OUT) items[made] = held(results[i]);
+        else if (i < 0) {
+            rl_object *shapes[MOST_ARRAYS];
+            int k = 0;
+            for (; k < inputs && (shapes[k] = PyObject_GetAttr(array_of(xs[k]), s_shape)); k++);
+            items[made] = k == inputs ? tuple(inputs, shapes) : 0;
+            while (k) Py_DecRef(shapes[--k]);
+        }
+        else if (kind == SAVE_INPUT || !is_a(xs[i], py.tensor)) {
+            bool tensor = is_a(xs[i], py.tensor);
+            items[made] = kind == SAVE_SHAPE ? PyTuple_New(0) : held(xs[i]);
+            if (tensor) versions[made] = version(xs[i]);
+        } else items[made] = PyObject_GetAttr(SLOT(xs[i], at.t_array), kind == SAVE_SHAPE ? s_shape : s_dtype);
+        if (!items[made]) break;
+    }
+    if (made == count) SLOT(n, at.n_versions) = tuple(count, versions), SLOT(n, at.n_saved) = tuple(count, items);
+    bool fine = made == count && SLOT(n, at.n_saved) && SLOT(n, at.n_versions);
+    while (made) Py_DecRef(items[--made]);
+    return fine;
+}
+
+/* `node_for`, for the result `t`; `result` is what the kernel returned. */
+static bool node_for(rl_record *r, rl_object *t, rl_object *const *xs, int count, rl_object *attrs, rl_object *result) {
+    rl_object *edges[MOST_ARRAYS], *results[MOST_ARRAYS] = {SLOT(t, at.t_array)}, *n = PyType_GenericAlloc(py.node, 0);
+    if (!n) return false;
+    for (int i = 1; r->auxiliary && i < PyTuple_Size(result); i++) results[i] = PyTuple_GetItem(result, i);
+    bool fine = save(r, n, xs, count, results);
+    for (int i = 0; i < count; i++) edges[i] = is_a(xs[i], py.tensor) ? edge(xs[i]) : NONE_OBJECT;
+    SLOT(n, at.n_edges) = tuple(count, edges);
+    SLOT(n, at.n_op) = held(r->op);
+    SLOT(n, at.n_attrs) = held(attrs);
+    SLOT(n, at.n_hooks) = held(NONE_OBJECT);
+    SLOT(n, at.n_stale) = held(&_Py_FalseStruct);
+    SLOT(n, at.n_shape) = PyObject_GetAttr(results[0], s_shape);
+    if (!fine || !SLOT(n, at.n_edges) || !SLOT(n, at.n_shape)) { Py_DecRef(n); return false; }
+    put(t, at.t_node, n);
+    put(t, at.t_requires, held(&_Py_TrueStruct));
+    return true;
+}
+
+/* Whether all inputs are what the kernel takes as it is: their arrays, and whether a gradient is recorded. */
+static bool operands(rl_record *r, rl_object *const *xs, int count, rl_object **arrays, bool *grad) {
+    rl_object *common = 0;
+    *grad = false;
+    for (int i = 0; i < count; i++) {
+        arrays[i] = xs[i];
+        if (!is_a(xs[i], py.tensor)) {
+            if (xs[i] != NONE_OBJECT || r->promotes) return false;
+            continue;
+        }
+        rl_object *array = arrays[i] = SLOT(xs[i], at.t_array);
+        if (!array || TYPE(array) != py.ndarray) return false;
+        rl_object *dtype = RL_BODY(rl_ndarray, array)->descr;
+        if (r->promotes ? (common && dtype != common) || (dtype != py.dtypes[F32] && dtype != py.dtypes[F64])
+                        : strchr(r->refuses, RL_BODY(rl_descr, dtype)->kind) != 0) return false;
+        common = dtype;
+        *grad = *grad || SLOT(xs[i], at.t_requires) == &_Py_TrueStruct;
+    }
+    *grad = *grad && r->differentiable && grad_mode();
+    for (int i = 0; *grad && i < count; i++) if (arrays[i] != xs[i] && !synced(xs[i])) return false;
+    return true;
+}
+
+/* `dispatch.call`. */
+static rl_object *call(rl_record *r, rl_object *const *xs, int count, rl_object *attrs) {
+    rl_object *arrays[MOST_ARRAYS], *result = 0, *t;
+    bool grad;
+    if (count <= MOST_ARRAYS && !intercepted() && operands(r, xs, count, arrays, &grad)) {
+        result = execute(r, arrays, count, attrs);
+        if (!result && PyErr_Occurred()) return 0;
+    }
+    if (!result) {
+        rl_object *given = tuple(count, xs);
+        t = given ? PyObject_CallMethodObjArgs(py.dispatch_module, s_call, r->op, given, attrs, (rl_object *)0) : 0;
+        drop(given);
+        return t;
+    }
+    rl_object *first = r->auxiliary ? PyTuple_GetItem(result, 0) : result;
+    if (!r->auxiliary && TYPE(result) == &PyTuple_Type) {
+        rl_object *given = tuple(count, xs);
+        t = given ? PyObject_CallMethodObjArgs(py.dispatch_module, s_several, r->op, given, attrs, result,
+            grad ? &_Py_TrueStruct : &_Py_FalseStruct, (rl_object *)0) : 0;
+        drop(given), Py_DecRef(result);
+        return t;
+    }
+    first = is_a(first, py.ndarray) ? held(first) : PyObject_CallMethodObjArgs(py.dispatch_module, s_array, first, (rl_object *)0);
+    t = wrap(first, false);
+    if (t && grad && is_a(first, py.ndarray) && (r->auxiliary || strchr("fVc", RL_BODY(rl_descr, RL_BODY(rl_ndarray, first)->descr)->kind)) &&
+        !node_for(r, t, xs, count, attrs, result)) { Py_DecRef(t); t = 0; }
+    Py_DecRef(result);
+    return t;
+}
+
+/* The same, called as `dispatch.call` calls it: (inputs, attributes). */
+static rl_object *record_call(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
+    rl_object *xs[MOST_ARRAYS];
+    intptr_t count = PyTuple_Size(args[0]);
+    rl_record *r = (rl_record *)self;
+    if (count > MOST_ARRAYS)
+        return PyObject_CallMethodObjArgs(py.dispatch_module, s_call, r->op, args[0], args[1], (rl_object *)0);
+    for (intptr_t i = 0; i < count; i++) xs[i] = PyTuple_GetItem(args[0], i);
+    return call(r, xs, count, args[1]);
+}
+
+/* `fused.pull_bare`: (node, gradient, edges), by the record of the backward op. */
+typedef struct {
+    char head[RL_HEAD];
+    rl_vectorcall call;
+    rl_object *twin, *record, *names; /* of the saved things that are attributes; else None */
+} rl_fused;
+
+static rl_object *fused_call(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
+    rl_fused *u = (rl_fused *)self;
+    rl_object *n = args[0], *edges = args[2], *saved = SLOT(n, at.n_saved), *versions = SLOT(n, at.n_versions);
+    rl_object *arrays[MOST_ARRAYS] = {args[1]}, *needs[MOST_ARRAYS], *attrs = 0, *wanted = 0, *out = 0, *given;
+    intptr_t count = 1, inputs = PyTuple_Size(edges), next = 0;
+    if (TYPE(args[1]) != py.ndarray || RL_BODY(rl_descr, RL_BODY(rl_ndarray, args[1])->descr)->kind == 'c') goto twin;
+    if (!saved || saved == NONE_OBJECT || SLOT(n, at.n_stale) != &_Py_FalseStruct) goto twin;
+    if (PyTuple_Size(saved) != PyTuple_Size(u->names) || PyTuple_Size(saved) >= MOST_ARRAYS || inputs > MOST_ARRAYS) goto twin;
+    if (!(attrs = PyDict_Copy(SLOT(n, at.n_attrs)))) return 0;
+    for (intptr_t i = 0; i < PyTuple_Size(saved); i++) {
+        rl_object *item = PyTuple_GetItem(saved, i), *v = PyTuple_GetItem(versions, i), *name = PyTuple_GetItem(u->names, i);
+        if (name != NONE_OBJECT) {
+            if (PyDict_SetItem(attrs, name, item) < 0) goto failed;
+            continue;
+        }
+        if (v != NONE_OBJECT) {
+            if (!is_a(item, py.tensor) || version(item) != v) goto twin;
+            item = SLOT(item, at.t_array);
+        }
+        if (item != NONE_OBJECT && TYPE(item) != py.ndarray) goto twin;
+        arrays[count++] = item;
+    }
+    for (intptr_t i = 0; i < inputs; i++)
+        needs[i] = PyTuple_GetItem(edges, i) == NONE_OBJECT ? &_Py_FalseStruct : &_Py_TrueStruct;
+    if (!(wanted = tuple(inputs, needs)) || PyDict_SetItem(attrs, s_needs, wanted) < 0) goto failed;
+    if (!(out = execute((rl_record *)u->record, arrays, count, attrs))) {
+        if (PyErr_Occurred()) goto failed;
+        goto twin;
+    }
+    if (TYPE(out) != &PyTuple_Type) given = tuple(1, &out);
+    else if (PyTuple_Size(out) == inputs) given = held(out);
+    else {
+        for (intptr_t i = 0; i < inputs; i++)
+            needs[i] = needs[i] == &_Py_TrueStruct ? PyTuple_GetItem(out, next++) : NONE_OBJECT;
+        given = tuple(inputs, needs);
+    }
+    Py_DecRef(out), Py_DecRef(wanted), Py_DecRef(attrs);
+    return given;
+failed:
+    drop(wanted), drop(attrs);
+    return 0;
+twin:
+    drop(wanted), drop(attrs);
+    return PyObject_Vectorcall(u->twin, args, flags, keywords);
+}
+
+/* `Op.__call__`: (op, inputs and attributes in order, attributes by name). */
+static rl_object *op_call(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
+    intptr_t given = (intptr_t)(flags << 1 >> 1), named = keywords ? PyTuple_Size(keywords) : 0;
+    rl_object *twin = ((rl_fast *)self)->twin, *attrs, *out;
+    if (given < 1 || SLOT(args[0], at.o_hot) == NONE_OBJECT) return PyObject_Vectorcall(twin, args, flags, keywords);
+    rl_record *r = (rl_record *)SLOT(args[0], at.o_hot);
+    rl_object *straight = SLOT(args[0], at.o_fast);
+    if (straight != NONE_OBJECT && !named && given - 1 == r->arity && is_a(args[1], py.tensor))
+        return PyObject_Vectorcall(straight, args + 1, given - 1, 0);
+    if (given - 1 < r->arity || given - 1 - r->arity > PyTuple_Size(r->names) || straight != NONE_OBJECT)
+        return PyObject_Vectorcall(twin, args, flags, keywords);
+    if (!(attrs = PyDict_Copy(r->defaults))) return 0;
+    bool fine = true;
+    for (intptr_t i = 1 + r->arity; fine && i < given; i++)
+        fine = PyDict_SetItem(attrs, PyTuple_GetItem(r->names, i - 1 - r->arity), args[i]) >= 0;
+    for (intptr_t i = 0; fine && i < named; i++) {
+        rl_object *name = PyTuple_GetItem(keywords, i);
+        fine = PyDict_Contains(r->defaults, name) == 1 && PyDict_SetItem(attrs, name, args[given + i]) >= 0;
+    }
+    PyErr_Clear();
+    out = fine ? call(r, args + 1, r->arity, attrs) : PyObject_Vectorcall(twin, args, flags, keywords);
+    Py_DecRef(attrs);
+    return out;
+}
+
+#endif
