@@ -1,4 +1,4 @@
-"""Every test of autograd runs twice: on the accelerator's C, where there is a compiler, and on its Python twins."""
+"""`text`: a test runs twice, on the accelerator's C, where there is a compiler, and on its Python twins."""
 
 import pytest
 
@@ -6,7 +6,7 @@ import rushlight
 from rushlight_tensor.kernels import accelerator
 
 
-@pytest.fixture(params=["as loaded", "python"], autouse=True)
+@pytest.fixture(params=["as loaded", "python"])
 def text(request):
     rushlight.ones(1) + 1  # loads the accelerator
     accelerator.use(request.param != "python")

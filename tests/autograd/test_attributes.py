@@ -5,6 +5,8 @@ import pytest
 import rushlight_tensor as T
 from rushlight_nn import Parameter
 
+pytestmark = pytest.mark.usefixtures("text")
+
 
 @pytest.mark.parametrize(
     "make", [lambda: T.ones(2), lambda: T.ones(2) * 2, lambda: Parameter(T.ones(2)), lambda: T.ones(3)[1:]]

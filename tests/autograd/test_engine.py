@@ -19,6 +19,8 @@ from rushlight_autograd import (
     set_grad_enabled,
 )
 
+pytestmark = pytest.mark.usefixtures("text")
+
 
 def leaf(*values, dtype=T.float64):
     return T.tensor(values, dtype=dtype, requires_grad=True)

@@ -24,6 +24,8 @@ from rushlight_autograd import (
 from rushlight_tensor.core import dispatch
 from tests.ops.harness import Watch
 
+pytestmark = pytest.mark.usefixtures("text")
+
 
 def leaf(*values):
     return T.tensor(values, dtype=T.float64, requires_grad=True)

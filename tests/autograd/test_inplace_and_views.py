@@ -10,6 +10,8 @@ from rushlight_tensor import REGISTRY
 from tests.ops.harness import call, tensors
 from tests.ops.samples import SAMPLES
 
+pytestmark = pytest.mark.usefixtures("text")
+
 
 def leaf(*values):
     return T.tensor(values, dtype=T.float64, requires_grad=True)

@@ -6,6 +6,8 @@ import pytest
 import rushlight_tensor as T
 from rushlight_autograd import backward
 
+pytestmark = pytest.mark.usefixtures("text")
+
 
 def leaf(*values):
     return T.tensor(values, dtype=T.float64, requires_grad=True)

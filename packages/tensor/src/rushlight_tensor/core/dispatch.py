@@ -126,12 +126,12 @@ def call(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = Fal
     `hidden`: of a view, that it is only read and never seen, or that nobody else holds what it is a view of.  See Note
     [Private order].  `whole`: of an op with `aux`, all its results.
     """
-    if op.hot is not None:
+    if op.hot is not None and not whole:
         return op.hot(xs, attrs)
-    return general(op, xs, attrs, hidden)
+    return general(op, xs, attrs, hidden, whole)
 
 
-def general(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = False) -> Any:
+def general(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = False, whole: bool = False) -> Any:
     """`call`, by Python."""
     xs = operands(op, xs)
     if LIFT is not None:

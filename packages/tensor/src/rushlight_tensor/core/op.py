@@ -145,8 +145,8 @@ class Op:
     __slots__ = (
         "__weakref__", "aliases", "arity", "attr_names", "aux", "batch", "communicates", "cpu", "cuda", "defaults",
         "expr", "fast", "flat", "forward", "hot", "infer", "input_names", "into", "jvp", "keywords", "kind",
-        "name", "node_name", "numeric", "numpy", "onnx", "promote", "pull_bare", "random", "real", "refuses", "save", "saves",
-        "saves_out", "scheduled", "variadic", "view", "vjp", "wirtinger", "writes",
+        "name", "node_name", "numeric", "numpy", "onnx", "promote", "pull_bare", "random", "real", "refuses", "save",
+        "saves", "saves_out", "scheduled", "variadic", "view", "vjp", "wirtinger", "writes",
     )  # fmt: skip
 
     def __init__(
