@@ -112,6 +112,25 @@ def test_weights_from_outside_get_the_sum_of_all_samples():
     same(got, model.weight.grad)
 
 
+@pytest.mark.parametrize("per_sample_indices", [False, True])
+def test_padding_of_an_embedding_gets_no_gradient_from_any_table(per_sample_indices):
+    tables = numbers(2, 4, 3).requires_grad_()
+    indices = tensor([[0, 1, 1, 3], [1, 2, 2, 0]]) if per_sample_indices else tensor([0, 1, 1, 3])
+
+    def f(table, at):
+        return F.embedding(at, table, padding_idx=1).sin().sum()
+
+    dims = (0, 0 if per_sample_indices else None)
+    outside = grad(vmap(f, in_dims=dims)(tables, indices).sum(), tables)[0]
+    inside = vmap(lambda table, at: gradient(lambda w: f(w, at))(table), in_dims=dims)(tables.detach(), indices)
+    for i in range(2):
+        table = tables[i].detach().requires_grad_()
+        want = grad(f(table, indices[i] if per_sample_indices else indices), table)[0]
+        assert not want[1].any()
+        same(outside[i], want)
+        same(inside[i], want)
+
+
 def test_gradient_of_vmap_of_gradient():
     x = numbers(3, 4).requires_grad_()
     inner = vmap(gradient(lambda a: (a**3).sum()))(x)

@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 import rushlight_tensor as T
 from rushlight_autograd import grad
 from rushlight_jit import compile, joint, passes
-from rushlight_jit.ir import Value
-from rushlight_tensor.core.infer import Aval
+from rushlight_jit.ir import Graph, Instr, Value
+from rushlight_tensor import REGISTRY
+from rushlight_tensor.core import kinds
+from rushlight_tensor.core.infer import Aval, unary_same
+from rushlight_tensor.core.op import Op
 
 UNARY = ["tanh", "sigmoid", "neg", "abs", "relu", "sin"]
 BINARY = ["add", "sub", "mul", "maximum"]
@@ -182,3 +185,19 @@ def test_a_zero_and_a_negative_zero_are_not_one_expression():
         a, b, *_ = fast(x)
         assert a.tolist() == [np.inf, np.inf]
         assert b.tolist() == [-np.inf, -np.inf]
+
+
+@pytest.mark.parametrize("effect", ["communicates", "random", "none"])
+def test_an_op_with_an_effect_stays_as_often_as_it_was_written(effect):
+    op = Op("effect_for_test", kind=kinds.opaque("for this test"), infer=unary_same, cpu=np.copy, vjp=None,
+            random=effect == "random", communicates=effect == "communicates")  # fmt: skip
+    try:
+        graph = Graph()
+        x, *made = (Value(name, (2,), np.dtype(np.float32)) for name in "xabc")
+        graph.inputs = [x]
+        graph.instrs = [Instr(op, (x,), {}, (v,), False, "") for v in made]
+        graph.outputs = [made[0]]
+        kept = passes.eliminate_dead_code(passes.eliminate_common_subexpressions(graph))
+        assert len(kept.instrs) == (1 if effect == "none" else 3)
+    finally:
+        del REGISTRY["effect_for_test"]

@@ -257,7 +257,6 @@ def by_rules(op: Any, xs: Any, tangents: Tangents, outs: tuple[Tensor, ...], att
     for i, t in enumerate(tangents):
         if t is None:
             continue
-        t = _fitting(t, outs[0])
         rule = op.vjp[i] if isinstance(op.vjp, tuple) else None
         if isinstance(op.vjp, tuple) and rule is None:
             continue
