@@ -292,6 +292,28 @@ PLANTED: list[Fault] = [
         ("    return {k: _put_tensors(v, tensors) for k, v in value}", "    return {str(k): _put_tensors(v, tensors) for k, v in value}"),
         ("    finally:\n        shutil.rmtree(workplace, ignore_errors=True)\n    for old", "    finally:\n        pass\n    for old"),
     ),
+    # ---------------------------------------------------------------------------------------------- transforms
+    *_faults(
+        "packages/autograd/src/rushlight_autograd/batching.py", "tests/autograd/test_batching_walk.py",
+        ("return dim % rank + 1", "return dim % rank"),
+        ("return tuple(range(1, rank + 1))", "return tuple(range(0, rank + 1))"),
+        ("        generator.set_state(state)\n", "        pass\n", "tests/autograd/test_vmap.py"),
+    ),
+    *_faults(
+        "packages/autograd/src/rushlight_autograd/levels.py", "tests/autograd/test_vmap.py",
+        ("return tuple([wrap(top.lift(x)) if _is_from_below(x, top) else x for x in xs])", "return xs"),
+    ),
+    *_faults(
+        "packages/autograd/src/rushlight_autograd/forward_mode.py", "tests/autograd/test_vmap.py",
+        ("made = [clone(t) if t is not None and any(_shares(t, g) for g in given) else t for t in made]", "pass"),
+        ("made = [t if t is None else _lying_as(t, z) for t, z in zip(made, outs, strict=False)]", "pass"),
+        ("            x._array = array\n", "            pass\n"),
+        ("total, bias = part if total is None else add(total, part), None", "total = part if total is None else add(total, part)", "tests/autograd/test_forward_walk.py"),
+    ),
+    *_faults(
+        "packages/tensor/src/rushlight_tensor/core/kinds.py", "tests/autograd/test_batching_walk.py",
+        ("INTO_FIRST = Elementwise(first=True)", "INTO_FIRST = Elementwise()"),
+    ),
     # ------------------------------------------------------------------------------------------------- reducer
     *_faults(
         DISTRIBUTED + "reducer.py", "tests/mpi/on_ranks/test_ddp.py",
