@@ -294,24 +294,24 @@ PLANTED: list[Fault] = [
     ),
     # ---------------------------------------------------------------------------------------------- transforms
     *_faults(
-        "packages/autograd/src/rushlight_autograd/batching.py", "tests/autograd/test_batching_walk.py",
+        AUTOGRAD + "batching.py", "tests/ops/test_batching_walk.py",
         ("return dim % rank + 1", "return dim % rank"),
         ("return tuple(range(1, rank + 1))", "return tuple(range(0, rank + 1))"),
         ("        generator.set_state(state)\n", "        pass\n", "tests/autograd/test_vmap.py"),
     ),
     *_faults(
-        "packages/autograd/src/rushlight_autograd/levels.py", "tests/autograd/test_vmap.py",
+        AUTOGRAD + "levels.py", "tests/autograd/test_vmap.py",
         ("return tuple([wrap(top.lift(x)) if _is_from_below(x, top) else x for x in xs])", "return xs"),
     ),
     *_faults(
-        "packages/autograd/src/rushlight_autograd/forward_mode.py", "tests/autograd/test_vmap.py",
+        AUTOGRAD + "forward_mode.py", "tests/autograd/test_vmap.py",
         ("made = [clone(t) if t is not None and any(_shares(t, g) for g in given) else t for t in made]", "pass"),
         ("made = [t if t is None else _lying_as(t, z) for t, z in zip(made, outs, strict=False)]", "pass"),
         ("            x._array = array\n", "            pass\n"),
-        ("total, bias = part if total is None else add(total, part), None", "total = part if total is None else add(total, part)", "tests/autograd/test_forward_walk.py"),
+        ("total, bias = part if total is None else add(total, part), None", "total = part if total is None else add(total, part)", "tests/ops/test_forward_walk.py"),
     ),
     *_faults(
-        "packages/tensor/src/rushlight_tensor/core/kinds.py", "tests/autograd/test_batching_walk.py",
+        TENSOR + "core/kinds.py", "tests/ops/test_batching_walk.py",
         ("INTO_FIRST = Elementwise(first=True)", "INTO_FIRST = Elementwise()"),
     ),
     # ------------------------------------------------------------------------------------------------- reducer
