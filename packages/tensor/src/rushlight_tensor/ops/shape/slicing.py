@@ -110,7 +110,7 @@ _slice_put = Op(
     vjp=(lambda g, shape, at: _slice(g, at),),
 )
 
-_view_of = view_path(_slice)
+_view_of = view_path(_slice, "slice")
 
 
 def _at(x: Any, *at: Any) -> Any:
