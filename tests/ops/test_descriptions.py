@@ -109,6 +109,13 @@ def test_views_without_data_know_their_memory():
     assert x._version == 1
 
 
+def test_repeated_elements_lie_in_no_order():
+    x = empty(3, 1, device="meta").expand(3, 4)
+    assert (x.is_contiguous(), x.contiguous().is_contiguous(), x.contiguous().stride()) == (False, True, (4, 1))
+    with pytest.raises(RuntimeError, match="single memory location"):
+        x.add_(1)
+
+
 def test_what_is_not_described_takes_no_memory():
     huge = empty(10**6, 10**6, device="meta", requires_grad=True)
     (huge @ huge + 1).sum().backward()

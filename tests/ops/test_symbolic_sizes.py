@@ -99,6 +99,7 @@ def test_arithmetic():
     assert (N * 4) % 2 == 0
     assert (N - N, 2 + N - N, N * 0) == (0, 2, 0)
     assert ((N + 3) // 2).at({"N": 4}) == 3
+    assert ((N + 3) // N).at({"N": 4}) == 1
     assert ((N * N - 7) % 3).at({"N": 5}) == 0
     assert put((N, Aval((N + 1, 2), np.dtype("f4"))), {"N": 5}) == (5, Aval((6, 2), np.dtype("f4")))
     assert {N + 1: "a"}[1 + N] == "a"
@@ -112,7 +113,14 @@ def test_decisions():
     assert N * 2 != N
     assert not N * N < 4
     assert (N + 1) // 2 >= 1
-    for undecided in (lambda: N == 3, lambda: N < 3, lambda: Symbol("M") == N, lambda: N - 2 == 0, lambda: range(N)):
+    for undecided in (
+        lambda: N == 3,
+        lambda: N < 3,
+        lambda: Symbol("M") == N,
+        lambda: N - 2 == 0,
+        lambda: N < 2 * N - 2,
+        lambda: range(N),
+    ):
         with pytest.raises(Undecided, match="N"):
             undecided()
     with pytest.raises(ZeroDivisionError):

@@ -48,7 +48,7 @@ class device(metaclass=TorchType):
         return hash((self.type, self.index))
 
     def __enter__(self) -> device:
-        _DEFAULT.stack = (*_DEFAULT.stack, self)
+        _choose((*_DEFAULT.stack, self))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -81,6 +81,7 @@ class _Default(threading.local):
 
 
 _DEFAULT = _Default()
+_IN_USE = False  # whether any thread has ever chosen one: every factory asks
 
 
 def get_default_device() -> device:
@@ -90,7 +91,17 @@ def get_default_device() -> device:
 
 def set_default_device(on: Any) -> None:
     """Make tensors there where no device is asked for, in this thread; None: on the CPU."""
-    _DEFAULT.stack = () if on is None else (device(on),)
+    _choose(() if on is None else (device(on),))
+
+
+def _choose(stack: tuple[device, ...]) -> None:
+    global _IN_USE
+    _DEFAULT.stack, _IN_USE = stack, True
+
+
+def without_data(on: Any) -> bool:
+    """Whether tensors that are made there (None: on the default device) have no data."""
+    return (on is not None or _IN_USE) and chosen(on).type == "meta"
 
 
 def chosen(on: Any) -> device:
@@ -111,7 +122,7 @@ def place(array: Any, on: Any) -> Any:
 
     Raises RuntimeError, as PyTorch, where there is no GPU; NotImplementedError where there is no data to be moved.
     """
-    if on is None and not _DEFAULT.stack:
+    if on is None and not (_IN_USE and _DEFAULT.stack):
         return array
     d = chosen(on)
     if d.type == "meta":

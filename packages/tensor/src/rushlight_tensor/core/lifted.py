@@ -12,19 +12,13 @@ Note [Levels]
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
+from rushlight_tensor.core.abstract import Flags
+from rushlight_tensor.core.order import is_contiguous
 from rushlight_tensor.core.tensor import Tensor
-
-
-class Flags(NamedTuple):
-    """The flags that are asked for, under NumPy's names."""
-
-    c_contiguous: bool
-    f_contiguous: bool
-    writeable: bool
 
 
 class Lifted:
@@ -69,15 +63,8 @@ class Lifted:
 
     @property
     def flags(self) -> Flags:
-        return Flags(self._in_order(1), self._in_order(-1), True)
-
-    def _in_order(self, way: int) -> bool:
-        step = self.itemsize
-        for n, stride in zip(self.shape[::-way], self.strides[::-way], strict=True):
-            if n != 1 and stride != step:
-                return False
-            step *= n
-        return True
+        shape, strides, step = self.shape, self.strides, self.itemsize
+        return Flags(is_contiguous(shape, strides, step), is_contiguous(shape[::-1], strides[::-1], step), True)
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(f"NumPy was given the array of a {self.level}, and can only compute on those of records")

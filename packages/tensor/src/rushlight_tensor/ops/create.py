@@ -175,7 +175,7 @@ def _filled(shape: tuple[int, ...], value: Any, dtype: Any, device: Any, require
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
     _checked(shape)
     array: Any
-    if devices.chosen(device).type == "meta":
+    if devices.without_data(device):
         array = abstract.empty(shape, d)
     elif value == 0:
         array = np.zeros(shape, d)
@@ -243,7 +243,7 @@ def empty(
     """A tensor whose elements are whatever was in memory."""
     shape = _checked(sizes(size))
     d = dtypes.get_default_dtype().np if dtype is None else dtypes.to_numpy(dtype)
-    array: Any = abstract.empty(shape, d) if devices.chosen(device).type == "meta" else np.empty(shape, d)
+    array: Any = abstract.empty(shape, d) if devices.without_data(device) else np.empty(shape, d)
     return _with_grad(contiguous(_fresh(array, device), memory_format), requires_grad)
 
 

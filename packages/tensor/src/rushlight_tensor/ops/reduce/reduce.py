@@ -43,19 +43,15 @@ def _add_up(x: Any, over: Any, keepdim: Any = False) -> Any:
 
 @in_float32
 def _sum_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
-    out = _summed(x, dim, keepdim)
-    return out if x.ndim <= 2 else in_order(out)
-
-
-def _summed(x: Any, dim: Any, keepdim: bool) -> Any:
+    out: Any
+    over = dim if type(dim) is int and -x.ndim <= dim < x.ndim else _over(x, dim)
     if x.dtype.kind in "iub":
-        return np.sum(x, axis=_over(x, dim), keepdims=keepdim, dtype=np.int64)
-    if type(dim) is int and -x.ndim <= dim < x.ndim:
-        n = x.shape[dim]
-        if n >= _LONG and dim % x.ndim != x.ndim - 1:
-            return _sum_down(x, dim % x.ndim, keepdim)
-        return _add_up(x, dim, keepdim)
-    return _add_up(x, _over(x, dim), keepdim)
+        out = np.sum(x, axis=over, keepdims=keepdim, dtype=np.int64)
+    elif type(over) is int and x.shape[over] >= _LONG and over % x.ndim != x.ndim - 1:
+        out = _sum_down(x, over % x.ndim, keepdim)
+    else:
+        out = _add_up(x, over, keepdim)
+    return out if x.ndim <= 2 else in_order(out)
 
 
 def _over(x: Any, dim: Any) -> Any:

@@ -56,20 +56,16 @@ def _cat_aval(*xs: Any, dim: int = 0) -> Aval:
 
 
 def _cat_kernel(*xs: Any, dim: int) -> Any:
-    out = _joined(*xs, dim=dim)
-    if out.flags.c_contiguous or (out.ndim == 4 and all(layout.is_image(x) for x in xs)):
-        return out
-    return out.copy(order="C")
-
-
-def _joined(*xs: Any, dim: int) -> Any:
     try:
-        return np.concatenate(xs, axis=dim)
+        out = np.concatenate(xs, axis=dim)
     except ValueError:
         solid = [x for x in xs if x.shape != (0,)]  # PyTorch leaves out empty vectors, whatever the other shapes
         if not solid or len(solid) == len(xs):
             raise
-        return np.concatenate(solid, axis=dim)
+        out = np.concatenate(solid, axis=dim)
+    if out.flags.c_contiguous or (out.ndim == 4 and all(layout.is_image(x) for x in xs)):
+        return out
+    return out.copy(order="C")
 
 
 def _cat_rule(g: Any, needs: tuple[bool, ...], shapes: Any, dim: int) -> tuple[Any, ...]:
