@@ -159,7 +159,7 @@ def test_bits_of_a_dot_product_do_not_depend_on_the_threads_of_numpys_blas():
 def test_linear_and_its_gradients(shape, dtype):
     m, n, k = shape
     x, w, b, g = (array.astype(dtype) for array in (normal(2, m, k), normal(n, k), normal(n), normal(2, m, n)))
-    tolerance = {"rtol": 1e-4, "atol": 1e-3} if dtype == np.float32 else {"rtol": 1e-10}
+    tolerance = {"rtol": 1e-4, "atol": 1e-3} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-11}
     np.testing.assert_allclose(linear(x, w, b), x @ w.T + b, **tolerance)
     np.testing.assert_allclose(linear(x, w), x @ w.T, **tolerance)
     dx, dw, db = linear_backward(g, x, w)
