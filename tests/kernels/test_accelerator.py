@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import rushlight
+from rushlight_tensor import REGISTRY
 from rushlight_tensor.core import dispatch, hot
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import accelerator
@@ -406,6 +407,31 @@ def test_methods_have_the_signature_of_the_twin():
     assert callable(rushlight.Tensor.mul)
     assert rushlight.Tensor.mul.__name__ == "mul"
     assert rushlight.ones(2).mul(other=2).tolist() == [2.0, 2.0]
+
+
+@pytest.mark.parametrize("name", [e.op.name for e in accelerator._text()[1] if e.op.fast is None])
+def test_loops_with_attributes_give_the_bits_of_the_twin(name):
+    op = REGISTRY[name]
+    for dtype in (np.float32, np.float64):
+        for x, y in pairs(dtype):
+            if x.shape != y.shape:
+                continue
+            xs = (rushlight.tensor(x, requires_grad=True), rushlight.tensor(y))[: op.arity]
+            for number in (None, 0.3, -0.7, 2):
+                attrs = {k: v if number is None or k == "needs" else number for k, v in op.defaults.items()}
+                agree(
+                    lambda *xs, attrs=attrs: dispatch.general(op, xs, attrs),
+                    lambda *xs, attrs=attrs: op.hot(xs, attrs),
+                    *xs,
+                )
+
+
+def test_clamp_between_equal_bounds_is_the_bound_in_every_text():
+    x = rushlight.tensor([0.0, 2.0, float("nan")])
+    compiled = rushlight.compile(lambda x: x.clamp(1.0, 1.0) * 1)
+    for out in (x.clamp(1.0, 1.0), x.clamp(1, 1.0), compiled(x), compiled(x)):
+        assert out.tolist()[:2] == [1.0, 1.0]
+        assert out[2].isnan()
 
 
 VIEWS = {

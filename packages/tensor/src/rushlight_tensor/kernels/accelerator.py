@@ -40,6 +40,7 @@ from rushlight_tensor.core.tensor import Tensor, View, wrap
 from rushlight_tensor.kernels import compile, plan
 from rushlight_tensor.kernels.arithmetic_rules import Symbol, text_of
 from rushlight_tensor.kernels.c_expressions import VECTOR_FORMS, functions_of, in_float
+from rushlight_tensor.kernels.cuda_text import attributes_of
 from rushlight_tensor.kernels.prototype import ARRAY_CODES, THREAD_COUNT, Prototype
 
 _EXACT = {"sqrt", "floor", "ceil", "trunc", "rint"}  # functions that are rounded correctly everywhere
@@ -93,10 +94,14 @@ class _Entry:
 
 
 def _has_loop(op: Op) -> bool:
-    if op.expr is None or op.fast is None or op.defaults or any(kind not in (INPUT, OUT) for kind, _ in op.saves):
+    if op.expr is None or op.variadic or set("&|^~%") & set(op.expr.replace("&&", "").replace("||", "")):
         return False
-    single = op.expr.replace("&&", "").replace("||", "")
-    return len(op.saves) <= 3 and not set("&|^~%") & set(single) and functions_of(op.expr) <= _EXACT | _VECTOR
+    if op.fast is None:  # with attributes, which the kernel takes as numbers; it is the reference in the last bit, too
+        numbers = [op.defaults[name] for name in attributes_of(op.expr, op.input_names)]
+        plain = op.arity <= 2 and len(numbers) <= 2 and all(type(x) in (int, float) for x in numbers)
+        return plain and functions_of(op.expr) <= _EXACT
+    stored = all(kind in (INPUT, OUT) for kind, _ in op.saves) and len(op.saves) <= 3
+    return stored and functions_of(op.expr) <= _EXACT | _VECTOR
 
 
 def _loop(name: str, ctype: str, out: str, expression: str, operands: dict[str, str]) -> str:
@@ -121,16 +126,17 @@ def _entry(op: Op, lines: list[str]) -> _Entry:
     for ctype in _DTYPES:
         if ctype == "double" and functions_of(op.expr) & _VECTOR:
             continue
-        for one in range(3 if op.arity == 2 else 1):
+        for one in range(3 if op.arity == 2 and op.fast is not None else 1):
             if one == _FIRST and entry.to_bool:
                 continue  # Python turns `2 < x` round
             operands = {x: ctype if one == i + 1 else "" for i, x in enumerate(op.input_names)}
+            operands |= dict.fromkeys(attributes_of(op.expr, op.input_names), ctype)
             filled = op.expr.format(**{x: x if single else f"{x}[i]" for x, single in operands.items()})
             name = f"{op.name}_{ctype}_{one}"
             text = in_float(filled) if ctype == "float" else filled
             lines.append(_loop(name, ctype, "bool" if entry.to_bool else ctype, text, operands))
             entry.loops[_FORWARD, ctype, one] = name
-    if isinstance(op.vjp, tuple) and op.pull_bare is not None and not op.wirtinger:
+    if isinstance(op.vjp, tuple) and op.fast is not None and op.pull_bare is not None and not op.wirtinger:
         for i, rule in enumerate(op.vjp):
             _add_rule(entry, i, rule, lines)
     return entry
@@ -230,10 +236,12 @@ class _Library:
         how = _int64(_TEXTS.index(text), _LAYOUTS.index(path.layout), bool(path.op.saves))
         return self._view_path(path.op, twin, text, how)
 
-    def record(self, op: Op) -> Any:
-        """An object that is called like `dispatch.general`, of this op."""
-        parts = _objects(op.defaults, op.attr_names, op.saves)
-        how = _int64(-1 if op.variadic else op.arity, op.promote is not None, op.vjp is not None, op.aux)
+    def record(self, op: Op, row: int) -> Any:
+        """An object that is called like `dispatch.general`, of this op; `row`: its loops, -1 if it has none."""
+        numbers = () if row < 0 or op.fast is not None else attributes_of(str(op.expr), op.input_names)
+        parts = _objects(op.defaults, op.attr_names, op.saves, tuple(numbers))
+        loops = -1 if op.fast is not None else row
+        how = _int64(-1 if op.variadic else op.arity, op.promote is not None, op.vjp is not None, op.aux, loops)
         return self._record_of(op, dispatch.general, parts, how, op.refuses.encode())
 
 
@@ -295,14 +303,16 @@ def _places_of(library: _Library, entries: list[_Entry], twins: dict[Op, Any]) -
         (Op, "__call__", Op.__call__, library.op_call(Op.__call__, "__call__")),
     ]
     rows = {e.op: i for i, e in enumerate(entries)}
-    fast = {op: library.fast_path(op, twins[op], row) for op, row in rows.items()}
+    fast = {op: library.fast_path(op, twins[op], row) for op, row in rows.items() if twins[op] is not None}
     for e in entries:
+        if e.op not in fast:
+            continue
         found.append((e.op, "fast", twins[e.op], fast[e.op]))
         if any(rule != _PYTHON for rule in e.rules):
             found.append((e.op, "pull_bare", e.op.pull_bare, library.pull_bare(e.op, rows[e.op])))
     found += _methods(library, rows, fast, twins)
     found += _views(library)
-    records = {op: library.record(op) for op in REGISTRY.values() if _has_record(op)}
+    records = {op: library.record(op, rows.get(op, -1)) for op in REGISTRY.values() if _has_record(op)}
     found += [(op, "hot", None, record) for op, record in records.items()]
     found += [(p.op, "cpu", p.op.cpu, library.plans_of(p, p.op.cpu)) for p in plan.PLANNED]
     for op in REGISTRY.values():
@@ -335,13 +345,13 @@ def _views(library: _Library) -> list[Any]:
 
 def _methods(library: _Library, rows: dict[Op, int], fast: dict[Op, Any], twins: dict[Op, Any]) -> list[Any]:
     found = []
-    stands = {id(twins[op]): op for op in rows}
+    stands = {id(twins[op]): op for op in fast}
     for name, value in vars(Tensor).items():
         op = stands.get(id(value))
         reflects = getattr(value, "reflects", None)
         if op is not None:
             found.append((Tensor, name, twins[op], fast[op]))
-        elif reflects in rows:
+        elif reflects in fast:
             found.append((Tensor, name, value, library.fast_path(reflects, value, rows[reflects], reflected=True)))
     return found
 
@@ -425,8 +435,8 @@ def _let_the_first_compile(text: str, entries: list[_Entry], twins: dict[Op, Any
 
         return fast
 
-    made = {id(twin): (twin, waking(op)) for op, twin in twins.items()}
-    places: list[Any] = [(op, "fast", *made[id(twin)]) for op, twin in twins.items()]
+    made = {id(twin): (twin, waking(op)) for op, twin in twins.items() if twin is not None}
+    places: list[Any] = [(op, "fast", *made[id(twin)]) for op, twin in twins.items() if twin is not None]
     places += [(Tensor, name, *made[id(value)]) for name, value in vars(Tensor).items() if id(value) in made]
     _places[:] = places
     use(True)

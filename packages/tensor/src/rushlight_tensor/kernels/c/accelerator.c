@@ -415,11 +415,12 @@ rl_object *rl_plans_of(rl_object *planned, rl_object *twin) {
     return (rl_object *)made;
 }
 
-/* What `dispatch.call` and `Op.__call__` have to know of a record; `how`: arity, promotes, differentiable, aux. */
+/* What `dispatch.call` and `Op.__call__` have to know of a record; `how`: arity, promotes, differentiable, aux, loops. */
 rl_object *rl_record_of(rl_object *op, rl_object *twin, rl_object *const *parts, const int64_t *how, const char *refuses) {
     MAKE(rl_record, record_type);
     made->call = record_call, made->op = held(op), made->twin = held(twin);
     made->defaults = held(parts[0]), made->names = held(parts[1]), made->saves = held(parts[2]);
+    made->numbers = held(parts[3]), made->entry = how[4] < 0 ? 0 : &rl_entries[how[4]];
     made->arity = how[0], made->promotes = how[1], made->differentiable = how[2], made->auxiliary = how[3];
     strncpy(made->refuses, refuses, sizeof made->refuses - 1);
     return (rl_object *)made;

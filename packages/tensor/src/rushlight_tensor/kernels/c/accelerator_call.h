@@ -214,14 +214,47 @@ static rl_object *planned_call(rl_object *self, rl_object *const *args, size_t f
 typedef struct {
     char head[RL_HEAD];
     rl_vectorcall call;
-    rl_object *op, *twin, *defaults, *names, *saves;
-    int arity, promotes, differentiable, auxiliary, shapes_only;
+    rl_object *op, *twin, *defaults, *names, *saves, *numbers; /* attributes that its loops take */
+    const rl_entry *entry; /* of an elementwise op with attributes */
+    int arity, promotes, differentiable, auxiliary;
     char refuses[8];
 } rl_record;
+
+/* An elementwise op with attributes, on arrays of one dtype and shape.  NULL, without error, where that is not so. */
+static rl_object *by_loop(rl_record *r, rl_object *const *arrays, int count, rl_object *attrs) {
+    const rl_entry *e = r->entry;
+    const rl_ndarray *a[2], *first;
+    double numbers[MOST_OPERANDS];
+    char *p[MOST_OPERANDS];
+    int type, other, step[MOST_OPERANDS] = {0}, k = 0, taken = PyTuple_Size(r->numbers);
+    intptr_t n = 1;
+    if (count != e->inputs || count + taken >= MOST_OPERANDS) return 0;
+    for (; k < count; k++) {
+        if (!(a[k] = plain(arrays[k], k ? &other : &type)) || (k && (other != type || !same_shape(a[0], a[1])))) return 0;
+        p[k] = a[k]->data, step[k] = type == F32 ? 4 : 8;
+    }
+    if (!e->loops[type][NONE]) return 0;
+    for (int i = 0; i < taken; i++, k++) {
+        rl_object *value = PyDict_GetItemWithError(attrs, PyTuple_GetItem(r->numbers, i));
+        if (!value || !is_number(value) || !to_number(value, type, &numbers[i])) return 0;
+        p[k] = (char *)&numbers[i];
+    }
+    first = a[0];
+    rl_object *out = empty(e->to_bool ? py.boolean : py.dtypes[type], first->nd, first->dims);
+    if (!out) return 0;
+    for (int d = 0; d < first->nd; d++) n *= first->dims[d];
+    p[k] = RL_BODY(rl_ndarray, out)->data, step[k] = e->to_bool ? 1 : type == F32 ? 4 : 8;
+    for (int i = 0; i < count; i++) Py_IncRef(arrays[i]);
+    run(e->loops[type][NONE], p, step, k + 1, n);
+    for (int i = 0; i < count; i++) Py_DecRef(arrays[i]);
+    return out;
+}
 
 /* The kernel on arrays, quietly.  NULL, without error, where `dispatch.run` is to do it. */
 static rl_object *execute(rl_record *r, rl_object *const *arrays, int count, rl_object *attrs) {
     rl_object *cpu = SLOT(r->op, at.o_cpu), *given, *out;
+    if (r->entry && (out = by_loop(r, arrays, count, attrs))) return out;
+    PyErr_Clear();
     if (PyContext_Enter(py.quiet) < 0) { PyErr_Clear(); return 0; }
     if (TYPE(cpu) == planned_type) out = planned((rl_planned *)cpu, arrays, count, attrs);
     else {

@@ -15,7 +15,7 @@ from rushlight_tensor.core.inplace import inplace
 from rushlight_tensor.core.op import AS_CPU, Op, joint
 from rushlight_tensor.core.promote import BOOL, category, result_type
 from rushlight_tensor.core.scalars import checked
-from rushlight_tensor.core.tensor import wrap
+from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.ops.math.cast import cast, copy
 from rushlight_tensor.ops.math.elementwise import (
     _NO_CLAMP,
@@ -116,9 +116,15 @@ def square(input: Any) -> Any:
     return pow(input, 2)
 
 
+_BOUND = (int, float, type(None))
+
+
 def clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     """`input` limited to [min, max] (numbers, tensors or None), in their common dtype; at equality the gradient goes to
     `input`."""
+    numbers = type(min) in _BOUND and type(max) in _BOUND and min is not max
+    if numbers and isinstance(input, Tensor) and input._array.dtype.kind == "f":  # what most calls are
+        return _clamp(input, -math.inf if min is None else float(min), math.inf if max is None else float(max))
     if min is None and max is None:
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     tensor = hasattr(min, "_array") or hasattr(max, "_array")

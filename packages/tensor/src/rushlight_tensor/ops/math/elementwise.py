@@ -543,7 +543,7 @@ _clamp = Op(
     promote=same,
     real=_NO_CLAMP,
     cpu=in_float32(lambda x, min, max: np.clip(x, x.dtype.type(min), x.dtype.type(max))),
-    expr="{x} != {x} ? {x} : {x} < {min} && {min} < {max} ? {min} : {x} > {max} || {min} > {max} ? {max} : {x}",
+    expr="{x} != {x} ? {x} : {x} < {min} && {min} <= {max} ? {min} : {x} > {max} || {min} > {max} ? {max} : {x}",
     save=("x",),
     vjp=(lambda g, x, min, max: where((x >= min) & (x <= max), g, 0.0),),
     flat=True,
