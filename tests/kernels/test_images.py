@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rushlight_tensor.kernels import activation, batch_norm, pool
+from rushlight_tensor.core.op import REGISTRY
+from rushlight_tensor.kernels import batch_norm, pool
 from rushlight_tensor.kernels.conv import conv2d, conv2d_backward, conv2d_input_gradient
 from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
 
@@ -71,17 +72,32 @@ def test_chain_of_convolutions_stays_in_channels_last_memory():
 @pytest.mark.parametrize("size", [4, 40])
 def test_activations_keep_the_memory_order_of_images(size):
     x, g = image(2, 5, size, size, last=True), image(2, 5, size, size, last=True)
-    results = [activation.relu(x), activation.relu_backward(g, x), activation.gelu(x), activation.gelu_backward(g, x)]
-    flat = [np.ascontiguousarray(a) for a in (x, g)]
-    expected = [
-        activation.relu(flat[0]),
-        activation.relu_backward(flat[1], flat[0]),
-        activation.gelu(flat[0]),
-        activation.gelu_backward(flat[1], flat[0]),
-    ]
-    for got, wanted in zip(results, expected, strict=True):
+
+    def results(x, g):
+        forward = [REGISTRY[name].cpu(x) for name in ("relu", "gelu", "exp")]
+        return forward + [REGISTRY[name].cpu(g, x, needs=(True,)) for name in ("relu_backward", "gelu_backward")]
+
+    expected = results(*[np.ascontiguousarray(a) for a in (x, g)])
+    for got, wanted in zip(results(x, g), expected, strict=True):
         assert got.transpose(0, 2, 3, 1).flags.c_contiguous
-        np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7)
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_operands_that_lie_otherwise_give_the_same_bits():
+    x, g = (rng.standard_normal((4, 5, 6)).astype(np.float32) for _ in range(2))
+    backward = REGISTRY["silu_backward"].cpu
+    expected = backward(g, x, needs=(True,))
+    for order in ((2, 0, 1), (1, 0, 2), (2, 1, 0)):
+        turned = np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+        np.testing.assert_array_equal(backward(g, turned, needs=(True,)), expected)
+        alike = np.ascontiguousarray(g.transpose(order)).transpose(np.argsort(order))
+        made = backward(alike, turned, needs=(True,))
+        np.testing.assert_array_equal(made, expected)
+        assert made.strides == turned.strides
+        np.testing.assert_array_equal(backward(g[::2, ::-1], turned[::2, ::-1], needs=(True,)), expected[::2, ::-1])
+    np.testing.assert_allclose(
+        backward(g[:1], x, needs=(True,)), backward(np.repeat(g[:1], 4, 0), x, needs=(True,)), 1e-5
+    )
 
 
 def test_convolution_bits_do_not_depend_on_threads():

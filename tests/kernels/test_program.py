@@ -25,6 +25,12 @@ STEPS = {
     "softmax along the first": lambda x, w, b: F.softmax(x, 0),
     "log_softmax": lambda x, w, b: F.log_softmax(x, 1),
     "a chain": norms,
+    "relu": lambda x, w, b: F.relu(x),
+    "silu": lambda x, w, b: F.silu(x),
+    "gelu": lambda x, w, b: F.gelu(x),
+    "gelu by tanh": lambda x, w, b: F.gelu(x, approximate="tanh"),
+    "activations in a chain": lambda x, w, b: F.gelu(F.layer_norm(F.relu(F.silu(x)), (16,), w, b)),
+    "a transposed activation": lambda x, w, b: F.relu(F.layer_norm(x, (16,), w, b).t()).t(),
     "embedding": lambda x, w, b: F.embedding(INDICES, x, padding_idx=1),
 }
 INDICES = rl.tensor([3, 0, 1, 3, 7, 3, 2, 0])

@@ -54,6 +54,11 @@ def kept(shape: Sequence[Any], *operands: Any) -> tuple[Any, ...]:
         shape: That of the result, to which the operands broadcast.
         operands: Objects with `shape` and `strides` (None: contiguous), in any unit; everything else is left out.
     """
+    return packed(shape, fastest_first(shape, *operands))
+
+
+def fastest_first(shape: Sequence[Any], *operands: Any) -> list[int]:
+    """The dimensions of such a result from the fastest to the slowest."""
     steps = [s for s in (_steps(shape, x) for x in operands) if s is not None]
     order = list(range(len(shape) - 1, -1, -1))  # from the fastest to the slowest, an insertion sort
     for i in range(1, len(order)):
@@ -66,7 +71,7 @@ def kept(shape: Sequence[Any], *operands: Any) -> tuple[Any, ...]:
                 break
             to = j
         order.insert(to, order.pop(i))
-    return packed(shape, order)
+    return order
 
 
 def merges(shape: Sequence[Any], strides: Sequence[Any]) -> bool:

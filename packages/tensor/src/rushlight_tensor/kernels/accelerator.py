@@ -259,8 +259,7 @@ def _described(planned: Any, arrays: tuple[Any, ...], attrs: dict[str, Any], res
     The wrapper has checked all lengths for these shapes, so C need not.
     """
     kernel: Prototype = planned.prototype
-    key = (*[a if a is None else a.shape for a in arrays], *[attrs[name] for name in planned.deciding])
-    found = planned.plans.get(key)
+    found = planned.plan_of(arrays, attrs)
     told = kernel.result not in ("void", "status") or any(
         a.stars > 1 or "INOUT" in a.marks or THREAD_COUNT in a.length for a in kernel.arguments
     )
@@ -392,10 +391,12 @@ def _install(shared: Any, entries: list[_Entry], twins: dict[Op, Any]) -> None:
         use(True)
 
 
-def use(accelerated: bool) -> None:
-    """Let C run what it can, or Python everything; nothing where there is no library.  For tests, and to compare."""
+def use(accelerated: bool) -> bool:
+    """Let C run what it can, or Python everything; nothing where there is no library.  Returns what was before."""
+    before = bool(_places) and getattr(_places[0][0], _places[0][1]) is _places[0][3]
     for owner, name, twin, fast in _places:
         setattr(owner, name, fast if accelerated else twin)
+    return before
 
 
 def is_loaded() -> bool:

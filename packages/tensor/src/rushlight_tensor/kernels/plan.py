@@ -27,6 +27,7 @@ import numpy as np
 
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.layout import is_users_order, private
+from rushlight_tensor.core.order import fastest_first
 from rushlight_tensor.core.promote import BFLOAT16, FLOAT16, FLOAT32
 from rushlight_tensor.kernels.arrays import contiguous, in_order
 from rushlight_tensor.kernels.channels_last import as_image, empty_image
@@ -58,7 +59,7 @@ def along(x: Any, *others: Any, dim: int, **attrs: Any) -> dict[str, int]:
 
 
 def elements(x: Any, *others: Any, **attrs: Any) -> dict[str, int]:
-    """Sizes of kernels over all elements of inputs of one shape: `n`."""
+    """Sizes of kernels over all elements of inputs of one shape: `n`.  See `PlannedElements`."""
     return {"n": math.prod(x.shape)}
 
 
@@ -87,7 +88,7 @@ class C:
 
     def bind(self, op: Any) -> Callable[..., Any]:
         """The `cpu` of a record: `(*arrays, **attrs) -> array`, or a tuple of them."""
-        return Planned(op, self).run
+        return (PlannedElements if self.sizes is elements else Planned)(op, self).run
 
 
 class Plan:
@@ -147,7 +148,7 @@ class Planned:
         fits = self._fits or self._load()
         if not fits(*arrays):
             return self._otherwise(arrays, attrs)
-        key = (*[a if a is None else a.shape for a in arrays], *[attrs[name] for name in self.deciding])
+        key = self._key(arrays, attrs)
         plan = self.plans.get(key)
         if plan is None:
             plan = self._plan(key, arrays, attrs)
@@ -165,6 +166,13 @@ class Planned:
         if plan.images and not is_users_order(arrays):
             made = [private(z) for z in made]
         return made[0] if plan.single else tuple(made)
+
+    def _key(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[Any, ...]:
+        return (*[a if a is None else a.shape for a in arrays], *[attrs[name] for name in self.deciding])
+
+    def plan_of(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Plan | None:
+        """The plan of a call that has just gone well; None where it had none."""
+        return self.plans.get(self._key(arrays, attrs))
 
     def _load(self) -> Callable[..., bool]:
         """Compile the kernel, or have the NumPy text do the work for good."""
@@ -267,6 +275,74 @@ class Planned:
         if type(made) is not tuple:
             return made.astype(found.dtype, copy=False)
         return tuple([z.astype(a.dtype, copy=False) for z, a in zip(made, found, strict=True)])
+
+
+class PlannedElements(Planned):
+    """A record that acts element by element: its kernel is told one length, whatever the shape: no plan is looked up.
+
+    Inputs of one shape may lie in any order as long as it is the same for all, and the result lies in that one, too.
+    Inputs that disagree are copied into the order of the result, see Note [Order of a result] in `order.py`; those that
+    are broadcast are work for the NumPy text.
+    """
+
+    __slots__ = ("_dtype",)
+
+    _dtype: np.dtype[Any]
+
+    def run(self, *arrays: Any, **attrs: Any) -> Any:
+        """The result, by the kernel where it can be had and takes such arrays, else by the NumPy text."""
+        fits = self._fits or self._load()
+        x = arrays[0]
+        if not fits(*arrays) or (len(arrays) > 1 and not _are_alike(arrays)):
+            return self._otherwise(arrays, attrs)
+        made = _empty(x.shape, self._dtype)
+        given = (*arrays, made, made.size, *[attrs[name] for name in self._numbers])
+        self._call(*given)
+        if RECORDER is not None:
+            RECORDER.add(self, given)
+        return made
+
+    def plan_of(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Plan | None:
+        """The plan of such a call, which is made for those who repeat it."""
+        if not _are_alike(arrays):
+            return None
+        shape = arrays[0].shape
+        return Plan([Aval(shape, self._dtype)], [0], frozenset(), (math.prod(shape),), True)
+
+    def _load(self) -> Callable[..., bool]:
+        fits = super()._load()
+        if fits is not _never:
+            self._dtype = next(DTYPES[a.base] for a in self.prototype.arguments if a.is_result)
+        return fits
+
+    def _otherwise(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
+        if self._fits is _never or arrays[0].dtype in _HALF:
+            return self._narrowed(arrays, attrs, self._by_text if self._fits is _never else self.run)
+        if arrays[0].dtype != self._dtype or not _are_alike(arrays):
+            return self._by_text(*arrays, **attrs)
+        shape = arrays[0].shape
+        axes = fastest_first(shape, *arrays)[::-1]
+        packed = []
+        for x in arrays:
+            turned = x.transpose(axes)
+            packed.append(contiguous(turned))
+            if RECORDER is not None and packed[-1] is not turned:
+                RECORDER.moved(self.op.name, turned, packed[-1])
+        if not self._fits(*packed):
+            return self._by_text(*arrays, **attrs)
+        return self.run(*packed, **attrs).transpose([axes.index(i) for i in range(len(axes))])
+
+    def _by_text(self, *arrays: Any, **attrs: Any) -> Any:
+        """The NumPy text, whose ufuncs put the result where this class does."""
+        if RECORDER is not None:
+            RECORDER.refuse(f"{self.op.name} of {arrays[0].dtype} runs as NumPy's text")
+        self._described(arrays, attrs)
+        return self.op.numpy(*arrays, **attrs)
+
+
+def _are_alike(arrays: tuple[Any, ...]) -> bool:
+    shape = arrays[0].shape
+    return all(x.shape == shape for x in arrays)
 
 
 def _packed(x: Any, to: Argument) -> Any:

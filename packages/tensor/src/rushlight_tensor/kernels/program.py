@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rushlight_tensor.kernels import plan
+from rushlight_tensor.kernels import accelerator, plan
 from rushlight_tensor.kernels.binding import STATE, THREADS
 from rushlight_tensor.kernels.compile import c_library
 from rushlight_tensor.kernels.prototype import DTYPES, Prototype
@@ -154,8 +154,10 @@ def recording() -> Iterator[Program]:
     """Record the kernels that run in the block, in this process; raises RuntimeError where a recording is going on."""
     if plan.RECORDER is not None:
         raise RuntimeError("program: a recording is going on; one at a time")
+    accelerated = accelerator.use(False)  # which would run kernels of its own and say nothing
     made = plan.RECORDER = Program()
     try:
         yield made
     finally:
         plan.RECORDER = None
+        accelerator.use(accelerated)

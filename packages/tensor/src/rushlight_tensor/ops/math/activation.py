@@ -17,6 +17,7 @@ from rushlight_tensor.core.infer import Aval, axis, unary_float, unary_same
 from rushlight_tensor.core.op import Op, fused
 from rushlight_tensor.core.promote import category, floating, same, to_float
 from rushlight_tensor.kernels import activation as kernels
+from rushlight_tensor.kernels.plan import C, elements
 from rushlight_tensor.ops.math.cast import flat
 from rushlight_tensor.ops.math.complex import conj, real
 from rushlight_tensor.ops.math.elementwise import _NO_CLAMP, abs, exp, sgn, tanh
@@ -66,17 +67,11 @@ def _relu_aval(x: Any) -> Aval:
     return unary_same(x)
 
 
-@in_float32
-def _relu_kernel(x: Any) -> Any:
-    if x.dtype.kind == "b":
-        raise TypeError("relu of bool")
-    return kernels.relu(x)
-
-
 _relu_backward = Op(
     "relu_backward",
     infer=_grad_aval,
-    cpu=in_float32(lambda g, y, needs: kernels.relu_backward(g, y)),
+    numpy=kernels.relu_backward,
+    c=C("activation", "relu_backward_f32", elements),
     expr="{y} <= 0 ? 0 : {g}",
     vjp=None,
 )
@@ -85,7 +80,8 @@ relu = Op(
     infer=_relu_aval,
     promote=same,
     real=_NO_CLAMP,
-    cpu=_relu_kernel,
+    numpy=kernels.relu,
+    c=C("activation", "relu_f32", elements),
     expr="{x} < 0 ? 0 : {x}",
     save=("out",),
     flat=True,
@@ -247,7 +243,8 @@ sigmoid = Op(
     "sigmoid",
     infer=unary_float,
     promote=to_float,
-    cpu=in_float32(kernels.sigmoid),
+    numpy=kernels.sigmoid,
+    c=C("activation", "sigmoid_f32", elements),
     expr="1 / (1 + exp(-{x}))",
     save=("out",),
     vjp=(lambda g, out: g * ((1 - out) * out),),
@@ -277,19 +274,11 @@ def _silu_aval(x: Any) -> Aval:
     return unary_same(x)
 
 
-@in_float32
-def _silu_kernel(x: Any) -> Any:
-    if x.dtype.kind == "c":
-        return x / (1 + np.exp(-x))
-    if x.dtype.kind != "f":
-        _check_float("silu_cpu", x)
-    return kernels.silu(x)
-
-
 _silu_backward = Op(
     "silu_backward",
     infer=_grad_aval,
-    cpu=in_float32(lambda g, y, needs: kernels.silu_backward(g, y)),
+    numpy=kernels.silu_backward,
+    c=C("activation", "silu_backward_f32", elements),
     expr="{g} * (1 / (1 + exp(-{y})) * (1 + {y} * (1 - 1 / (1 + exp(-{y})))))",
     vjp=None,
 )
@@ -297,7 +286,8 @@ silu = Op(
     "silu",
     infer=_silu_aval,
     promote=same,
-    cpu=_silu_kernel,
+    numpy=kernels.silu,
+    c=C("activation", "silu_f32", elements),
     expr="{x} / (1 + exp(-{x}))",
     save=("x",),
     vjp=fused(_silu_backward, _silu_rule),
@@ -393,7 +383,7 @@ tanhshrink = Op(
     "tanhshrink",
     infer=unary_float,
     promote=to_float,
-    cpu=in_float32(lambda x: x - kernels.tanh(x)),
+    cpu=in_float32(lambda x: x - tanh.cpu(x)),
     expr="{x} - tanh({x})",
     save=("x",),
     vjp=(lambda g, x: g * (tanh(x) * tanh(x)),),
@@ -447,7 +437,8 @@ erf = Op(
     infer=unary_float,
     promote=to_float,
     real="erf_vml_cpu",
-    cpu=in_float32(kernels.erf),
+    numpy=kernels.erf,
+    c=C("activation", "erf_f32", elements),
     expr="erf({x})",
     save=("x",),
     vjp=(_erf_rule,),
@@ -478,7 +469,8 @@ def _tanh_gelu_rule(g: Any, needs: Any, x: Any) -> Any:
 _gelu_backward = Op(
     "gelu_backward",
     infer=_grad_aval,
-    cpu=in_float32(lambda g, y, needs: kernels.gelu_backward(g, y, "none")),
+    numpy=kernels.gelu_backward,
+    c=C("activation", "gelu_erf_backward", elements),
     expr=f"{{g}} * (0.5 * (1 + erf({{y}} * {math.sqrt(0.5)})) + {{y}} * exp(-0.5 * {{y}} * {{y}}) * {_INV_SQRT_2PI})",
     vjp=None,
 )
@@ -486,7 +478,8 @@ _gelu = Op(
     "gelu",
     infer=_float_only("GeluKernelImpl"),
     promote=same,
-    cpu=_floating("GeluKernelImpl", lambda x: kernels.gelu(x, "none")),
+    numpy=kernels.gelu,
+    c=C("activation", "gelu_erf", elements),
     expr=f"0.5 * {{x}} * (1 + erf({{x}} * {math.sqrt(0.5)}))",
     save=("x",),
     vjp=fused(_gelu_backward, _erf_gelu_rule),
@@ -499,7 +492,8 @@ _TANH_X, _TANH_Y = _ARGUMENT.replace("{0}", "{x}"), _ARGUMENT.replace("{0}", "{y
 _gelu_tanh_backward = Op(
     "gelu_tanh_backward",
     infer=_grad_aval,
-    cpu=in_float32(lambda g, y, needs: kernels.gelu_backward(g, y, "tanh")),
+    numpy=kernels.gelu_tanh_backward,
+    c=C("activation", "gelu_tanh_backward", elements),
     expr=f"{{g}} * (0.5 * (1 + {_TANH_Y}) + 0.5 * {{y}} * (1 - {_TANH_Y} * {_TANH_Y}) * {_SCALE} * "
     f"(1 + {3 * _CUBIC} * {{y}} * {{y}}))",
     vjp=None,
@@ -508,7 +502,8 @@ _gelu_tanh = Op(
     "gelu_tanh",
     infer=_float_only("GeluKernelImpl"),
     promote=same,
-    cpu=_floating("GeluKernelImpl", lambda x: kernels.gelu(x, "tanh")),
+    numpy=kernels.gelu_tanh,
+    c=C("activation", "gelu_tanh", elements),
     expr=f"0.5 * {{x}} * (1 + {_TANH_X})",
     save=("x",),
     vjp=fused(_gelu_tanh_backward, _tanh_gelu_rule),

@@ -19,8 +19,8 @@ from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import binary_float, binary_promoted, unary_float, unary_real, unary_same
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.promote import difference, power, same, to_float
-from rushlight_tensor.kernels import activation as kernels
 from rushlight_tensor.kernels import integers
+from rushlight_tensor.kernels.plan import C, elements
 from rushlight_tensor.ops.math.cast import _zeros
 from rushlight_tensor.ops.math.complex import conj, imag, real
 from rushlight_tensor.ops.math.select import where
@@ -343,7 +343,8 @@ exp = Op(
     "exp",
     infer=unary_float,
     promote=to_float,
-    cpu=kernels.exp,
+    numpy=np.exp,
+    c=C("activation", "exp_f32", elements),
     expr="exp({x})",
     save=("out",),
     vjp=(lambda g, out: g * out,),
@@ -520,7 +521,8 @@ tanh = Op(
     "tanh",
     infer=unary_float,
     promote=to_float,
-    cpu=kernels.tanh,
+    numpy=np.tanh,
+    c=C("activation", "tanh_f32", elements),
     expr="tanh({x})",
     save=("out",),
     vjp=(lambda g, out: g * (1 - out * out),),
