@@ -123,9 +123,10 @@ def _entry(op: Op, lines: list[str]) -> _Entry:
     result = op.infer(*[Aval((1,), np.dtype(np.float32)) for _ in op.input_names])
     entry = _Entry(op, result.dtype.kind == "b", [_PYTHON, _PYTHON], {})
     assert op.expr is not None
+    by_loops = op.fast is not None and isinstance(op.vjp, tuple) and op.pull_bare is not None and not op.wirtinger
     for ctype in _DTYPES:
-        if ctype == "double" and functions_of(op.expr) & _VECTOR:
-            continue
+        if ctype == "double" and not (by_loops and functions_of(op.expr) <= _EXACT):
+            continue  # rare, and each loop takes the compiler 10 ms
         for one in range(3 if op.arity == 2 and op.fast is not None else 1):
             if one == _FIRST and entry.to_bool:
                 continue  # Python turns `2 < x` round
@@ -136,7 +137,7 @@ def _entry(op: Op, lines: list[str]) -> _Entry:
             text = in_float(filled) if ctype == "float" else filled
             lines.append(_loop(name, ctype, "bool" if entry.to_bool else ctype, text, operands))
             entry.loops[_FORWARD, ctype, one] = name
-    if isinstance(op.vjp, tuple) and op.fast is not None and op.pull_bare is not None and not op.wirtinger:
+    if by_loops and isinstance(op.vjp, tuple):
         for i, rule in enumerate(op.vjp):
             _add_rule(entry, i, rule, lines)
     return entry

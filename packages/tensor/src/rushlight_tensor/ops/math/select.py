@@ -178,6 +178,9 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """
     if input is None and other is None:
         return tuple(wrap(i) for i in np.nonzero(dispatch.look(condition, "where")))
+    bare = [type(getattr(v, "_array", None)) is np.ndarray for v in (condition, input, other)]
+    if all(bare) and input._array.dtype is other._array.dtype:  # what most calls are: nothing to promote or to move
+        return _where(condition, input, other)
     arrays = [v._array if isinstance(v, Tensor) else v for v in (input, other)]
     common = promote.result_type(arrays)
     xs = []
