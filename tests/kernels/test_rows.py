@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from rushlight_tensor.core.op import REGISTRY
-from rushlight_tensor.kernels.cross_entropy import cross_entropy, cross_entropy_backward
 from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
 
 # Kernels do not quieten NumPy themselves: whoever calls them has done so (quiet.py).
@@ -36,6 +35,16 @@ def gelu(x, approximate="none"):
 
 def gelu_backward(g, x, approximate):
     return REGISTRY["gelu_backward" if approximate == "none" else "gelu_tanh_backward"].cpu(g, x, needs=(True,))
+
+
+def cross_entropy(x, target, weight=None, reduction="mean", ignore_index=-100, label_smoothing=0.0):
+    attrs = {"reduction": reduction, "ignore_index": ignore_index, "label_smoothing": label_smoothing}
+    return REGISTRY["cross_entropy"].cpu(x, target, weight, **attrs)
+
+
+def cross_entropy_backward(g, x, target, stats, weight=None, **options):
+    attrs = {"reduction": "mean", "ignore_index": -100, "label_smoothing": 0.0, "needs": (True, False, False)} | options
+    return REGISTRY["cross_entropy_backward"].cpu(g, x, target, weight, stats, **attrs)[0]
 
 
 def normal(*shape):

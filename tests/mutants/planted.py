@@ -200,9 +200,12 @@ PLANTED: list[Fault] = [
         ("r < rows && r < (block + 1) * per_block; r++) {\n            const float *gr = g + r * n, *xr = x + r * n;\n            float mu", "r + 1 < rows && r < (block + 1) * per_block; r++) {\n            const float *gr = g + r * n, *xr = x + r * n;\n            float mu"),
     ),
     *_faults(
-        TENSOR + "kernels/c/softmax.c", "tests/kernels/test_rows.py",
+        TENSOR + "kernels/c/rows.h", "tests/kernels/test_rows.py",
         ("float m = -INFINITY;", "float m = 0;"),
-        ("if (t == ignore) { loss[r] = 0; continue; }", ""),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/class_loss.c", "tests/kernels/test_rows.py",
+        ("if (t == ignore_index) { each[r] = 0; continue; }", ""),
     ),
     *_faults(
         TENSOR + "kernels/c/attention.c", "tests/kernels/test_attention_and_optim.py",

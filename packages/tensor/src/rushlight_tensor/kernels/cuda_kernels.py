@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.kernels.class_loss import class_rows, from_class_rows, reduced, row_gradients
 from rushlight_tensor.kernels.cuda_launch import empty, kernel, launch_each, launch_rows, table
 
 Array = Any
@@ -82,44 +83,43 @@ def layer_norm_backward(
 
 
 def cross_entropy(
-    x: Array, target: Array, weight: Array | None = None, ignore_index: int = -100, label_smoothing: float = 0.0
+    x: Array, target: Array, weight: Array | None, reduction: str, ignore_index: int, label_smoothing: float
 ) -> tuple[Array, Array]:
-    """The losses of the rows, not reduced, and their statistics; see `cross_entropy.cross_entropy`.
+    """See `class_loss.cross_entropy`; the statistics are float32 for the 16-bit dtypes.
 
     A class that does not exist gives NaN: reading the classes to raise would make the CPU wait for the GPU.
     """
-    x, target, weight = _contiguous(x), _contiguous(target), _contiguous(weight)
+    dtype = x.dtype
+    x, t, weight = _contiguous(class_rows(x)), _classes(target), _contiguous(weight)
     rows, n = x.shape
     losses, stats = empty((rows,), _computing(x)), empty((rows, 2), _computing(x))
-    args = [
-        x,
-        target,
-        _pointer(weight),
-        losses,
-        stats,
-        np.int64(n),
-        np.int64(ignore_index),
-        np.float64(label_smoothing),
-    ]
-    _launch_rows("cross_entropy.cu", "cross_entropy", x, args)
-    return losses, stats
+    numbers = [np.int64(n), np.int64(ignore_index), np.float64(label_smoothing)]
+    _launch_rows("cross_entropy.cu", "cross_entropy", x, [x, t, _pointer(weight), losses, stats, *numbers])
+    loss = reduced(losses, target, _wide(weight), reduction, ignore_index)
+    return loss.astype(dtype, copy=False), stats
 
 
 def cross_entropy_backward(
     g: Array,
     x: Array,
     target: Array,
+    weight: Array | None,
     stats: Array,
-    weight: Array | None = None,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-) -> Array:
-    """Gradient by the logits, from one g per row in the dtype of `stats`; see the CPU's twin."""
-    g, x, target, weight = _contiguous(g), _contiguous(x), _contiguous(target), _contiguous(weight)
-    dx = empty(x.shape, x.dtype)
-    numbers = [np.int64(x.shape[1]), np.int64(ignore_index), np.float64(label_smoothing)]
-    _launch_rows("cross_entropy.cu", "cross_entropy_backward", x, [g, x, target, _pointer(weight), stats, dx, *numbers])
-    return dx
+    reduction: str,
+    ignore_index: int,
+    label_smoothing: float,
+    needs: Any = None,
+) -> tuple[Array]:
+    """See `class_loss.cross_entropy_backward`."""
+    rows: Array = _contiguous(class_rows(x))
+    t, weight = _classes(target), _contiguous(weight)
+    g = row_gradients(g.astype(stats.dtype), target, _wide(weight), reduction, ignore_index)
+    g = _contiguous(np.broadcast_to(g.reshape(-1), (rows.shape[0],)))
+    dx = empty(rows.shape, x.dtype)
+    numbers = [np.int64(rows.shape[1]), np.int64(ignore_index), np.float64(label_smoothing)]
+    args = [g, rows, t, _pointer(weight), stats, dx, *numbers]
+    _launch_rows("cross_entropy.cu", "cross_entropy_backward", rows, args)
+    return (_contiguous(from_class_rows(dx, x.shape)),)
 
 
 def adam(
@@ -171,6 +171,14 @@ def _launch_rows(file: str, name: str, x: Array, args: list[Any]) -> None:
 
 def _contiguous(x: Array | None) -> Array | None:
     return x if x is None or x.flags.c_contiguous else x.copy(order="C")
+
+
+def _classes(target: Array) -> Array:
+    return _contiguous(target.reshape(-1).astype(np.int64, copy=False))
+
+
+def _wide(x: Array | None) -> Array | None:
+    return x if x is None else x.astype(_computing(x), copy=False)
 
 
 def _pointer(x: Array | None) -> Any:

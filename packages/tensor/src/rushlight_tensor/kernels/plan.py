@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.layout import is_users_order, private
+from rushlight_tensor.core.layout import is_users_order, plain, private
 from rushlight_tensor.core.order import fastest_first
 from rushlight_tensor.core.promote import BFLOAT16, FLOAT16, FLOAT32
 from rushlight_tensor.kernels.arrays import contiguous, in_order
@@ -87,8 +87,10 @@ class C:
         self.file, self.name, self.sizes, self.wrong, self.halves = file, name, sizes, wrong, halves
 
     def bind(self, op: Any) -> Callable[..., Any]:
-        """The `cpu` of a record: `(*arrays, **attrs) -> array`, or a tuple of them."""
-        return (PlannedElements if self.sizes is elements else Planned)(op, self).run
+        """The `cpu` of a record: `(*arrays, **attrs) -> array`, or a tuple of them; and its `numpy`, likewise."""
+        planned = (PlannedElements if self.sizes is elements else Planned)(op, self)
+        op.numpy = planned.text
+        return planned.run
 
 
 class Plan:
@@ -118,8 +120,8 @@ class Planned:
     """A record with its C kernel."""
 
     __slots__ = (
-        "_call", "_fits", "_may_skip", "_numbers", "_order", "_reads", "deciding", "entry", "kernel", "op", "plans",
-        "prototype",
+        "_call", "_fits", "_may_skip", "_numbers", "_order", "_reads", "_text", "deciding", "entry", "kernel", "op",
+        "plans", "prototype",
     )  # fmt: skip
 
     _call: Callable[..., Any]
@@ -132,7 +134,7 @@ class Planned:
     prototype: Prototype
 
     def __init__(self, op: Any, kernel: C) -> None:
-        self.op, self.kernel = op, kernel
+        self.op, self.kernel, self._text = op, kernel, op.numpy
         self.plans: dict[tuple[Any, ...], Plan] = {}
         self._fits = None  # not looked for yet
         self.entry = 0
@@ -214,7 +216,7 @@ class Planned:
         places, images, at = [], [], 0
         for need, buffer in zip(wanted, buffers, strict=True):
             places.append(at if need else -1)
-            images += [at] if need and buffer.is_image else []
+            images += [at] if need and buffer.is_image and results[at].ndim > 2 else []
             at += bool(need)
         sizes = tuple([int(given[n]) for n in self.prototype.sizes])
         plan = Plan(results, places, frozenset(images), sizes, single)
@@ -235,12 +237,12 @@ class Planned:
     def _otherwise(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         """Inputs that the kernel cannot be given as they are."""
         if self._fits is _never:
-            return self._narrowed(arrays, attrs, self._by_text)
-        if arrays[0].dtype in _HALF and self.kernel.halves and not self.op.writes:
-            return self._narrowed(arrays, attrs, self.run)
+            return self._by_text(arrays, attrs)
+        if self._widens(arrays):
+            return self._by_widening(arrays, attrs)
         packed = arrays if self.op.writes else [_packed(a, to) for a, to in zip(arrays, self._reads, strict=True)]
         if not self._fits(*packed):
-            return self._by_text(*arrays, **attrs)
+            return self._by_text(arrays, attrs)
         self._described(arrays, attrs)  # which may refuse what has become of the right kind
         if RECORDER is not None:
             for before, after in zip(arrays, packed, strict=True):
@@ -248,33 +250,50 @@ class Planned:
                     RECORDER.moved(self.op.name, before, after)
         return self.run(*packed, **attrs)
 
-    def _by_text(self, *arrays: Any, **attrs: Any) -> Any:
-        """The NumPy text, which leaves it to `infer` to look at shapes; results lie in memory as the kernel's do."""
+    def _by_widening(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
+        """The results, of half types, in float32."""
+        if RECORDER is not None:
+            RECORDER.refuse(f"{self.op.name} of {arrays[0].dtype} is widened")
+        return self._finished(self.run(*_widened(arrays), **attrs), arrays, attrs)
+
+    def _by_text(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         if RECORDER is not None:
             RECORDER.refuse(f"{self.op.name} of {arrays[0].dtype} runs as NumPy's text")
-        found = self._described(arrays, attrs)
-        made = self.op.numpy(*arrays, **attrs)
-        if type(made) is not tuple:
-            return made if found.strides else in_order(made)
-        return tuple([z if a.strides else in_order(z) for z, a in zip(made, found, strict=True)])
+        return self.text(*arrays, **attrs)
+
+    def text(self, *arrays: Any, **attrs: Any) -> Any:
+        """What the NumPy text makes, which leaves it to `infer` to look at shapes; half types in float32."""
+        self._described(arrays, attrs)
+        made = self._text(*(_widened(arrays) if self._widens(arrays) else arrays), **attrs)
+        return self._finished(made, arrays, attrs)
 
     def _described(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         """What `infer` says of the results.  Raises the user's error."""
         return self.op.infer(*[a if a is None else Aval(a.shape, a.dtype) for a in arrays], **attrs)
 
-    def _narrowed(self, arrays: tuple[Any, ...], attrs: dict[str, Any], run: Callable[..., Any]) -> Any:
-        """`run` on half types in float32."""
-        if arrays[0].dtype not in _HALF or not self.kernel.halves:
-            return run(*arrays, **attrs)
-        if RECORDER is not None:
-            RECORDER.refuse(f"{self.op.name} of {arrays[0].dtype} is widened")
-        half = arrays[0].dtype
-        wide = [a.astype(FLOAT32) if a is not None and a.dtype == half else a for a in arrays]
+    def _widens(self, arrays: tuple[Any, ...]) -> bool:
+        return arrays[0].dtype in _HALF and self.kernel.halves and not self.op.writes
+
+    def _finished(self, made: Any, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
+        """The results in the dtypes and the order in memory that `infer` says."""
         found = self._described(arrays, attrs)
-        made = run(*wide, **attrs)
-        if type(made) is not tuple:
-            return made.astype(found.dtype, copy=False)
-        return tuple([z.astype(a.dtype, copy=False) for z, a in zip(made, found, strict=True)])
+        if type(found) is Aval:
+            return _laid_out(made, found, arrays)
+        return tuple([_laid_out(z, a, arrays) for z, a in zip(made, found, strict=True)])
+
+
+def _laid_out(z: Any, a: Aval, arrays: tuple[Any, ...]) -> Any:
+    z = (np.asarray(z) if isinstance(z, np.generic) else z).astype(a.dtype, copy=False)
+    if a.strides is None or not isinstance(z, np.ndarray):
+        return in_order(z)
+    z = as_image(plain(z))
+    return z if is_users_order(arrays) else private(z)
+
+
+def _widened(arrays: tuple[Any, ...]) -> list[Any]:
+    """Half types, as the first is one, in float32."""
+    half = arrays[0].dtype
+    return [a.astype(FLOAT32) if a is not None and a.dtype == half else a for a in arrays]
 
 
 class PlannedElements(Planned):
@@ -316,10 +335,12 @@ class PlannedElements(Planned):
         return fits
 
     def _otherwise(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
-        if self._fits is _never or arrays[0].dtype in _HALF:
-            return self._narrowed(arrays, attrs, self._by_text if self._fits is _never else self.run)
-        if arrays[0].dtype != self._dtype or not _are_alike(arrays):
-            return self._by_text(*arrays, **attrs)
+        if self._fits is _never or (arrays[0].dtype != self._dtype and not self._widens(arrays)):
+            return self._by_text(arrays, attrs)
+        if self._widens(arrays):
+            return self._by_widening(arrays, attrs)
+        if not _are_alike(arrays):
+            return self._by_text(arrays, attrs)
         shape = arrays[0].shape
         axes = fastest_first(shape, *arrays)[::-1]
         packed = []
@@ -329,15 +350,12 @@ class PlannedElements(Planned):
             if RECORDER is not None and packed[-1] is not turned:
                 RECORDER.moved(self.op.name, turned, packed[-1])
         if not self._fits(*packed):
-            return self._by_text(*arrays, **attrs)
+            return self._by_text(arrays, attrs)
         return self.run(*packed, **attrs).transpose([axes.index(i) for i in range(len(axes))])
 
-    def _by_text(self, *arrays: Any, **attrs: Any) -> Any:
-        """The NumPy text, whose ufuncs put the result where this class does."""
-        if RECORDER is not None:
-            RECORDER.refuse(f"{self.op.name} of {arrays[0].dtype} runs as NumPy's text")
-        self._described(arrays, attrs)
-        return self.op.numpy(*arrays, **attrs)
+    def _finished(self, made: Any, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
+        """The result in its dtype; ufuncs put it where this class does."""
+        return made.astype(self._described(arrays, attrs).dtype, copy=False)
 
 
 def _are_alike(arrays: tuple[Any, ...]) -> bool:

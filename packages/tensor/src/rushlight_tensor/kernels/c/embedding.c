@@ -8,8 +8,10 @@ EXPORT long embedding(LENGTH(rows * d) const float *w, LENGTH(count) const int64
     PARALLEL_FOR_FIRST(count * d, wrong)
     for (long i = 0; i < count; i++) {
         long row = READ_ONCE(index[i]);
-        if (row < 0 || row >= rows) wrong = i < wrong ? i : wrong;
-        else memcpy(y + i * d, w + row * d, d * sizeof *y);
+        if (row < 0 || row >= rows) { wrong = i < wrong ? i : wrong; continue; }
+        const float *from = w + row * d;
+        float *to = y + i * d;
+        SIMD for (long j = 0; j < d; j++) to[j] = from[j];
     }
     return wrong < count ? 1 + wrong : 0;
 }

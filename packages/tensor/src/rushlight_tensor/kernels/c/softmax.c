@@ -1,17 +1,5 @@
-/* Softmax, log-softmax and cross-entropy of contiguous float32. */
-#include "vmath.h"
-
-static float row_max(const float *x, long n) {
-    float m = -INFINITY;
-    SIMD_MAX(m) for (long j = 0; j < n; j++) m = x[j] > m ? x[j] : m;
-    return m;
-}
-
-static float row_sum_exp(const float *x, float m, long n) {
-    float s = 0;
-    SIMD_SUM(s) for (long j = 0; j < n; j++) s += vexp(x[j] - m);
-    return s;
-}
+/* Softmax and log-softmax of contiguous float32. */
+#include "rows.h"
 
 /*
  * Softmax runs over the n elements that lie `inner` apart, x (outer, n, inner): along rows where inner is 1, else TILE
@@ -108,68 +96,4 @@ EXPORT void log_softmax_backward(LENGTH(outer * n * inner) const float *g, LENGT
             SIMD for (long j = 0; j < n; j++) out[j] = gr[j] - vexp(yr[j]) * s;
         }
     }
-}
-
-/*
- * Loss of each row against its class; 0 where the class is `ignore`.  `stats` keeps (max, log of the sum) of each row
- * for the gradient: as two numbers, because their sum would round away what the softmax needs when the logits are
- * large.
- *     loss = (1 - smoothing) w[t] (lse - x[t]) + smoothing / n * sum_j w[j] (lse - x[j])
- * Returns the first row whose class does not exist, or -1.
- */
-EXPORT long cross_entropy(LENGTH(rows * n) const float *x, LENGTH(rows) const int64_t *target,
-    OPTIONAL LENGTH(n) const float *w, LENGTH(rows) float *loss, LENGTH(2 * rows) float *stats, long rows, long n,
-    long ignore, double smoothing) {
-    long wrong = rows;
-    PARALLEL_FOR_FIRST(rows * n, wrong)
-    for (long r = 0; r < rows; r++) {
-        const float *xr = x + r * n;
-        float m = row_max(xr, n), sum = row_sum_exp(xr, m, n), log_sum = logf(sum);
-        long t = READ_ONCE(target[r]);
-        stats[2 * r] = m;
-        stats[2 * r + 1] = log_sum;
-        if (t == ignore) { loss[r] = 0; continue; }
-        if (t < 0 || t >= n) { wrong = r < wrong ? r : wrong; continue; }
-        float nll = (log_sum - (xr[t] - m)) * (w ? w[t] : 1.f);
-        if (smoothing > 0) {
-            float all = 0;
-            if (w) { SIMD_SUM(all) for (long j = 0; j < n; j++) all += w[j] * (log_sum - (xr[j] - m)); }
-            else { SIMD_SUM(all) for (long j = 0; j < n; j++) all += log_sum - (xr[j] - m); }
-            nll = (float)(1 - smoothing) * nll + (float)(smoothing / n) * all;
-        }
-        loss[r] = nll;
-    }
-    return wrong < rows ? wrong : -1;
-}
-
-/*
- * dx = g_r [ (softmax(x)_j) (sum of the class weights in the loss) - (class weights in the loss)_j ]; `g` has one
- * number per row.  The classes may have changed since the forward pass: returns as it does.
- */
-EXPORT long cross_entropy_backward(LENGTH(rows) const float *g, LENGTH(rows * n) const float *x,
-    LENGTH(rows) const int64_t *target, OPTIONAL LENGTH(n) const float *w, LENGTH(2 * rows) const float *stats,
-    LENGTH(rows * n) float *dx, long rows, long n, long ignore, double smoothing) {
-    long wrong = rows;
-    float each = (float)(smoothing / n), hit = (float)(1 - smoothing), smooth_total = (float)smoothing;
-    if (w) {
-        smooth_total = 0;
-        for (long j = 0; j < n; j++) smooth_total += each * w[j];
-    }
-    PARALLEL_FOR_FIRST(rows * n, wrong)
-    for (long r = 0; r < rows; r++) {
-        const float *xr = x + r * n;
-        float *out = dx + r * n, gr = g[r];
-        long t = READ_ONCE(target[r]);
-        if (t == ignore) { memset(out, 0, n * sizeof *out); continue; }
-        if (t < 0 || t >= n) { wrong = r < wrong ? r : wrong; continue; }
-        float on_target = hit * (w ? w[t] : 1.f), total = (on_target + smooth_total) * gr, m = stats[2 * r],
-            log_sum = stats[2 * r + 1];
-        SIMD for (long j = 0; j < n; j++) out[j] = vexp((xr[j] - m) - log_sum) * total;
-        if (smoothing > 0) {
-            if (w) { SIMD for (long j = 0; j < n; j++) out[j] -= gr * each * w[j]; }
-            else { SIMD for (long j = 0; j < n; j++) out[j] -= gr * each; }
-        }
-        out[t] -= gr * on_target;
-    }
-    return wrong < rows ? wrong : -1;
 }

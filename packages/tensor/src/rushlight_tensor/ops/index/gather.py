@@ -145,7 +145,7 @@ _index_select = Op(
 
 def _index_select_backward_aval(g: Any, index: Any, shape: Any = (), dim: int = 0) -> Aval:
     at = axis(dim, len(shape))
-    if g.shape != (*shape[:at], *index.shape, *shape[at + 1 :]):
+    if any(n < 0 for n in shape) or g.shape != (*shape[:at], *index.shape, *shape[at + 1 :]):
         raise RuntimeError(f"index_select: a gradient of {g.shape} for an index of {index.shape} into {shape}")
     return Aval(shape, g.dtype)
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from rushlight_tensor.core import kinds
 from rushlight_tensor.core.dispatch import MODE, call
 from rushlight_tensor.core.dtypes import dtype_title
-from rushlight_tensor.core.half_precision import aux_in_float32, in_float32, wide
+from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.layout import image, in_private_order
+from rushlight_tensor.core.layout import image
 from rushlight_tensor.core.op import AS_CPU, REGISTRY, Op, fused
 from rushlight_tensor.core.promote import category
+from rushlight_tensor.kernels import class_loss as kernels
+from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels.arrays import in_order
-from rushlight_tensor.kernels.cross_entropy import check_targets
-from rushlight_tensor.kernels.cross_entropy import cross_entropy as cross_entropy_kernel
-from rushlight_tensor.kernels.cross_entropy import cross_entropy_backward as cross_entropy_backward_kernel
+from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.math.elementwise import maximum
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.norm.softmax import log_softmax, softmax
@@ -70,30 +68,33 @@ def _class_aval(input: Any, target: Any, weight: Any) -> tuple[Aval, tuple[int, 
     return Aval((math.prod(each), classes), input.dtype), each
 
 
-def _rows(x: Any) -> Any:
-    """(N, C, d1, …) as rows of classes (N * d1 * …, C)."""
-    if x.ndim == 2:
-        return x
-    return (
-        x.reshape(1, -1)
-        if x.ndim == 1
-        else np.moveaxis(x, 1, -1).reshape(math.prod(x.shape[2:], start=x.shape[0]), x.shape[1])
-    )
-
-
-def _from_rows(rows: Any, shape: tuple[int, ...]) -> Any:
-    if len(shape) == 2:
-        return rows
-    return rows.reshape(shape) if len(shape) == 1 else np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
-
-
 def _gradient_aval(x: Any) -> Aval:
     """The gradient of logits: those of images lie as convolution works on them."""
-    return image(x.shape, x.dtype, x) if len(x.shape) == 4 else Aval(x.shape, x.dtype)
+    return image(x.shape, x.dtype, x) if len(x.shape) > 2 else Aval(x.shape, x.dtype)
 
 
-def _as_logits(dx: Any) -> Any:
-    return dx if dx.ndim == 4 else in_order(dx)
+_REDUCTIONS = ("none", "sum", "mean")
+
+
+def _sizes(x: Any, target: Any, *others: Any, reduction: str, **attrs: Any) -> dict[str, int]:
+    """Sizes of the kernels of losses: rows, of how many classes, and what is made of them."""
+    return {
+        "rows": math.prod(target.shape),
+        "n": x.shape[1] if len(x.shape) > 1 else x.shape[0],
+        "reduction": _REDUCTIONS.index(reduction),
+    }
+
+
+def _backward_sizes(g: Any, *inputs: Any, **attrs: Any) -> dict[str, int]:
+    return _sizes(*inputs, **attrs)
+
+
+def _no_class(place: int, x: Any, target: Any, *others: Any, **attrs: Any) -> IndexError:
+    return kernels.no_class(place, target)
+
+
+def _no_class_now(place: int, g: Any, *inputs: Any, **attrs: Any) -> IndexError:
+    return _no_class(place, *inputs)
 
 
 def _cross_entropy_aval(
@@ -113,21 +114,6 @@ def _check_smoothing(share: float) -> None:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {share:g}")
 
 
-@aux_in_float32
-def _cross_entropy_kernel(
-    x: Any, target: Any, weight: Any, reduction: str, ignore_index: int, label_smoothing: float
-) -> Any:
-    if x.ndim != 2 or target.dtype != np.int64 or target.shape != x.shape[:1] or x.dtype.kind != "f":
-        _class_aval(x, target, weight)
-    if weight is not None:
-        _class_aval(x, target, weight)
-    _check_smoothing(label_smoothing)
-    loss, stats = cross_entropy_kernel(
-        _rows(x), target.reshape(-1).astype(np.int64, copy=False), weight, reduction, ignore_index, label_smoothing
-    )
-    return loss.reshape(target.shape) if reduction == "none" else loss, stats
-
-
 def _cross_entropy_backward_aval(
     g: Any,
     input: Any,
@@ -142,26 +128,6 @@ def _cross_entropy_backward_aval(
     return (_gradient_aval(input),)
 
 
-@in_private_order
-@in_float32
-def _cross_entropy_backward_kernel(
-    g: Any,
-    x: Any,
-    target: Any,
-    weight: Any,
-    stats: Any,
-    reduction: str,
-    ignore_index: int,
-    label_smoothing: float,
-    needs: Any,
-) -> Any:
-    t = target.reshape(-1).astype(np.int64, copy=False)
-    _check_smoothing(label_smoothing)
-    g = g.reshape(-1) if reduction == "none" else g
-    dx = cross_entropy_backward_kernel(g, _rows(x), t, stats, weight, reduction, ignore_index, label_smoothing)
-    return (_as_logits(_from_rows(in_order(dx), x.shape)),)
-
-
 def _wanted_aval(
     target: Any,
     weight: Any,
@@ -171,26 +137,6 @@ def _wanted_aval(
     label_smoothing: float = 0.0,
 ) -> Aval:
     return Aval(like.shape, like.dtype)
-
-
-def _wanted_kernel(
-    target: Any, weight: Any, like: Any, reduction: str, ignore_index: int, label_smoothing: float
-) -> Any:
-    """What each log-probability is multiplied by: weights at the targets, spread by smoothing, over the total "
-    "weight."""
-    classes = like.shape[1] if like.ndim > 1 else like.shape[0]
-    w = np.ones_like(like, shape=(classes,)) if weight is None else weight
-    t = target.reshape(-1).astype(np.int64)
-    counts = t != ignore_index
-    check_targets(t, counts, classes)
-    t = np.where(counts, t, 0)
-    total = (w[t] * counts).sum() if reduction == "mean" else w.dtype.type(1)
-    rows = np.zeros_like(like, shape=(t.size, classes), order="C")
-    if label_smoothing:
-        rows += np.where(counts[:, None], label_smoothing / max(classes, 1) * w / total, rows)
-    # no weight at all makes NaN where the targets are, and zero elsewhere
-    rows[np.arange(t.size, like=t), t] += (1 - label_smoothing) * np.where(counts, w[t] / total, w.dtype.type(0))
-    return in_order(_from_rows(rows, like.shape)).astype(like.dtype, copy=False)
 
 
 def _as_more_rows(size: int, batched: Any, x: Any, target: Any) -> tuple[Any, Any]:
@@ -233,12 +179,16 @@ def _loss_samples(name: str) -> Any:
     return batch
 
 
+def _wanted_text(target: Any, weight: Any, like: Any, **attrs: Any) -> Any:
+    return in_order(kernels.class_weights(target, weight, like, **attrs)).astype(like.dtype, copy=False)
+
+
 _wanted = Op(
     "class_weights",
     kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
     batch=_wanted_samples,
     infer=_wanted_aval,
-    cpu=_wanted_kernel,
+    cpu=_wanted_text,
     cuda=AS_CPU,
     vjp=None,
 )
@@ -272,8 +222,9 @@ _cross_entropy_backward = Op(
     "cross_entropy_backward",
     kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
     infer=_cross_entropy_backward_aval,
-    cpu=_cross_entropy_backward_kernel,
-    cuda=AS_CPU,
+    numpy=kernels.cross_entropy_backward,
+    c=C("class_loss", "cross_entropy_backward", _backward_sizes, _no_class_now),
+    cuda=cuda_kernels.cross_entropy_backward,
     vjp=None,
 )
 _cross_entropy = Op(
@@ -281,8 +232,9 @@ _cross_entropy = Op(
     kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
     batch=_loss_samples("cross_entropy"),
     infer=_cross_entropy_aval,
-    cpu=_cross_entropy_kernel,
-    cuda=AS_CPU,
+    numpy=kernels.cross_entropy,
+    c=C("class_loss", "cross_entropy", _sizes, _no_class),
+    cuda=cuda_kernels.cross_entropy,
     save=("input", "target", "weight", "out1"),
     vjp=fused(_cross_entropy_backward, _cross_entropy_rule),
     aux=True,
@@ -326,8 +278,8 @@ def cross_entropy(
     """
     if reduction not in ("mean", "sum", "none"):
         _check_reduction(reduction)
+    _check_smoothing(label_smoothing)
     if target._array.shape == input._array.shape:
-        _check_smoothing(label_smoothing)
         return _cross_entropy_of_probabilities(input, target, weight, reduction, label_smoothing)
     attrs = {"reduction": reduction, "ignore_index": ignore_index, "label_smoothing": label_smoothing}
     return call(_cross_entropy, (input, target, _constant(weight)), attrs)
@@ -356,20 +308,6 @@ def _nll_aval(input: Any, target: Any, weight: Any, reduction: str = "mean", ign
     return Aval(each if reduction == "none" else (), input.dtype)
 
 
-@in_float32
-def _nll_kernel(x: Any, target: Any, weight: Any, reduction: str, ignore_index: int) -> Any:
-    _class_aval(x, target, weight)
-    rows, t = _rows(x), target.reshape(-1).astype(np.int64, copy=False)
-    counts = t != ignore_index
-    check_targets(t, counts, rows.shape[1])
-    t = np.where(counts, t, 0)
-    w = counts.astype(x.dtype) if weight is None else weight[t] * counts
-    each = np.where(counts, -w * rows[np.arange(t.size, like=t), t], x.dtype.type(0))
-    if reduction == "none":
-        return each.reshape(target.shape)
-    return each.sum() / w.sum() if reduction == "mean" else each.sum()
-
-
 def _nll_backward_aval(
     g: Any,
     input: Any,
@@ -382,18 +320,6 @@ def _nll_backward_aval(
     return (_gradient_aval(input),)
 
 
-@in_private_order
-@in_float32
-def _nll_backward_kernel(
-    g: Any, x: Any, target: Any, weight: Any, reduction: str, ignore_index: int, needs: Any
-) -> Any:
-    wanted = _wanted_kernel(target, weight, x, reduction, ignore_index, 0.0)
-    if reduction == "none" and x.ndim > 1:
-        g = np.expand_dims(g, 1)
-    dx = in_order(-wanted * g)
-    return (dx if dx.ndim != 4 else in_order(dx.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),)
-
-
 def _nll_rule(g: Any, needs: Any, x: Any, target: Any, weight: Any, reduction: str, ignore_index: int) -> Any:
     attrs = {"reduction": reduction, "ignore_index": ignore_index, "label_smoothing": 0.0}
     return -call(_wanted, (target, weight, x.detach()), attrs) * _per_class(g, x, reduction), None, None
@@ -403,7 +329,8 @@ _nll_backward = Op(
     "nll_loss_backward",
     kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
     infer=_nll_backward_aval,
-    cpu=_nll_backward_kernel,
+    numpy=kernels.nll_loss_backward,
+    c=C("class_loss", "nll_loss_backward", _backward_sizes, _no_class_now),
     cuda=AS_CPU,
     vjp=None,
 )
@@ -412,7 +339,8 @@ _nll = Op(
     kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
     batch=_loss_samples("nll_loss"),
     infer=_nll_aval,
-    cpu=_nll_kernel,
+    numpy=kernels.nll_loss,
+    c=C("class_loss", "nll_loss", _sizes, _no_class),
     cuda=AS_CPU,
     save=("input", "target", "weight"),
     flat=True,
