@@ -261,7 +261,7 @@ def _described(planned: Any, arrays: tuple[Any, ...], attrs: dict[str, Any], res
     """
     kernel: Prototype = planned.prototype
     found = planned.plan_of(arrays, attrs)
-    told = kernel.result not in ("void", "status") or any(
+    told = kernel.result not in ("void", "status", "long") or any(
         a.stars > 1 or "INOUT" in a.marks or THREAD_COUNT in a.length for a in kernel.arguments
     )
     many = len(kernel.arguments) > _MOST_ARRAYS or len(kernel.sizes) > _MOST_SIZES
