@@ -2,6 +2,9 @@
 
 A name without underscore, defined in one of these files, is public: a function of the package and, where PyTorch has it
 too, of the facade and a method of Tensor.  There is no list of them.
+
+A file whose functions hand their arguments to records, which check, or which are called often says so:
+`CHECKS_ARGUMENTS = True`.  The functions of the others get PyTorch's error for what is no tensor here.
 """
 
 from __future__ import annotations
@@ -31,14 +34,11 @@ def public() -> dict[str, Any]:
             if not name.startswith("_") and (mine or isinstance(value, Op)):
                 out[name] = value
     for name, value in out.items():
-        if isinstance(value, FunctionType) and not value.__module__.endswith(_SELF_EXPLAINED):
+        home = sys.modules[value.__module__] if isinstance(value, FunctionType) else None
+        if home is not None and not getattr(home, "CHECKS_ARGUMENTS", False):
             out[name] = _explained(value)
-            setattr(sys.modules[value.__module__], name, out[name])
+            setattr(home, name, out[name])
     return out
-
-
-# Not these: their functions hand their arguments to records, which check; or they are called as methods, and often.
-_SELF_EXPLAINED = (".elementwise", ".arithmetic", ".draws", ".create", ".shape.shape", ".slicing")
 
 
 def _explained(fn: FunctionType) -> FunctionType:

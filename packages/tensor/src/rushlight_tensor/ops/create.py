@@ -19,6 +19,8 @@ from rushlight_tensor.core.scalars import checked, fits
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.ops.math.cast import clone, contiguous
 
+CHECKS_ARGUMENTS = True  # see `ops`
+
 
 def _array_of(data: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
     """A new NumPy array from numbers, nested sequences, arrays and tensors, with PyTorch's default dtypes.

@@ -32,6 +32,8 @@ from rushlight_tensor.ops.math.elementwise import (
 )
 from rushlight_tensor.ops.math.select import where
 
+CHECKS_ARGUMENTS = True  # see `ops`
+
 
 def _common(*xs: Any) -> np.dtype[Any]:
     return result_type([getattr(x, "_array", x) for x in xs if x is not None])

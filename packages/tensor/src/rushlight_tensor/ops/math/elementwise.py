@@ -63,6 +63,8 @@ _div = Op(
     onnx="Div",
 )
 
+CHECKS_ARGUMENTS = True  # see `ops`
+
 
 def _nothing(g: Any, *saved: Any) -> Any:
     return _zeros(g)

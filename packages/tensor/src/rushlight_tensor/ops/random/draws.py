@@ -24,6 +24,8 @@ from rushlight_tensor.ops.create import empty, zeros_like
 from rushlight_tensor.ops.math.cast import detach, to_device
 from rushlight_tensor.random import Generator, default_generator
 
+CHECKS_ARGUMENTS = True  # see `ops`
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 

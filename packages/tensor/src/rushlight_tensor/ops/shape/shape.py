@@ -58,6 +58,8 @@ _view = Op(
     vjp=(_view_rule,),
     onnx="Reshape",
 )
+
+CHECKS_ARGUMENTS = True  # see `ops`
 _viewed = view_path(_view, "shape")
 
 

@@ -19,6 +19,8 @@ from rushlight_tensor.core.infer import Aval, axis
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.views import view_path
 
+CHECKS_ARGUMENTS = True  # see `ops`
+
 
 def _slice_aval(x: Any, at: Any = ()) -> Aval:
     shape: list[int] = []
