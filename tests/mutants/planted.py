@@ -52,6 +52,7 @@ def _faults(file: str, tests: str, *planted: tuple[str, ...], ranks: int = 0) ->
 
 
 ENGINE = "tests/autograd"
+TWINS = "tests/kernels/test_accelerator.py"
 WALK = "tests/jit/test_fused_walk.py::test_expression_gives_what_the_op_gives"
 READ = "tests/jit/test_fused_walk.py::test_operands_are_read_where_they_lie"
 LITERALS = "tests/jit/test_fused_walk.py::test_numbers_become_literals"
@@ -160,11 +161,41 @@ PLANTED: list[Fault] = [
         ('("fget", "fset", "__func__", "func", "args", "keywords", "__wrapped__")', '("fget", "fset", "__func__", "func", "__wrapped__")'),
     ),
     *_faults(
+        TENSOR + "kernels/c_expressions.py", f"{WALK}[erf-0] {WALK}[exp-0]",
+        ('"erf": "verf"', '"erf": "vtanh"'),
+        ('"exp": "vexp"', '"exp": "vexp_bounded"'),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/accelerator.c", TWINS,
+        ("if (arrays[i] && !synced(xs[i])) goto twin;", ""),
+        ("return !grad || grad == &_Py_TrueStruct;", "return true;"),
+        ("SLOT(n, at.n_shape) = shape_of(f, RL_BODY(rl_ndarray, z));", "SLOT(n, at.n_shape) = tuple(0, 0);"),
+        ("a == 1 ? 0 : step_x", "step_x"),
+        ("if (f->reflected) xs[0] = args[1], xs[1] = args[0];", ""),
+        ("static void put(rl_object *object, int64_t offset, rl_object *value) {\n    rl_object *old = SLOT(object, offset);", "static void put(rl_object *object, int64_t offset, rl_object *value) {\n    rl_object *old = held(SLOT(object, offset));"),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/accelerator_walk.h", TWINS,
+        ("version(item) != v) return false;", "false) return false;"),
+        ("result = owned(ge);", "result = held(ge);"),
+        ("Py_DecRef(result);\n    return fine;", "return fine;"),
+        ("(!hooks || hooks == NONE_OBJECT)", "true"),
+        ("if (!left) continue;", "if (!left) break;"),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/accelerator_call.h", TWINS,
+        ("a->dims[d] != look->dims[d]", "false"),
+        ("while (done) Py_DecRef(made[--done]);", ""),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/accelerator_views.h", TWINS,
+        ("if (!*count) *start = 0, *step = 1;", ""),
+        ("SLOT(v, at.v_root) = held(root == NONE_OBJECT ? x : root);", "SLOT(v, at.v_root) = held(x);"),
+    ),
+    *_faults(
         JIT + "fuse.py", "tests/jit/test_compile.py",
         ('return "[row]"', 'return "[column]"', READ),
         ('return "[column]"', 'return "[row]"', READ),
-        ('"erf": "verf"', '"erf": "vtanh"', f"{WALK}[erf-0]"),
-        ('"exp": "vexp"', '"exp": "vexp_bounded"', f"{WALK}[exp-0]"),
         ("return not i.writes and not any(v in made for v in i.values())", "return not any(v in made for v in i.values())"),
         ("return not i.writes and not any(v in made for v in i.values())", "return not i.writes"),
         ("if group and (group[0].outputs[0].shape != i.outputs[0].shape):", "if False:"),

@@ -94,7 +94,10 @@ def _roots_grads(roots: list[Tensor], given: Any) -> list[Tensor]:
     for i, (root, g) in enumerate(zip(roots, gs, strict=True)):
         if not root._requires_grad:
             raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
-        if g is None:
+        fits = isinstance(g, Tensor) and g._array.shape == root._array.shape
+        if fits and g._array.dtype is root._array.dtype:
+            pass  # nothing to check or to cast: most gradients
+        elif g is None:
             if root._array.size != 1:
                 raise RuntimeError("grad can be implicitly created only for scalar outputs")
             if root._array.dtype.kind == "c":
@@ -105,7 +108,7 @@ def _roots_grads(roots: list[Tensor], given: Any) -> list[Tensor]:
             g = wrap(cuda.like(root._array, one.reshape(root._array.shape)))
         elif not isinstance(g, Tensor):
             raise TypeError(f"gradients can be either Tensors or None, but got {type(g).__name__}")
-        elif g._array.shape != root._array.shape:
+        elif not fits:
             raise RuntimeError(
                 f"Mismatch in shape: grad_output[{i}] has a shape of {g.shape} and output[{i}] has a "
                 f"shape of {root.shape}."

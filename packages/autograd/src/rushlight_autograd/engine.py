@@ -108,7 +108,9 @@ class _Walk:
         self.found: dict[Any, Tensor] = {}
 
     def from_roots(self, roots: Sequence[Tensor], grads: Sequence[Tensor]) -> list[Tensor | None]:
-        self.bare = self.bare and not any(type(root._array) is AbstractArray for root in roots)
+        for root in roots:
+            if type(root._array) is AbstractArray:
+                self.bare = False
         starts = []
         for root, t in zip(roots, grads, strict=True):
             e = edge(root)
@@ -124,7 +126,8 @@ class _Walk:
                 self.arrived[e] = g if isinstance(e, Node) else self._own(g)
             starts.append(e)
         self.pending = _count(starts, self.targets)
-        self._walk([e for e in dict.fromkeys(starts) if self.pending[e] == 0])
+        once = starts if len(starts) == 1 else dict.fromkeys(starts)
+        self._walk([e for e in once if self.pending[e] == 0])
         if self.targets is None:
             return []
         return [self.found.get(e) for e in self.targets]

@@ -6,7 +6,7 @@ Note [The accelerator]
     plain case only: float32 and float64 arrays that are C-contiguous, tensors whose views need no `sync`, no
     interceptor.  Everything else they hand to the twin, which is kept in the same object.  So Python is the reference,
     and what runs where there is no compiler, with `RUSHLIGHT_CC=none`, in a free-threaded build, or where objects do
-    not lie in memory as `_offsets` expects.
+    not lie in memory as `_offsets` expects; `RUSHLIGHT_ACCELERATOR=none` turns off this alone, not the kernels.
     Nothing is compiled by an import: a library that is in the cache is loaded, else the first op that would use it
     compiles it, once per machine.
 
@@ -407,7 +407,8 @@ def is_loaded() -> bool:
 
 def start() -> None:
     """At import: load what is in the cache, or let the first op compile it.  See Note [The accelerator]."""
-    if not _is_known_python() or not compile.has_compiler():
+    wanted = os.environ.get("RUSHLIGHT_ACCELERATOR", "").lower() != "none"
+    if not wanted or not _is_known_python() or not compile.has_compiler():
         return
     text, entries = _text()
     twins = {e.op: e.op.fast for e in entries}
