@@ -167,7 +167,7 @@ PLANTED: list[Fault] = [
     ),
     *_faults(
         TENSOR + "kernels/c/accelerator.c", TWINS,
-        ("if (arrays[i] && !synced(xs[i])) goto twin;", ""),
+        ("if (arrays[i] && !synced(xs[i])) goto twin;", ";"),
         ("return !grad || grad == &_Py_TrueStruct;", "return true;"),
         ("SLOT(n, at.n_shape) = shape_of(f, RL_BODY(rl_ndarray, z));", "SLOT(n, at.n_shape) = tuple(0, 0);"),
         ("a == 1 ? 0 : step_x", "step_x"),
