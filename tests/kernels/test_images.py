@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rushlight_tensor.core.op import REGISTRY
-from rushlight_tensor.kernels import batch_norm, pool
+from rushlight_tensor.kernels import pool
 from rushlight_tensor.kernels.conv import conv2d, conv2d_backward, conv2d_input_gradient
 from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
 
@@ -107,7 +107,7 @@ def test_convolution_bits_do_not_depend_on_threads():
         for threads in (1, 2, 3):
             set_num_threads(threads)
             y = conv2d(x, w)
-            mean, var = batch_norm.moments(y)
+            mean, var = REGISTRY["batch_norm_moments"].cpu(y)
             results.add(tuple(a.tobytes() for a in (y, *conv2d_backward(y, x, w), mean, var)))
     finally:
         set_num_threads(before)
@@ -167,11 +167,14 @@ def test_batch_norm(shape, training):
     results = []
     for dtype in (np.float32, np.float64):
         xd, gd, wd, bd = (a.astype(dtype) for a in (x, g, w, b))
-        mean, var = batch_norm.moments(xd)
-        rstd = 1 / np.sqrt(var + dtype(1e-5))
+        mean, var = REGISTRY["batch_norm_moments"].cpu(xd)
+        how = {"training": training, "eps": 1e-5}
+        norm, backward = REGISTRY["batch_norm"].cpu, REGISTRY["batch_norm_backward"].cpu
+        needed = backward(gd, xd, wd, mean, var, **how, needs=(True, True, True, False, False))
+        (only_dw,) = backward(gd, xd, wd, mean, var, **how, needs=(False, True, False, False, False))
+        np.testing.assert_array_equal(only_dw, needed[1])
         results.append(
-            [mean, var, batch_norm.normalize(xd, mean, rstd, wd, bd), batch_norm.normalize(xd, mean, rstd, None, None),
-             *batch_norm.batch_norm_backward(gd, xd, mean, rstd, wd, training)]
+            [mean, var, norm(xd, wd, bd, mean, var, **how), norm(xd, None, None, mean, var, **how), *needed]
         )  # fmt: skip
     for got, wanted in zip(*results, strict=True):
         agree(got, wanted, 1e-4)

@@ -39,9 +39,12 @@ STEPS = {
     "embedding": lambda x, w, b: F.embedding(INDICES, x, padding_idx=1),
 }
 IMAGE_STEPS = {
+    "batch_norm": lambda x, w, b: F.batch_norm(x, *RUNNING, w, b, training=True),
+    "batch_norm with running statistics": lambda x, w, b: F.batch_norm(x, *RUNNING, w, b),
     "cross_entropy of images": lambda x, w, b: F.cross_entropy(x, PIXELS, w.detach(), reduction="sum"),
     "nll_loss of images": lambda x, w, b: F.nll_loss(x, PIXELS, reduction="none"),
 }
+RUNNING = (rl.zeros(5), rl.ones(5))
 CLASSES = rl.tensor([3, 0, 15, 3, 7, 3, 2, 0])
 INDICES = rl.tensor([3, 0, 1, 3, 7, 3, 2, 0])
 PIXELS = rl.arange(2 * 6 * 6).reshape(2, 6, 6) % 5
@@ -100,7 +103,7 @@ def test_every_planned_record_agrees_with_its_prototype():
     assert {p.op.name for p in plan.PLANNED} <= set(REGISTRY)
     for planned in plan.PLANNED:
         planned._load()
-        read = [a for a in planned.prototype.arguments if a.is_input]
+        read = [a for a in planned.prototype.arguments if a.is_read]
         assert len(read) == planned.op.arity
 
 

@@ -211,8 +211,8 @@ SAMPLES = {
         sample(R(3), R(3), R(3), R(3, low=0.1), momentum=0.3, correction=1.2).but(mutates=True),
     ],
     "batch_norm": [
-        sample(R(4, 3), WEIGHTS, WEIGHTS, R(3), R(3)).but(dtypes=("float64", "float32")),
-        sample(R(2, 3, 2, 2), WEIGHTS, WEIGHTS, None, None).but(dtypes=("float64", "float32")),
+        sample(R(4, 3), R(3), R(3), WEIGHTS, WEIGHTS).but(dtypes=("float64", "float32")),
+        sample(R(2, 3, 2, 2), None, None, WEIGHTS, WEIGHTS).but(dtypes=("float64", "float32")),
     ],
     # Images
     "conv2d": [

@@ -11,8 +11,8 @@ import rushlight as rl
 import rushlight.nn.functional as F
 from rushlight import nn
 from rushlight_tensor.core.layout import PrivateOrder
-from rushlight_tensor.kernels import batch_norm, conv, pool
-from rushlight_tensor.kernels.channels_last import to_channels_last
+from rushlight_tensor.kernels import conv, plan, pool
+from rushlight_tensor.kernels.compile import find_compiler
 
 rl.manual_seed(0)
 IMAGE, LINE = rl.randn(2, 3, 8, 8), rl.randn(2, 3, 16)
@@ -191,17 +191,21 @@ def test_networks_copy_images_only_where_they_enter(name, monkeypatch):
     net = nn.Sequential(make(), (nn.Conv2d if x.ndim == 4 else nn.Conv1d)(4, 4, 1))
     copied = []
 
-    def watched(image):
-        seen = to_channels_last(image)
-        copied.append((image.shape[1], not np.shares_memory(seen, image)))
-        return seen
+    def watching(move):
+        def watched(image):
+            seen = move(image)
+            if not np.shares_memory(seen, image):
+                copied.append(image.shape[1])
+            return seen
 
-    for room in (conv, pool, batch_norm):
-        monkeypatch.setattr(room, "to_channels_last", watched)
+        return watched
+
+    for room in (conv, pool):
+        monkeypatch.setattr(room, "to_channels_last", watching(room.to_channels_last))
+    monkeypatch.setattr(plan, "as_image", watching(plan.as_image))
     y = net(x)
     y.backward(F.relu(y + 1))
-    assert (4, False) in copied
-    assert (4, True) not in copied
+    assert set(copied) == ({3} if find_compiler() else set())  # NumPy's texts take any order
 
 
 def test_memory_formats_that_are_asked_for_are_seen():

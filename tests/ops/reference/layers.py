@@ -119,7 +119,7 @@ def column(v: Any, x: Any) -> Any:
     return np.reshape(v, (1, -1, *[1] * (x.ndim - 2)))
 
 
-def batch_norm(x: Any, centre: Any, var: Any, w: Any, b: Any, training: bool = False, eps: float = 1e-5) -> Any:
+def batch_norm(x: Any, w: Any, b: Any, centre: Any, var: Any, training: bool = False, eps: float = 1e-5) -> Any:
     if training:
         centre, var = moments(x)
     out = (x - column(centre, x)) / np.sqrt(column(var, x) + eps)

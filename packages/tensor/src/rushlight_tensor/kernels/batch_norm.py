@@ -1,100 +1,85 @@
-"""Batch norm and its gradient over all dimensions but the second, on (N, C) and on logically (N, C, H, W) arrays."""
+"""Batch norm, its gradient and its statistics, over all dimensions but the second: the NumPy texts of their records."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
-from rushlight_tensor.kernels.arrays import contiguous, mean_of
-from rushlight_tensor.kernels.binding import Library
-from rushlight_tensor.kernels.channels_last import to_channels_last
-from rushlight_tensor.kernels.compile import c_library
+from rushlight_tensor.kernels.arrays import mean_of
 
-Array = np.ndarray
+Array = Any
 
 
 def moments(x: Array) -> tuple[Array, Array]:
-    """Mean and biased variance of each channel.
+    """Mean and biased variance of each channel, (C,), of (N, C, ...)."""
+    flat = _by_channel(x)
+    mean = mean_of(flat, 0)
+    return mean, mean_of(np.square(flat - mean), 0)
+
+
+def update(
+    running_mean: Array, running_var: Array, centre: Array, var: Array, momentum: float, correction: float
+) -> tuple[()]:
+    """Move the running statistics towards those of a batch, whose variance is multiplied by `correction`."""
+    for running, new, factor in ((running_mean, centre, momentum), (running_var, var, momentum * correction)):
+        running *= running.dtype.type(1 - momentum)
+        running += (new * new.dtype.type(factor)).astype(running.dtype, copy=False)
+    return ()
+
+
+def batch_norm(
+    x: Array, weight: Array | None, bias: Array | None, centre: Array, var: Array, training: bool, eps: float
+) -> Array:
+    """`(x - centre) / sqrt(var + eps) * weight + bias` by channel (Ioffe and Szegedy, 2015).
 
     Args:
-        x: (N, C) or (N, C, H, W), the latter in any memory order.
-    Returns:
-        Mean (C,) and variance (C,).
+        x: (N, C, ...).
+        weight: (C,) or None.
+        bias: (C,) or None.
+        centre: (C,), of the batch or the running one.
+        var: (C,), likewise, biased.
+        training: Whether they are those of the batch, for the gradient.
+        eps: Added to the variance.
     """
-    flat = _channels_inside(x)
-    library = _library(flat)
-    if library is None:
-        mean = mean_of(flat, 0)
-        return mean, mean_of(np.square(flat - mean), 0)
-    mean, var = np.empty(flat.shape[1], np.float32), np.empty(flat.shape[1], np.float32)
-    library.moments(flat, mean, var, *flat.shape)
-    return mean, var
-
-
-def normalize(x: Array, mean: Array, rstd: Array, w: Array | None, b: Array | None) -> Array:
-    """`(x - mean) * rstd * w + b` by channel (Ioffe and Szegedy, 2015).
-
-    Args:
-        x: (N, C) or (N, C, H, W).
-        mean: (C,), of the batch or the running one.
-        rstd: (C,), `1 / sqrt(var + eps)`.
-        w: (C,) or None.
-        b: (C,) or None.
-    Returns:
-        Array of x's shape.
-    """
-    flat = _channels_inside(x)
-    library = _library(flat, mean, rstd, w, b)
-    if library is None:
-        y = (flat - mean) * (rstd if w is None else rstd * w)
-        return _channels_second(y if b is None else y + b, x.shape)
-    y = np.empty(flat.shape, np.float32)
-    library.normalize(flat, mean, rstd, w, b, y, *flat.shape)
-    return _channels_second(y, x.shape)
+    flat, rstd = _by_channel(x), _rstd(var, eps)
+    y = (flat - centre) * (rstd if weight is None else rstd * weight)
+    return _as_channels(y if bias is None else y + bias, x.shape)
 
 
 def batch_norm_backward(
-    g: Array, x: Array, mean: Array, rstd: Array, w: Array | None, training: bool, needs_dx: bool = True
-) -> tuple[Array | None, Array, Array]:
-    """Gradients of `normalize`, where mean and rstd are those of `x` itself when `training`.
+    g: Array,
+    x: Array,
+    weight: Array | None,
+    centre: Array,
+    var: Array,
+    training: bool,
+    eps: float,
+    needs: tuple[bool, ...],
+) -> tuple[Array, ...]:
+    """Gradients of `batch_norm` by x, weight and bias, those that are needed.
 
-    Args:
-        g: Gradient of the result, of x's shape.
-        x: (N, C) or (N, C, H, W).
-        mean: (C,), as for the forward pass, as are rstd and w.
-        training: Whether mean and rstd came from `x`, and so pass gradients on.
-        needs_dx: Whether to compute dx.
-    Returns:
-        dx of x's shape or None, dw (C,), db (C,).
+    Where centre and var are those of `x` itself, when `training`, they pass gradients on.
     """
-    flat, g_flat = _channels_inside(x), _channels_inside(g)
-    rows, c = flat.shape
-    library = _library(flat, g_flat, mean, rstd, w)
-    if library is None:
-        normed = (flat - mean) * rstd
-        dw, db = (g_flat * normed).sum(0), g_flat.sum(0)
-        inner = g_flat - db / rows - normed * (dw / rows) if training else g_flat
-        dx = inner * (rstd if w is None else rstd * w) if needs_dx else None
-    else:
-        dx = np.empty(flat.shape, np.float32) if needs_dx else None
-        dw, db = np.empty(c, np.float32), np.empty(c, np.float32)
-        library.batch_norm_backward(g_flat, flat, mean, rstd, w, dx, dw, db, rows, c, training)
-    return None if dx is None else _channels_second(dx, x.shape), dw, db
+    flat, gs, rstd = _by_channel(x), _by_channel(g), _rstd(var, eps)
+    normed = (flat - centre) * rstd
+    dw, db = (gs * normed).sum(0), gs.sum(0)
+    made = []
+    if needs[0]:
+        inner = gs - db / len(flat) - normed * (dw / len(flat)) if training else gs
+        made.append(_as_channels(inner * (rstd if weight is None else rstd * weight), x.shape))
+    return (*made, *[d for d, need in zip((dw, db), needs[1:3], strict=True) if need])
 
 
-def _library(*arrays: Array | None) -> Library | None:
-    c = c_library("batch_norm")
-    return c if c is not None and c.float32(*arrays) else None
+def _rstd(var: Array, eps: float) -> Array:
+    return 1 / np.sqrt(var + var.dtype.type(eps))
 
 
-def _channels_inside(x: Array) -> Array:
-    """(P, C) of (N, C) or (N, C, H, W): without a copy where memory already lies so."""
-    return (
-        contiguous(x) if x.ndim == 2 else to_channels_last(x).reshape(x.shape[0] * x.shape[2] * x.shape[3], x.shape[1])
-    )
+def _by_channel(x: Array) -> Array:
+    """(P, C) of (N, C, ...): samples or pixels."""
+    return np.moveaxis(x, 1, -1).reshape(math.prod(x.shape[2:], start=x.shape[0]), x.shape[1])
 
 
-def _channels_second(flat: Array, shape: tuple[int, ...]) -> Array:
-    if len(shape) == 2:
-        return flat
-    n, c, h, w = shape
-    return flat.reshape(n, h, w, c).transpose(0, 3, 1, 2)
+def _as_channels(flat: Array, shape: tuple[int, ...]) -> Array:
+    return np.moveaxis(flat.reshape(shape[0], *shape[2:], shape[1]), -1, 1)

@@ -167,7 +167,7 @@ static void keep_plan(rl_planned *p, rl_object *const *arrays, int count, rl_obj
     for (; plan->numbers < PyTuple_Size(part[5]); plan->numbers++)
         plan->number_names[plan->numbers] = held(PyTuple_GetItem(part[5], plan->numbers));
     plan->single = part[6] == &_Py_TrueStruct;
-    if (!fine || PyErr_Occurred()) { PyErr_Clear(); free_plan(plan); return; }
+    if (!fine || PyErr_Occurred()) { PyErr_Clear(); free_plan(plan); p->hopeless = p->missed; return; }
     free_plan(p->plans[p->next]);
     p->plans[p->next] = plan, p->next = (p->next + 1) % MOST_PLANS;
 }

@@ -23,9 +23,6 @@ static long block_rows(long rows) {
 
 static long blocks_of(long rows) { return (rows + block_rows(rows) - 1) / block_rows(rows); }
 
-/* Zeros for the sums of every block; room for one where there are no rows at all. */
-static float *new_sums(long rows, long c) { return calloc((blocks_of(rows) + 1) * 2 * c + 1, sizeof(float)); }
-
 static double total(const float *partial, long blocks, long c, long j) {
     double sum = 0;
     for (long b = 0; b < blocks; b++) sum += partial[b * 2 * c + j];
@@ -33,24 +30,33 @@ static double total(const float *partial, long blocks, long c, long j) {
 }
 
 /* Mean and biased variance of each channel, in two passes. */
-EXPORT status moments(LENGTH(rows * c) const float *x, LENGTH(c) float *mean, LENGTH(c) float *var, long rows, long c) {
+EXPORT void moments(IMAGE LENGTH(rows * c) const float *x, LENGTH(c) float *mean, LENGTH(c) float *var,
+    SCRATCH LENGTH(2 * c * ceil(rows, most(ceil(rows, 64), 64))) float *partial, long rows, long c) {
     long per_block = block_rows(rows), blocks = blocks_of(rows);
-    float *partial = new_sums(rows, c);
-    if (!partial) return NO_MEMORY;
+    memset(partial, 0, 2 * c * blocks * sizeof *partial);
     BLOCK_SUMS(sums[j] += xr[j])
     for (long j = 0; j < c; j++) mean[j] = (float)(total(partial, blocks, c, j) / rows);
     BLOCK_SUMS(float d = xr[j] - mean[j]; sums[c + j] += d * d)
     for (long j = 0; j < c; j++) var[j] = (float)(total(partial, blocks, c, c + j) / rows);
-    free(partial);
-    return 0;
 }
 
-/* y = (x - mean) * rstd * w + b; w and b may be missing. */
-EXPORT status normalize(LENGTH(rows * c) const float *x, LENGTH(c) const float *mean, LENGTH(c) const float *rstd,
-    OPTIONAL LENGTH(c) const float *w, OPTIONAL LENGTH(c) const float *b, LENGTH(rows * c) float *y, long rows, long c) {
-    float *scale = malloc((c + 1) * sizeof *scale);
-    if (!scale) return NO_MEMORY;
-    for (long j = 0; j < c; j++) scale[j] = rstd[j] * (w ? w[j] : 1.f);
+/* Running statistics move towards those of a batch. */
+EXPORT void batch_norm_update(INOUT LENGTH(c) float *running_mean, INOUT LENGTH(c) float *running_var,
+    LENGTH(c) const float *mean, LENGTH(c) const float *var, long c, double momentum, double correction) {
+    float kept = (float)(1 - momentum), share = (float)momentum, of_var = (float)(momentum * correction);
+    for (long j = 0; j < c; j++) {
+        running_mean[j] = running_mean[j] * kept + mean[j] * share;
+        running_var[j] = running_var[j] * kept + var[j] * of_var;
+    }
+}
+
+INLINE float rstd_of(float var, double eps) { return 1.f / sqrtf(var + (float)eps); }
+
+/* y = (x - mean) / sqrt(var + eps) * w + b; w and b may be missing. */
+EXPORT void batch_norm(IMAGE LENGTH(rows * c) const float *x, OPTIONAL LENGTH(c) const float *w,
+    OPTIONAL LENGTH(c) const float *b, LENGTH(c) const float *mean, LENGTH(c) const float *var,
+    IMAGE LENGTH(rows * c) float *y, SCRATCH LENGTH(c) float *scale, long rows, long c, double eps) {
+    for (long j = 0; j < c; j++) scale[j] = rstd_of(var[j], eps) * (w ? w[j] : 1.f);
     PARALLEL_FOR(rows * c)
     for (long r = 0; r < rows; r++) {
         const float *xr = x + r * c;
@@ -58,40 +64,35 @@ EXPORT status normalize(LENGTH(rows * c) const float *x, LENGTH(c) const float *
         if (b) { SIMD for (long j = 0; j < c; j++) yr[j] = (xr[j] - mean[j]) * scale[j] + b[j]; }
         else { SIMD for (long j = 0; j < c; j++) yr[j] = (xr[j] - mean[j]) * scale[j]; }
     }
-    free(scale);
-    return 0;
 }
 
 /*
  * dw = sum(g xhat), db = sum(g); with batch statistics dx = w rstd (g - db / P - xhat dw / P), with running ones dx = w
  * rstd g.
  */
-EXPORT status batch_norm_backward(LENGTH(rows * c) const float *g, LENGTH(rows * c) const float *x,
-    LENGTH(c) const float *mean, LENGTH(c) const float *rstd, OPTIONAL LENGTH(c) const float *w,
-    OPTIONAL LENGTH(rows * c) float *dx, LENGTH(c) float *dw, LENGTH(c) float *db, long rows, long c, long training) {
+EXPORT void batch_norm_backward(IMAGE LENGTH(rows * c) const float *g, IMAGE LENGTH(rows * c) const float *x,
+    OPTIONAL LENGTH(c) const float *w, LENGTH(c) const float *mean, LENGTH(c) const float *var,
+    OPTIONAL IMAGE LENGTH(rows * c) float *dx, OPTIONAL LENGTH(c) float *dw, OPTIONAL LENGTH(c) float *db,
+    SCRATCH LENGTH(2 * c * ceil(rows, most(ceil(rows, 64), 64))) float *partial, SCRATCH LENGTH(3 * c) float *work,
+    long rows, long c, long training, double eps) {
     long per_block = block_rows(rows), blocks = blocks_of(rows);
-    float *partial = new_sums(rows, c), *shift = malloc((c + 1) * sizeof *shift);
-    if (!partial || !shift) { free(partial); free(shift); return NO_MEMORY; }
+    memset(partial, 0, 2 * c * blocks * sizeof *partial);
     BLOCK_SUMS(float gj = g[r * c + j]; sums[j] += gj; sums[c + j] += gj * (xr[j] - mean[j]))
+    float *scale = work, *slope = work + c, *shift = work + 2 * c; /* dx = scale (g - shift - (x - mean) slope) */
     for (long j = 0; j < c; j++) {
-        db[j] = (float)total(partial, blocks, c, j);
-        dw[j] = (float)(total(partial, blocks, c, c + j) * rstd[j]);
+        float rstd = rstd_of(var[j], eps), of_b = (float)total(partial, blocks, c, j),
+            of_w = (float)(total(partial, blocks, c, c + j) * rstd);
+        if (db) db[j] = of_b;
+        if (dw) dw[j] = of_w;
+        scale[j] = rstd * (w ? w[j] : 1.f);
+        slope[j] = training ? rstd * of_w / rows : 0;
+        shift[j] = training ? of_b / rows : 0;
     }
-    if (dx) {
-        float *scale = partial, *slope = partial + c; /* dx = scale (g - shift - (x - mean) slope) */
-        for (long j = 0; j < c; j++) {
-            scale[j] = rstd[j] * (w ? w[j] : 1.f);
-            slope[j] = training ? rstd[j] * dw[j] / rows : 0;
-            shift[j] = training ? db[j] / rows : 0;
-        }
-        PARALLEL_FOR(rows * c)
-        for (long r = 0; r < rows; r++) {
-            const float *gr = g + r * c, *xr = x + r * c;
-            float *out = dx + r * c;
-            SIMD for (long j = 0; j < c; j++) out[j] = scale[j] * (gr[j] - shift[j] - (xr[j] - mean[j]) * slope[j]);
-        }
+    if (!dx) return;
+    PARALLEL_FOR(rows * c)
+    for (long r = 0; r < rows; r++) {
+        const float *gr = g + r * c, *xr = x + r * c;
+        float *out = dx + r * c;
+        SIMD for (long j = 0; j < c; j++) out[j] = scale[j] * (gr[j] - shift[j] - (xr[j] - mean[j]) * slope[j]);
     }
-    free(shift);
-    free(partial);
-    return 0;
 }

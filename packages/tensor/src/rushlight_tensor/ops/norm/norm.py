@@ -9,10 +9,10 @@ import numpy as np
 
 from rushlight_tensor.core import kinds
 from rushlight_tensor.core.dispatch import call, refuse
-from rushlight_tensor.core.half_precision import in_float32, wide
+from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import mutate
-from rushlight_tensor.core.layout import image, in_private_order
+from rushlight_tensor.core.layout import image
 from rushlight_tensor.core.op import AS_CPU, REGISTRY, Op, fused
 from rushlight_tensor.core.size import Size
 from rushlight_tensor.kernels import batch_norm as channel_kernels
@@ -250,13 +250,19 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
 # Channels
 
 
+def _check_channels(x: Any) -> None:
+    if len(x.shape) < 2:
+        raise RuntimeError(f"batch_norm: expected an input (N, C, ...), got shape {x.shape}")
+
+
 def _moments_aval(input: Any) -> tuple[Aval, Aval]:
+    _check_channels(input)
     return Aval(input.shape[1:2], input.dtype), Aval(input.shape[1:2], input.dtype)
 
 
-@in_float32
-def _moments_kernel(x: Any) -> Any:
-    return channel_kernels.moments(x)
+def _channels(x: Any, *others: Any, **attrs: Any) -> dict[str, int]:
+    """Sizes of kernels over channels: `c` of them side by side, in `rows` samples or pixels."""
+    return {"rows": math.prod(x.shape[2:], start=x.shape[0]), "c": x.shape[1]}
 
 
 def _moments_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
@@ -269,7 +275,8 @@ _moments = Op(
     batch=_moments_samples,
     infer=_moments_aval,
     real="batch_norm",
-    cpu=_moments_kernel,
+    numpy=channel_kernels.moments,
+    c=C("batch_norm", "moments", _channels),
     cuda=AS_CPU,
     vjp=None,
 )
@@ -278,15 +285,9 @@ _moments = Op(
 def _update_aval(
     running_mean: Any, running_var: Any, centre: Any, var: Any, momentum: float = 0.1, correction: float = 1.0
 ) -> tuple[()]:
-    return ()
-
-
-def _update_kernel(
-    running_mean: Any, running_var: Any, centre: Any, var: Any, momentum: float, correction: float
-) -> tuple[()]:
-    for running, new, factor in ((running_mean, centre, momentum), (running_var, var, momentum * correction)):
-        running *= running.dtype.type(1 - momentum)
-        running += (new * new.dtype.type(factor)).astype(running.dtype, copy=False)
+    for p in (running_var, centre, var):
+        if p.shape != running_mean.shape:
+            raise RuntimeError(f"batch_norm: statistics of shape {p.shape} beside those of {running_mean.shape}")
     return ()
 
 
@@ -295,65 +296,44 @@ _update = Op(
     kind=kinds.opaque("running statistics of channels"),
     writes=2,
     infer=_update_aval,
-    cpu=_update_kernel,
+    numpy=channel_kernels.update,
+    c=C("batch_norm", "batch_norm_update", lambda running_mean, *others, **attrs: {"c": math.prod(running_mean.shape)}),
     cuda=AS_CPU,
     vjp=None,
 )
 
 
 def _batch_norm_aval(
-    input: Any, centre: Any, var: Any, weight: Any, bias: Any, training: bool = False, eps: float = 1e-5
+    input: Any, weight: Any, bias: Any, centre: Any, var: Any, training: bool = False, eps: float = 1e-5
 ) -> Aval:
+    for name, p in (("running_mean", centre), ("running_var", var), ("weight", weight), ("bias", bias)):
+        if p is not None and p.shape != input.shape[1:2]:
+            raise RuntimeError(f"{name} should contain {input.shape[1]} elements, not {p.shape}")
     return _channels_aval(input, input)
 
 
 def _channels_aval(x: Any, *xs: Any) -> Aval:
     """The shape of `x`; images lie as convolution leaves them."""
-    return image(x.shape, x.dtype, *xs) if len(x.shape) == 4 else Aval(x.shape, x.dtype)
-
-
-@in_private_order
-@in_float32
-def _batch_norm_kernel(x: Any, centre: Any, var: Any, weight: Any, bias: Any, training: bool, eps: float) -> Any:
-    centre, rstd, weight, bias = _channel_parameters(x, centre, var, weight, bias, eps)
-    return channel_kernels.normalize(x, centre, rstd, weight, bias)
-
-
-def _channel_parameters(x: Any, centre: Any, var: Any, weight: Any, bias: Any, eps: float) -> tuple[Any, ...]:
-    """Statistics and parameters in the dtype of `x`, the variance as 1 / standard deviation."""
-    for name, p in (("running_mean", centre), ("running_var", var), ("weight", weight), ("bias", bias)):
-        if p is not None and p.shape != x.shape[1:2]:
-            raise RuntimeError(f"{name} should contain {x.shape[1]} elements, not {p.shape}")
-    rstd = 1 / np.sqrt(var + var.dtype.type(eps))
-    return tuple([p if p is None else p.astype(x.dtype, copy=False) for p in (centre, rstd, weight, bias)])
+    _check_channels(x)
+    return image(x.shape, x.dtype, *xs) if len(x.shape) > 2 else Aval(x.shape, x.dtype)
 
 
 def _batch_norm_backward_aval(
     g: Any,
     input: Any,
+    weight: Any,
     centre: Any,
     var: Any,
-    weight: Any,
     training: bool = False,
     eps: float = 1e-5,
     needs: Any = (),
 ) -> tuple[Aval, ...]:
     channel = Aval(input.shape[1:2], input.dtype)
     made = (_channels_aval(input, g, input), channel, channel)
-    return tuple(a for a, need in zip(made, (needs[0], *needs[3:]), strict=True) if need)
+    return tuple(a for a, need in zip(made, needs[:3], strict=True) if need)
 
 
-@in_private_order
-@in_float32
-def _batch_norm_backward_kernel(
-    g: Any, x: Any, centre: Any, var: Any, weight: Any, training: bool, eps: float, needs: Any
-) -> Any:
-    centre, rstd, weight, _ = _channel_parameters(x, centre, var, weight, None, eps)
-    made = channel_kernels.batch_norm_backward(g, x, centre, rstd, weight, training, needs[0])
-    return tuple([d for d, need in zip(made, (needs[0], *needs[3:]), strict=True) if need])
-
-
-def _batch_norm_rule(g: Any, needs: Any, x: Any, centre: Any, var: Any, weight: Any, training: bool, eps: float) -> Any:
+def _batch_norm_rule(g: Any, needs: Any, x: Any, weight: Any, centre: Any, var: Any, training: bool, eps: float) -> Any:
     shape = x._array.shape
     over = (0, *range(2, len(shape)))
     column = (-1, *[1] * (len(shape) - 2))
@@ -366,7 +346,7 @@ def _batch_norm_rule(g: Any, needs: Any, x: Any, centre: Any, var: Any, weight: 
     normed = away * scale
     gw = g if weight is None else g * reshape(weight, *column)
     inner = gw - mean(gw, over, True) - normed * mean(gw * normed, over, True) if training else gw
-    return inner * scale, None, None, sum(g * normed, over), sum(g, over)
+    return inner * scale, sum(g * normed, over), sum(g, over), None, None
 
 
 def _batch_norm_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
@@ -379,7 +359,8 @@ _batch_norm_backward = Op(
     "batch_norm_backward",
     kind=kinds.opaque("channels are the second dimension, and statistics are over all others"),
     infer=_batch_norm_backward_aval,
-    cpu=_batch_norm_backward_kernel,
+    numpy=channel_kernels.batch_norm_backward,
+    c=C("batch_norm", "batch_norm_backward", _channels),
     cuda=AS_CPU,
     vjp=None,
 )
@@ -389,9 +370,10 @@ _batch_norm = Op(
     batch=_batch_norm_samples,
     infer=_batch_norm_aval,
     real="batch_norm",
-    cpu=_batch_norm_kernel,
+    numpy=channel_kernels.batch_norm,
+    c=C("batch_norm", "batch_norm", _channels),
     cuda=AS_CPU,
-    save=("input", "centre", "var", "weight"),
+    save=("input", "weight", "centre", "var"),
     vjp=fused(_batch_norm_backward, _batch_norm_rule),
     node_name="NativeBatchNormBackward0",
     onnx="BatchNormalization",
@@ -432,8 +414,7 @@ def batch_norm(
         RuntimeError: Sizes do not fit, or there are no statistics.
     """
     shape = input._array.shape
-    if len(shape) < 2:
-        raise RuntimeError(f"batch_norm: expected an input (N, C, ...), got shape {shape}")
+    _check_channels(input._array)
     _floats("batch_norm", input)
     for name, t in (
         ("running_mean", running_mean),
@@ -461,7 +442,7 @@ def batch_norm(
         if running_mean is not None and training:
             attrs = {"momentum": momentum, "correction": n / (n - 1)}
             mutate(_update, (running_mean, running_var, centre, var), attrs)
-    out = call(_batch_norm, (x, centre, var, weight, bias), {"training": training, "eps": eps})
+    out = call(_batch_norm, (x, weight, bias, centre, var), {"training": training, "eps": eps})
     return out if x is input else drop(out, 2) if len(shape) == 3 else reshape(out, shape)
 
 
