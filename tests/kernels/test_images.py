@@ -4,11 +4,30 @@ import numpy as np
 import pytest
 
 from rushlight_tensor.core.op import REGISTRY
-from rushlight_tensor.kernels import pool
 from rushlight_tensor.kernels.conv import conv2d, conv2d_backward, conv2d_input_gradient
 from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
 
 rng = np.random.default_rng(4)
+MAX = ("kernel", "stride", "padding", "dilation", "ceil_mode")
+MEAN = ("kernel", "stride", "padding", "ceil_mode", "count_include_pad", "divisor")
+
+
+def max_pool2d(x, *how):
+    return REGISTRY["max_pool2d"].cpu(x, **dict(zip(MAX, how, strict=True)))
+
+
+def max_pool2d_backward(g, index, shape, *how):
+    attrs = dict(zip(MAX, how, strict=True))
+    return REGISTRY["max_pool2d_backward"].cpu(g, index, x_shape=shape, needs=(True,), **attrs)
+
+
+def avg_pool2d(x, *how):
+    return REGISTRY["avg_pool2d"].cpu(x, **dict(zip(MEAN, how, strict=True)))
+
+
+def avg_pool2d_backward(g, shape, *how):
+    attrs = dict(zip(MEAN, how, strict=True))
+    return REGISTRY["avg_pool2d_backward"].cpu(g, x_shape=shape, needs=(True,), **attrs)
 
 
 def image(n, c, h, w, last=False):
@@ -66,7 +85,7 @@ def test_convolution_gradient_is_its_derivative():
 def test_chain_of_convolutions_stays_in_channels_last_memory():
     y = conv2d(image(2, 3, 8, 8), image(4, 3, 3, 3))
     assert y.transpose(0, 2, 3, 1).flags.c_contiguous
-    assert pool.max_pool2d(y, (2, 2), (2, 2))[0].transpose(0, 2, 3, 1).flags.c_contiguous
+    assert max_pool2d(y, (2, 2), (2, 2), (0, 0), (1, 1), False)[0].transpose(0, 2, 3, 1).flags.c_contiguous
 
 
 @pytest.mark.parametrize("size", [4, 40])
@@ -127,22 +146,22 @@ POOLS = {  # h, w, kernel, stride, padding, dilation, ceil_mode
 def test_max_pool_with_ties(name, c):
     h, w, *how = POOLS[name]
     x = np.round(image(3, c, h, w) * 2)  # many equal elements: the first one wins
-    y, index = pool.max_pool2d(x, *how)
-    expected, expected_index = pool.max_pool2d(x.astype(float), *how)
+    y, index = max_pool2d(x, *how)
+    expected, expected_index = max_pool2d(x.astype(float), *how)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(index, expected_index)
     np.testing.assert_array_equal(
         np.take_along_axis(x.reshape(3, c, -1), index.reshape(3, c, -1), 2), y.reshape(3, c, -1)
     )
     g = image(*y.shape)
-    agree(pool.max_pool2d_backward(g, index, x.shape), pool.max_pool2d_backward(g.astype(float), index, x.shape))
+    agree(max_pool2d_backward(g, index, x.shape, *how), max_pool2d_backward(g.astype(float), index, x.shape, *how))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nan_wins_in_max_pool(dtype):
     x = np.ones((1, 1, 2, 2), dtype)
     x[0, 0, 0, 1] = np.nan
-    assert np.isnan(pool.max_pool2d(x, (2, 2), (2, 2))[0]).all()
+    assert np.isnan(max_pool2d(x, *POOLS["2x2"][2:])[0]).all()
 
 
 @pytest.mark.parametrize("name", [name for name, how in POOLS.items() if how[5] == (1, 1)])
@@ -150,11 +169,11 @@ def test_nan_wins_in_max_pool(dtype):
 def test_average_pool(name, counting):
     h, w, kernel, stride, padding, _, ceil_mode = POOLS[name]
     x, how = image(3, 7, h, w), (kernel, stride, padding, ceil_mode, *counting)
-    y = pool.avg_pool2d(x, *how)
-    agree(y, pool.avg_pool2d(x.astype(float), *how))
+    y = avg_pool2d(x, *how)
+    agree(y, avg_pool2d(x.astype(float), *how))
     g = image(*y.shape)
-    dx = pool.avg_pool2d_backward(g, x.shape, *how)
-    agree(dx, pool.avg_pool2d_backward(g.astype(float), x.shape, *how))
+    dx = avg_pool2d_backward(g, x.shape, *how)
+    agree(dx, avg_pool2d_backward(g.astype(float), x.shape, *how))
     assert (g * y).sum() == pytest.approx((dx * x).sum(), rel=1e-3)  # a linear map and its transpose
 
 

@@ -58,13 +58,13 @@ def test_convolution(machine, stride, groups):
     compare(machine, conv.conv2d_backward, normal(*y.shape), x, w, stride, (1, 1), (1, 1), groups)
 
 
-@pytest.mark.parametrize("how", [((2, 2), (2, 2)), ((3, 3), (2, 2), (1, 1))])
+@pytest.mark.parametrize("how", [((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1))])
 def test_pools(machine, how):
     x = normal(2, 3, 8, 8)
-    y, index = compare(machine, pool.max_pool2d, x, *how)
+    y, index = compare(machine, pool.max_pool2d, x, *how, (1, 1), False)
     compare(machine, pool.max_pool2d_backward, normal(*y.shape), index, x.shape)
-    compare(machine, pool.avg_pool2d, x, *how)
-    compare(machine, pool.avg_pool2d_backward, normal(*y.shape), x.shape, *how)
+    compare(machine, pool.avg_pool2d, x, *how, False, True, None)
+    compare(machine, pool.avg_pool2d_backward, normal(*y.shape), x.shape, *how, False, True, None)
 
 
 def test_batch_norm(machine):

@@ -42,6 +42,9 @@ IMAGE_STEPS = {
     "batch_norm": lambda x, w, b: F.batch_norm(x, *RUNNING, w, b, training=True),
     "batch_norm with running statistics": lambda x, w, b: F.batch_norm(x, *RUNNING, w, b),
     "cross_entropy of images": lambda x, w, b: F.cross_entropy(x, PIXELS, w.detach(), reduction="sum"),
+    "max_pool2d": lambda x, w, b: F.max_pool2d(x, 3, 2, 1),
+    "avg_pool2d": lambda x, w, b: F.avg_pool2d(x, 2, ceil_mode=True),
+    "norm and pool": lambda x, w, b: F.max_pool2d(F.batch_norm(x, *RUNNING, w, b, training=True), 2),
     "nll_loss of images": lambda x, w, b: F.nll_loss(x, PIXELS, reduction="none"),
 }
 RUNNING = (rl.zeros(5), rl.ones(5))

@@ -248,7 +248,10 @@ class Planned:
             for before, after in zip(arrays, packed, strict=True):
                 if after is not before:
                     RECORDER.moved(self.op.name, before, after)
-        return self.run(*packed, **attrs)
+        made = self.run(*packed, **attrs)
+        if is_users_order(arrays):
+            return made
+        return tuple([private(z) for z in made]) if type(made) is tuple else private(made)
 
     def _by_widening(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         """The results, of half types, in float32."""
@@ -368,7 +371,7 @@ def _packed(x: Any, to: Argument) -> Any:
     if x is None:
         return None
     dtype = DTYPES[to.base]
-    if x.dtype != dtype and x.dtype.kind in "iu" and np.can_cast(x.dtype, dtype):
+    if x.dtype != dtype and x.dtype.kind in "iu" and dtype.kind in "iu" and np.can_cast(x.dtype, dtype):
         x = x.astype(dtype)
     return as_image(x) if to.is_image and x.ndim > 2 else contiguous(x)
 

@@ -1,18 +1,19 @@
-"""Max and average pooling and their gradients, on logically (N, C, H, W) arrays; see `channels_last`."""
+"""Max and average pooling of images (N, C, H, W) and their gradients: the NumPy texts of their records."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
-from rushlight_tensor.kernels.arrays import add_at, contiguous, like, on_host
-from rushlight_tensor.kernels.binding import Library
-from rushlight_tensor.kernels.channels_last import new_image, to_channels_last
-from rushlight_tensor.kernels.compile import c_library
+from rushlight_tensor.kernels.arrays import add_at, like, on_host
 
-Array = np.ndarray
+Array = Any
 Pair = tuple[int, ...]  # of two
+Places = tuple[slice, slice]  # of rows and columns
 
-_MOST_POSITIONS = 2**31 - 1
+MOST_POSITIONS = 2**31 - 1  # of an image, that an index of 32 bits can tell
 
 
 def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False) -> int:
@@ -22,13 +23,24 @@ def pooled_size(size: int, kernel: int, stride: int, padding: int, dilation: int
     return out - 1 if ceil_mode and (out - 1) * stride >= size + padding else out
 
 
+def geometry(
+    shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1), ceil_mode: bool = False
+) -> dict[str, int]:
+    """The sizes of the kernels of `c/pool.c`, for images of a shape."""
+    names = ("n", "c", "h", "w", "kh", "kw", "stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w")
+    s = dict(zip(names, (*shape, *kernel, *stride, *padding, *dilation), strict=True))
+    for i, (out, size) in enumerate((("oh", s["h"]), ("ow", s["w"]))):
+        s[out] = pooled_size(size, kernel[i], stride[i], padding[i], dilation[i], ceil_mode)
+    return s
+
+
 def max_pool2d(
-    x: Array, kernel: Pair, stride: Pair, padding: Pair = (0, 0), dilation: Pair = (1, 1), ceil_mode: bool = False
+    x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> tuple[Array, Array]:
     """Largest element of each window; NaN counts as the largest.
 
     Args:
-        x: (N, C, H, W), in any memory order.
+        x: (N, C, H, W).
         kernel: Window, (vertical, horizontal) as all pairs.
         stride: Steps of the window.
         padding: Positions added on both sides, which never win.
@@ -38,78 +50,62 @@ def max_pool2d(
         The maxima (N, C, OH, OW), and their positions y * W + x in the image, int32 of the same shape; a window that
         holds no element, between the padding, gives -inf and -1.
     """
-    shape = _geometry(x.shape, kernel, stride, padding, dilation, ceil_mode)
-    n, c = x.shape[:2]
-    if x.shape[2] * x.shape[3] > _MOST_POSITIONS:
-        raise RuntimeError(f"max_pool2d: an image of {x.shape[2:]} has more positions than an index of 32 bits")
-    source = to_channels_last(x)
-    memory, y = new_image((n, c, *shape[4:6]), x)
-    index_memory, index = new_image((n, c, *shape[4:6]), x, np.dtype(np.int32))
-    library = _library(x)
-    if library is not None:
-        library.max_pool(source, memory, index_memory, *shape)
-    else:
-        _max_pool_numpy(source, memory, index_memory, shape)
+    s = geometry(x.shape, kernel, stride, padding, dilation, ceil_mode)
+    positions = like(x, np.arange(s["h"] * s["w"], dtype=np.int32).reshape(s["h"], s["w"]))
+    y, index = _new(x, s), _new(x, s, np.dtype(np.int32))
+    y[...] = np.iinfo(y.dtype).min if y.dtype.kind in "iu" else -np.inf
+    index[...] = -1
+    for image, out in _windows(s):
+        candidates, best, where = x[:, :, *image], y[:, :, *out], index[:, :, *out]
+        take = (candidates > best) | np.isnan(candidates) | (where < 0)
+        np.copyto(best, candidates, where=take)
+        np.copyto(where, positions[image], where=take)
     return y, index
 
 
-def max_pool2d_backward(g: Array, index: Array, input_shape: tuple[int, ...]) -> Array:
+def max_pool2d_backward(g: Array, indices: Array, x_shape: tuple[int, ...], **window: Any) -> Array:
     """Gradient of `max_pool2d`: each g goes to the position of its maximum, where there is one.
 
     Args:
         g: (N, C, OH, OW).
-        index: (N, C, OH, OW) int32, from the forward pass.
-        input_shape: (N, C, H, W).
-    Returns:
-        (N, C, H, W).
+        indices: Of the same shape, from the forward pass.
+        x_shape: (N, C, H, W).
+        window: As for the forward pass; nothing depends on it.
     Raises:
         RuntimeError: A position lies outside of the image: the indices were changed in between.
     """
-    n, c, h, w = input_shape
-    if index.shape != g.shape or (n, c) != g.shape[:2]:
-        raise RuntimeError(f"max_pool2d: a gradient of {g.shape} with indices of {index.shape} for {input_shape}")
-    g_last, index_last = to_channels_last(g), contiguous(index.transpose(0, 2, 3, 1))
-    memory, dx = new_image(input_shape, g)
-    library = _library(g)
-    oh, ow = g.shape[2:]
-    if library is not None:
-        wrong = library.max_pool_backward(g_last, index_last, memory, n, h, w, c, oh, ow)
-        if wrong >= 0:
-            raise _no_position(index_last.reshape(-1)[wrong], h, w)
-        return dx
-    memory[...] = 0
+    n, c, h, w = x_shape
     if on_host(g):
-        outside = (index_last < -1) | (index_last >= h * w)
+        outside = (indices < -1) | (indices >= h * w)
         if outside.any():
-            raise _no_position(index_last[outside][0], h, w)
-    if memory.size:
-        first = like(g, np.arange(n)[:, None, None, None] * (h * w * c) + np.arange(c))  # of each image, each channel
-        at = first + np.maximum(index_last, 0).astype(np.int64) * c
-        given = np.where(index_last < 0, g.dtype.type(0), g_last)
-        flat = memory if memory.flags.c_contiguous else np.zeros_like(g_last, shape=memory.shape)
-        add_at(flat.reshape(-1), at.reshape(-1), given.reshape(-1))
-        if flat is not memory:
-            memory[...] = flat
+            raise no_position(int(np.argmax(outside.transpose(0, 2, 3, 1))), g, indices, x_shape)
+    dx = np.zeros_like(g, shape=x_shape, order="C")
+    if dx.size:
+        first = like(g, np.arange(n * c).reshape(n, c, 1, 1) * (h * w))  # of each image and channel
+        at = first + np.maximum(indices, 0)
+        add_at(dx.reshape(-1), at.reshape(-1), np.where(indices < 0, g.dtype.type(0), g).reshape(-1))
     return dx
 
 
-def _no_position(index: int, h: int, w: int) -> RuntimeError:
-    return RuntimeError(f"Found an invalid max index: {index} (input sizes are of size {h}x{w})")
+def no_position(place: int, g: Array, indices: Array, x_shape: tuple[int, ...], **window: Any) -> RuntimeError:
+    """The error of an index that is no position; places count the channels fastest."""
+    index = indices.transpose(0, 2, 3, 1).reshape(-1)[place]
+    return RuntimeError(f"Found an invalid max index: {index} (input sizes are of size {x_shape[2]}x{x_shape[3]})")
 
 
 def avg_pool2d(
     x: Array,
     kernel: Pair,
     stride: Pair,
-    padding: Pair = (0, 0),
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor: int | None = None,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
 ) -> Array:
     """Mean of each window.
 
     Args:
-        x: (N, C, H, W), in any memory order.
+        x: (N, C, H, W).
         kernel: Window, (vertical, horizontal) as all pairs.
         stride: Steps of the window.
         padding: Zeros added on both sides.
@@ -119,68 +115,49 @@ def avg_pool2d(
     Returns:
         (N, C, OH, OW).
     """
-    shape = _geometry(x.shape, kernel, stride, padding, (1, 1), ceil_mode)
-    source = to_channels_last(x)
-    memory, y = new_image((*x.shape[:2], *shape[4:6]), x)
-    library = _library(x)
-    if library is not None:
-        library.avg_pool(source, memory, *shape[:12], count_include_pad, divisor or 0)
-        return y
-    memory[...] = 0
-    for image, out in _windows(shape):
-        memory[:, *out] += source[:, *image]
-    memory /= like(x, _counts(shape, count_include_pad, divisor)[..., None].astype(x.dtype))
-    return y
+    s = geometry(x.shape, kernel, stride, padding, (1, 1), ceil_mode)
+    y = _new(x, s)
+    y[...] = 0
+    for image, out in _windows(s):
+        y[:, :, *out] += x[:, :, *image]
+    return y / like(x, _counts(s, count_include_pad, divisor).astype(x.dtype))
 
 
 def avg_pool2d_backward(
     g: Array,
-    input_shape: tuple[int, ...],
+    x_shape: tuple[int, ...],
     kernel: Pair,
     stride: Pair,
-    padding: Pair = (0, 0),
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor: int | None = None,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
+    needs: Any = None,
 ) -> Array:
     """Gradient of `avg_pool2d`: each g is spread evenly over its window; g (N, C, OH, OW), result (N, C, H, W)."""
-    shape = _geometry(input_shape, kernel, stride, padding, (1, 1), ceil_mode)
-    g_last = to_channels_last(g)
-    memory, dx = new_image(input_shape, g)
-    library = _library(g)
-    if library is not None:
-        library.avg_pool_backward(g_last, memory, *shape[:12], count_include_pad, divisor or 0)
-        return dx
-    memory[...] = 0
-    shares = g_last / like(g, _counts(shape, count_include_pad, divisor)[..., None].astype(g.dtype))
-    for image, out in _windows(shape):
-        memory[:, *image] += shares[:, *out]
+    s = geometry(x_shape, kernel, stride, padding, (1, 1), ceil_mode)
+    dx = np.zeros_like(g, shape=x_shape, order="C")
+    shares = g / like(g, _counts(s, count_include_pad, divisor).astype(g.dtype))
+    for image, out in _windows(s):
+        dx[:, :, *image] += shares[:, :, *out]
     return dx
 
 
-def _library(x: Array) -> Library | None:
-    return c_library("pool") if x.dtype == np.float32 and on_host(x) else None
+def _new(x: Array, s: dict[str, int], dtype: Any = None) -> Array:
+    return np.empty_like(x, dtype, order="C", shape=(s["n"], s["c"], s["oh"], s["ow"]))
 
 
-def _geometry(
-    x: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
-) -> tuple[int, ...]:
-    """What the kernels of `c/pool.c` are given after the arrays."""
-    n, c, h, w = x
-    oh, ow = (
-        pooled_size(size, kernel[i], stride[i], padding[i], dilation[i], ceil_mode) for i, size in enumerate((h, w))
-    )
-    return n, h, w, c, oh, ow, *kernel, *stride, *padding, *dilation
-
-
-def _windows(shape: tuple[int, ...]) -> list[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+def _windows(s: dict[str, int]) -> Iterator[tuple[Places, Places]]:
     """For each element of the window: where the inputs at that element lie, and the outputs they belong to."""
-    h, w, oh, ow, kh, kw = *shape[1:3], *shape[4:8]
-    return [
-        ((iy, ix), (oy, ox))
-        for iy, oy in (_slices(h, oh, ky, shape[8], shape[10], shape[12]) for ky in _taps(h, oh, kh, *shape[8:14:2]))
-        for ix, ox in (_slices(w, ow, kx, shape[9], shape[11], shape[13]) for kx in _taps(w, ow, kw, *shape[9:14:2]))
-    ]
+    rows, columns = (
+        (s[size], s[out], s[k], s[f"stride_{size}"], s[f"pad_{size}"], s[f"dilation_{size}"])
+        for size, out, k in (("h", "oh", "kh"), ("w", "ow", "kw"))
+    )
+    for ky in _taps(*rows):
+        iy, oy = _slices(*rows[:2], ky, *rows[3:])
+        for kx in _taps(*columns):
+            ix, ox = _slices(*columns[:2], kx, *columns[3:])
+            yield (iy, ix), (oy, ox)
 
 
 def _taps(size: int, out: int, taps: int, stride: int, padding: int, dilation: int) -> range:
@@ -197,26 +174,14 @@ def _slices(size: int, out: int, tap: int, stride: int, padding: int, dilation: 
     return slice(first * stride + start, max(0, (last - 1) * stride + start + 1), stride), slice(first, last)
 
 
-def _counts(shape: tuple[int, ...], count_include_pad: bool, divisor: int | None) -> Array:
+def _counts(s: dict[str, int], count_include_pad: bool, divisor: int | None) -> Array:
     """(OH, OW), what the sum of each window is divided by."""
-    h, w, oh, ow, kh, kw, sh, sw, ph, pw = *shape[1:3], *shape[4:12]
     if divisor:
-        return np.full((oh, ow), divisor)
+        return np.full((s["oh"], s["ow"]), divisor)
     lengths = []
-    for size, out, k, s, p in ((h, oh, kh, sh, ph), (w, ow, kw, sw, pw)):
-        start = np.arange(out) * s - p
-        end = np.minimum(start + k, size + p)
-        lengths.append(end - start if count_include_pad else np.minimum(end, size) - np.maximum(start, 0))
+    for size, out, k in (("h", "oh", "kh"), ("w", "ow", "kw")):
+        n, padding = s[size], s[f"pad_{size}"]
+        start = np.arange(s[out]) * s[f"stride_{size}"] - padding
+        end = np.minimum(start + s[k], n + padding)
+        lengths.append(end - start if count_include_pad else np.minimum(end, n) - np.maximum(start, 0))
     return np.outer(*lengths)
-
-
-def _max_pool_numpy(source: Array, memory: Array, index: Array, shape: tuple[int, ...]) -> None:
-    numbers = np.arange(source.shape[1] * source.shape[2], dtype=np.int32)
-    positions = like(source, numbers.reshape(source.shape[1:3]))
-    memory[...] = np.iinfo(memory.dtype).min if memory.dtype.kind in "iu" else -np.inf
-    index[...] = -1
-    for image, out in _windows(shape):
-        candidates, best, where = source[:, *image], memory[:, *out], index[:, *out]
-        take = (candidates > best) | np.isnan(candidates) | (where < 0)
-        np.copyto(best, candidates, where=take)
-        np.copyto(where, positions[image][None, :, :, None], where=take)

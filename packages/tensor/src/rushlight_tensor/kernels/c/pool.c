@@ -19,8 +19,8 @@ static span taps_inside(long start, long size, long taps, long dilation) {
 
 /* `index` holds the position iy * W + ix of each maximum, the first one of several; NaN counts as the largest.  A
  * window that holds no element at all gives -infinity and the position -1. */
-EXPORT void max_pool(LENGTH(n * h * w * c) const float *x, LENGTH(n * oh * ow * c) float *y,
-    LENGTH(n * oh * ow * c) int32_t *index, long n, long h, long w, long c, long oh, long ow, POSITIVE long kh, POSITIVE long kw,
+EXPORT void max_pool(IMAGE LENGTH(n * h * w * c) const float *x, IMAGE LENGTH(n * oh * ow * c) float *y,
+    IMAGE LENGTH(n * oh * ow * c) int32_t *index, long n, long h, long w, long c, long oh, long ow, POSITIVE long kh, POSITIVE long kw,
     POSITIVE long stride_h, POSITIVE long stride_w, long pad_h, long pad_w,
     POSITIVE long dilation_h, POSITIVE long dilation_w) {
     const geometry given = {n, h, w, c, oh, ow, kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w}, *s = &given;
@@ -49,9 +49,19 @@ EXPORT void max_pool(LENGTH(n * h * w * c) const float *x, LENGTH(n * oh * ow * 
     }
 }
 
-/* Each g goes to the position of its maximum, or nowhere (-1).  Returns the first index that is no position, or -1. */
-EXPORT long max_pool_backward(LENGTH(n * oh * ow * c) const float *g, LENGTH(n * oh * ow * c) const int32_t *index,
-    LENGTH(n * h * w * c) float *dx, long n, long h, long w, long c, long oh, long ow) {
+/* The same with the positions as users know them, in 64 bits. */
+EXPORT void max_pool_with_indices(IMAGE LENGTH(n * h * w * c) const float *x, IMAGE LENGTH(n * oh * ow * c) float *y,
+    IMAGE LENGTH(n * oh * ow * c) int64_t *index, SCRATCH LENGTH(n * oh * ow * c) int32_t *work, long n, long h, long w,
+    long c, long oh, long ow, POSITIVE long kh, POSITIVE long kw, POSITIVE long stride_h, POSITIVE long stride_w,
+    long pad_h, long pad_w, POSITIVE long dilation_h, POSITIVE long dilation_w) {
+    max_pool(x, y, work, n, h, w, c, oh, ow, kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w);
+    PARALLEL_FOR(n * oh * ow * c)
+    for (long i = 0; i < n * oh * ow * c; i++) index[i] = work[i];
+}
+
+/* Each g goes to the position of its maximum, or nowhere (-1).  Returns 0, or 1 + the first index that is no position. */
+EXPORT long max_pool_backward(IMAGE LENGTH(n * oh * ow * c) const float *g,
+    IMAGE LENGTH(n * oh * ow * c) const int32_t *index, IMAGE LENGTH(n * h * w * c) float *dx, long n, long h, long w, long c, long oh, long ow) {
     long positions = h * w, wrong = n * oh * ow * c, none = wrong;
     PARALLEL_FOR_FIRST(n * h * w * c, wrong)
     for (long image = 0; image < n; image++) {
@@ -64,7 +74,7 @@ EXPORT long max_pool_backward(LENGTH(n * oh * ow * c) const float *g, LENGTH(n *
                 else if (at != -1) wrong = smaller(wrong, i);
             }
     }
-    return wrong < none ? wrong : -1;
+    return wrong < none ? 1 + wrong : 0;
 }
 
 /* The window of an output position inside the image, and how many elements its mean is over. */
@@ -78,7 +88,7 @@ static window window_of(const geometry *s, long oy, long ox, bool count_padding,
     return v;
 }
 
-EXPORT void avg_pool(LENGTH(n * h * w * c) const float *x, LENGTH(n * oh * ow * c) float *y, long n, long h, long w,
+EXPORT void avg_pool(IMAGE LENGTH(n * h * w * c) const float *x, IMAGE LENGTH(n * oh * ow * c) float *y, long n, long h, long w,
     long c, long oh, long ow, POSITIVE long kh, POSITIVE long kw, POSITIVE long stride_h, POSITIVE long stride_w,
     long pad_h, long pad_w,
     long count_padding, long divisor) {
@@ -98,7 +108,7 @@ EXPORT void avg_pool(LENGTH(n * h * w * c) const float *x, LENGTH(n * oh * ow * 
         }
 }
 
-EXPORT void avg_pool_backward(LENGTH(n * oh * ow * c) const float *g, LENGTH(n * h * w * c) float *dx, long n, long h,
+EXPORT void avg_pool_backward(IMAGE LENGTH(n * oh * ow * c) const float *g, IMAGE LENGTH(n * h * w * c) float *dx, long n, long h,
     long w, long c, long oh, long ow, POSITIVE long kh, POSITIVE long kw, POSITIVE long stride_h, POSITIVE long stride_w,
     long pad_h, long pad_w,
     long count_padding, long divisor) {

@@ -9,21 +9,22 @@ import numpy as np
 from rushlight_tensor.core import kinds
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call, real_only, refuse
-from rushlight_tensor.core.half_precision import aux_in_float32, in_float32
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.layout import image, in_private_order
+from rushlight_tensor.core.layout import image
 from rushlight_tensor.core.op import AS_CPU, Op, fused
 from rushlight_tensor.core.promote import INT64
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import pool as kernels
+from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.index.gather import _index_select
-from rushlight_tensor.ops.math.cast import flat
+from rushlight_tensor.ops.math.cast import cast, flat
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.shape.join import stack
 from rushlight_tensor.ops.shape.shape import drop, lift, reshape, squeeze, unsqueeze
 
 Sizes = tuple[int, ...]
 
+_INT32 = np.dtype(np.int32)
 _MOST = 2**31 - 1  # what PyTorch takes for a number of a window
 
 
@@ -75,14 +76,13 @@ def _max_aval(
     ceil_mode: bool = False,
 ) -> tuple[Aval, Aval]:
     shape = _pooled(x.shape, kernel, stride, padding, dilation, ceil_mode)
-    return image(shape, x.dtype, x), image(shape, np.dtype(np.int32), x)
+    if x.shape[2] * x.shape[3] > kernels.MOST_POSITIONS:
+        raise RuntimeError(f"max_pool2d: an image of {x.shape[2:]} has more positions than an index of 32 bits")
+    return image(shape, x.dtype, x), image(shape, _INT32, x)
 
 
-@in_private_order
-@aux_in_float32
-def _max_kernel(x: Any, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, ceil_mode: bool) -> Any:
-    _pooled(x.shape, kernel, stride, padding, dilation, ceil_mode)
-    return kernels.max_pool2d(x, kernel, stride, padding, dilation, ceil_mode)
+def _max_sizes(x: Any, **window: Any) -> dict[str, int]:
+    return kernels.geometry(x.shape, **window)
 
 
 def _max_backward_aval(
@@ -96,13 +96,13 @@ def _max_backward_aval(
     ceil_mode: bool = False,
     needs: Any = (True,),
 ) -> Aval:
+    if g.shape != _pooled(x_shape, kernel, stride, padding, dilation, ceil_mode) or g.shape != indices.shape:
+        raise RuntimeError(f"max_pool2d: a gradient of {g.shape} with indices of {indices.shape} for {x_shape}")
     return image(x_shape, g.dtype, g, indices)
 
 
-@in_private_order
-@in_float32
-def _max_backward_kernel(g: Any, indices: Any, x_shape: Sizes, **window: Any) -> Any:
-    return kernels.max_pool2d_backward(g, indices.astype(np.int32, copy=False), x_shape)
+def _max_backward_sizes(g: Any, indices: Any, x_shape: Sizes, needs: Any, **window: Any) -> dict[str, int]:
+    return kernels.geometry(x_shape, **window)
 
 
 def _max_again(gg: Any, indices: Any, x_shape: Sizes, **window: Any) -> Any:
@@ -116,7 +116,8 @@ _max_backward = Op(
     "max_pool2d_backward",
     kind=kinds.rows(shapes=("x_shape",), folds=True),
     infer=_max_backward_aval,
-    cpu=_max_backward_kernel,
+    numpy=kernels.max_pool2d_backward,
+    c=C("pool", "max_pool_backward", _max_backward_sizes, kernels.no_position),
     cuda=AS_CPU,
     save=("indices",),
     vjp=(_max_again, None),
@@ -127,7 +128,8 @@ _max_pool2d = Op(
     infer=_max_aval,
     real="max_pool2d",
     numeric="max_pool2d",
-    cpu=_max_kernel,
+    numpy=kernels.max_pool2d,
+    c=C("pool", "max_pool", _max_sizes),
     cuda=AS_CPU,
     save=("out1", "x.shape"),
     flat=True,
@@ -153,9 +155,8 @@ def _max_indices_aval(
     return out, indices._replace(dtype=INT64)
 
 
-def _max_indices_kernel(x: Any, **window: Any) -> Any:
-    values, indices = _max_kernel(x, **window)
-    return values, indices.astype(np.int64)
+def _max_indices_rule(g: Any, indices: Any, shape: Sizes, **window: Any) -> Any:
+    return _max_backward(g[0], cast(indices, dtype=_INT32), x_shape=shape, **window)
 
 
 _max_pool2d_with_indices = Op(
@@ -164,11 +165,12 @@ _max_pool2d_with_indices = Op(
     infer=_max_indices_aval,
     real="max_pool2d",
     numeric="max_pool2d",
-    cpu=_max_indices_kernel,
+    numpy=kernels.max_pool2d,
+    c=C("pool", "max_pool_with_indices", _max_sizes),
     cuda=AS_CPU,
     save=("out1", "x.shape"),
     flat=True,
-    vjp=(lambda g, indices, shape, **window: _max_backward(g[0], indices, x_shape=shape, **window),),
+    vjp=(_max_indices_rule,),
     node_name="MaxPool2DWithIndicesBackward0",
 )
 
@@ -282,11 +284,12 @@ def _avg_aval(
     return image(_pooled(x.shape, kernel, stride, padding, (1, 1), ceil_mode), x.dtype, x)
 
 
-@in_private_order
-@in_float32
-def _avg_kernel(x: Any, kernel: Sizes, stride: Sizes, padding: Sizes, ceil_mode: bool, **how: Any) -> Any:
-    _pooled(x.shape, kernel, stride, padding, (1, 1), ceil_mode)
-    return kernels.avg_pool2d(x, kernel, stride, padding, ceil_mode, **how)
+def _avg_sizes(
+    x: Any, count_include_pad: bool, divisor: int | None, x_shape: Sizes = (), needs: Any = None, **window: Any
+) -> dict[str, int]:
+    """Sizes of the mean and of its gradient, which is told the shape of the images."""
+    sizes = kernels.geometry(x_shape or x.shape, **window)
+    return {**sizes, "count_padding": count_include_pad, "divisor": divisor or 0}
 
 
 def _avg_backward_aval(
@@ -300,20 +303,17 @@ def _avg_backward_aval(
     divisor: int | None = None,
     needs: Any = (True,),
 ) -> Aval:
+    if g.shape != _pooled(x_shape, kernel, stride, padding, (1, 1), ceil_mode):
+        raise RuntimeError(f"avg_pool2d: a gradient of {g.shape} for {x_shape}")
     return image(x_shape, g.dtype, g)
-
-
-@in_private_order
-@in_float32
-def _avg_backward_kernel(g: Any, x_shape: Sizes, needs: Any, **window: Any) -> Any:
-    return kernels.avg_pool2d_backward(g, x_shape, **window)
 
 
 _avg_backward = Op(
     "avg_pool2d_backward",
     kind=kinds.rows(shapes=("x_shape",), folds=True),
     infer=_avg_backward_aval,
-    cpu=_avg_backward_kernel,
+    numpy=kernels.avg_pool2d_backward,
+    c=C("pool", "avg_pool_backward", _avg_sizes),
     cuda=AS_CPU,
     vjp=(lambda gg, x_shape, needs, **window: _avg_pool2d(gg, **window),),
 )
@@ -322,7 +322,8 @@ _avg_pool2d = Op(
     kind=kinds.rows(folds=True),
     infer=_avg_aval,
     real="avg_pool2d",
-    cpu=_avg_kernel,
+    numpy=kernels.avg_pool2d,
+    c=C("pool", "avg_pool", _avg_sizes),
     cuda=AS_CPU,
     save=("x.shape",),
     flat=True,
