@@ -32,9 +32,11 @@ def compare(machine, function, *arrays, **options):
 
 
 def test_products(machine):
-    compare(machine, blas.gemm, normal(100, 90), normal(90, 80))
+    compare(machine, blas.matmul, normal(100, 90), normal(90, 80))
+    compare(machine, blas.matmul, normal(20_001), normal(20_001))
     compare(machine, linear.linear, normal(3, 50, 70), normal(60, 70), normal(60))
-    compare(machine, linear.linear_backward, normal(3, 50, 60), normal(3, 50, 70), normal(60, 70))
+    needs = (True, True, True)
+    compare(machine, linear.linear_backward, normal(3, 50, 60), normal(3, 50, 70), normal(60, 70), needs=needs)
 
 
 @pytest.mark.parametrize("causal", [True, False])

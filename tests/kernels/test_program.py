@@ -36,6 +36,10 @@ STEPS = {
         x, CLASSES, b.detach(), reduction="none", label_smoothing=0.1
     ),
     "nll_loss": lambda x, w, b: F.nll_loss(F.log_softmax(x, 1), CLASSES),
+    "linear": lambda x, w, b: F.linear(F.linear(F.relu(x), MATRIX, b), MATRIX),
+    "matmul": lambda x, w, b: F.relu(x) @ MATRIX,
+    "matmul of a batch": lambda x, w, b: rl.matmul(F.softmax(x, -1), BATCH)[0],
+    "matmul, transposed": lambda x, w, b: rl.matmul(F.softmax(BATCH[0, :8, :8].clone(), 0).t(), F.relu(x)),
     "embedding": lambda x, w, b: F.embedding(INDICES, x, padding_idx=1),
 }
 IMAGE_STEPS = {
@@ -48,6 +52,7 @@ IMAGE_STEPS = {
     "nll_loss of images": lambda x, w, b: F.nll_loss(x, PIXELS, reduction="none"),
 }
 RUNNING = (rl.zeros(5), rl.ones(5))
+MATRIX, BATCH = rl.randn(16, 16), rl.randn(2, 16, 16)
 CLASSES = rl.tensor([3, 0, 15, 3, 7, 3, 2, 0])
 INDICES = rl.tensor([3, 0, 1, 3, 7, 3, 2, 0])
 PIXELS = rl.arange(2 * 6 * 6).reshape(2, 6, 6) % 5

@@ -262,8 +262,8 @@ PLANTED: list[Fault] = [
     ),
     *_faults(
         TENSOR + "kernels/blas.py", "tests/kernels/test_blas.py",
-        ("down >= columns * size or rows == 1", "down >= 0 or rows == 1"),
-        ("across >= rows * size or columns == 1", "across >= 0 or columns == 1"),
+        ("down >= columns or rows == 1", "down >= 0 or rows == 1"),
+        ("across >= rows or columns == 1", "across >= 0 or columns == 1"),
     ),
     # -------------------------------------------------------------------------------------------------- loader
     *_faults(

@@ -1,4 +1,4 @@
-"""Matrix products through a private OpenBLAS on the kernels' own threads; NumPy's matmul for what is small or unusual.
+"""Matrix products through a private OpenBLAS on the kernels' own threads: sizes of the C kernels, and NumPy texts.
 
 Note [Private BLAS]
     The wheel `scipy-openblas64` is a copy of OpenBLAS of its own: NumPy's is not touched.  Its kernels are chosen when
@@ -12,18 +12,24 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from rushlight_tensor.core.infer import Aval, broadcast_shapes
+from rushlight_tensor.core.op import REGISTRY
+from rushlight_tensor.core.order import contiguous as in_sequence
+from rushlight_tensor.core.order import merges
 from rushlight_tensor.kernels import cpu
-from rushlight_tensor.kernels.arrays import on_host
+from rushlight_tensor.kernels.arrays import contiguous, on_host
 from rushlight_tensor.kernels.binding import DGEMM, SGEMM, STATE, Library
 from rushlight_tensor.kernels.compile import c_library, scoped_environment
 
-# Up to this many multiplications np.matmul is as fast, and NumPy's own BLAS does not wake a second thread pool.
-_SMALL = 2**18
+Array = Any
+
 # A dot product of more than 10,000 elements is cut by NumPy's BLAS among its threads, which would show in the bits.
 _DOT_PART = 8192
 
@@ -58,102 +64,167 @@ def load_private_blas() -> bool:
     return True
 
 
-def gemm(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """`a @ b` as np.matmul defines it; transposed views and batches of views are multiplied without copying them.
-
-    Args:
-        a: (..., M, K).
-        b: (..., K, N), batch dimensions broadcast against those of `a`.
-        out: (..., M, N) of the result's dtype; made fresh when None.
-    Returns:
-        The product, in `out` if given.
-    Raises:
-        ValueError: As np.matmul, for shapes that do not fit.
-    """
-    if a.size * b.shape[-1] <= _SMALL:
-        return np.matmul(a, b, out=out)
-    dtype = a.dtype
-    if not on_host(a, b, out) or a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
-        if out is None and a.ndim == b.ndim == 1 and a.size == b.size > _DOT_PART and a.dtype.char in "fdFD":
-            return _dot(a, b) if on_host(a, b) else np.matmul(a, b)
-        return np.matmul(a, b, out=out)
-    if b.dtype != dtype or dtype.char not in "fd":
-        return np.matmul(a, b, out=out)
-    if out is not None and not out.flags.aligned:
-        return np.matmul(a, b, out=out)
-    m, k = a.shape[-2:]
-    n = b.shape[-1]
-    c = blas_library()
-    if c is None:
-        return np.matmul(a, b, out=out)
-    if b.ndim == 2 and a.ndim > 2 and a.flags.c_contiguous and out is None:  # one tall product instead of many
-        return gemm(a.reshape(-1, k), b).reshape(*a.shape[:-1], n)
-    batch = a.shape[:-2] if a.shape[:-2] == b.shape[:-2] else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    if out is None:
-        out = np.empty((*batch, m, n), dtype)
-    multiply = c.gemm_f32 if dtype.char == "f" else c.gemm_f64
-    size = dtype.itemsize
-    if not batch and out.flags.c_contiguous:
-        a, ta, lda = _layout(a, m, k, size)
-        b, tb, ldb = _layout(b, k, n, size)
-        multiply(a, b, out, ta, tb, m, n, k, lda, ldb, n, 1, 1, 0, 0, 0, 0, 0, 0)
-        return out
-    plan = _batch_plan(a, b, out, batch, size)
-    if plan is None:
-        return np.matmul(a, b, out=out)
-    multiply(*plan)
-    return out
+def gemm(a: Array, b: Array) -> Array:
+    """`a @ b`, for NumPy texts that are made of products: by the record of `matmul`."""
+    return REGISTRY["matmul"].cpu(a, b) if on_host(a, b) else np.matmul(a, b)
 
 
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+# ------------------------------------------------------------------------------------------------------- NumPy texts
+
+
+def matmul(x: Array, y: Array) -> Array:
+    """`x @ y`."""
+    if x.ndim == y.ndim == 1 and x.size == y.size > _DOT_PART and x.dtype.kind in "fc":
+        return _dot(x, y)
+    return np.matmul(x, y)
+
+
+def _dot(x: Array, y: Array) -> Array:
     """The product of two vectors, summed by parts of one length: see Note [Same bits] in `c/rushlight.h`."""
-    parts, whole = a.size // _DOT_PART, a.size - a.size % _DOT_PART
-    rows, columns = a[:whole].reshape(parts, 1, _DOT_PART), b[:whole].reshape(parts, _DOT_PART, 1)
-    return np.asarray(np.matmul(rows, columns).sum(dtype=a.dtype) + np.matmul(a[whole:], b[whole:]))[()]
+    parts, whole = x.size // _DOT_PART, x.size - x.size % _DOT_PART
+    rows, columns = x[:whole].reshape(parts, 1, _DOT_PART), y[:whole].reshape(parts, _DOT_PART, 1)
+    return np.asarray(np.matmul(rows, columns).sum(dtype=x.dtype) + np.matmul(x[whole:], y[whole:]), like=x)[()]
 
 
-def _layout(x: np.ndarray, rows: int, columns: int, size: int) -> tuple[np.ndarray, bool, int]:
-    """How BLAS sees the last two dimensions: (array, lies transposed, leading dimension); copied if it must be."""
-    if not x.flags.aligned:
-        x = x.copy()
-    down, across = x.strides[-2:]
-    if across == size and (down >= columns * size or rows == 1):
-        return x, False, max(down // size, columns, 1) if rows > 1 else max(columns, 1)
-    if down == size and (across >= rows * size or columns == 1):
-        return x, True, max(across // size, rows, 1) if columns > 1 else max(rows, 1)
-    return np.ascontiguousarray(x), False, max(columns, 1)
+def matmul_backward(g: Array, x: Array, y: Array, needs: tuple[bool, ...]) -> tuple[Array, ...]:
+    """Gradients of `matmul` by x and y, those that are needed; where batches are broadcast, for each of the results."""
+    grads: tuple[Callable[[], Array], ...]
+    if y.ndim == 1:
+        grads = (lambda: g[..., None] * y, lambda: (g[..., None] * x).reshape(-1, x.shape[-1]).sum(0))
+    elif x.ndim == 1:
+        grads = (
+            lambda: np.matmul(g[..., None, :], y.swapaxes(-1, -2))[..., 0, :],
+            lambda: x[:, None] * g[..., None, :],
+        )
+    elif y.ndim == 2:  # a batch of rows: one product for the whole of it
+        grads = (lambda: np.matmul(g, y.T), lambda: np.matmul(_rows(x).T, _rows(g)))
+    else:
+        grads = (lambda: np.matmul(g, y.swapaxes(-1, -2)), lambda: np.matmul(x.swapaxes(-1, -2), g))
+    return tuple([make() for need, make in zip(needs, grads, strict=True) if need])
 
 
-def _batch_plan(
-    a: np.ndarray, b: np.ndarray, out: np.ndarray, batch: tuple[int, ...], size: int
-) -> tuple[Any, ...] | None:
-    """The C call for a batch whose strides fit two loops; None where they do not."""
-    (m, k), n = a.shape[-2:], b.shape[-1]
-    a, ta, lda = _layout(a, m, k, size)
-    b, tb, ldb = _layout(b, k, n, size)
-    if out.strides[-1] != size or out.strides[-2] < n * size:
+def _rows(x: Array) -> Array:
+    """All but the last dimension as one."""
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+# ------------------------------------------------------------------------------------------------- sizes of C kernels
+
+
+class Matrix(NamedTuple):
+    """How BLAS sees the last two dimensions of an array: whether they lie transposed, and the distance of its rows."""
+
+    transposed: int
+    distance: int
+
+    @classmethod
+    def of(cls, rows: int, columns: int, down: int, across: int) -> Matrix | None:
+        """None where it has to be copied.  `down`, `across`: the strides in elements."""
+        if columns == 1:
+            across = 1
+        if across == 1 and (down >= columns or rows == 1):
+            return cls(0, max(down, columns, 1) if rows > 1 else max(columns, 1))
+        if down == 1 and (across >= rows or columns == 1):
+            return cls(1, max(across, rows, 1))
         return None
-    loops = [1, *batch][-2:] if len(batch) <= 2 else None
+
+
+def as_rows(x: Any) -> Matrix | None:
+    """A description (..., columns) as one matrix.  None where it has to be copied."""
+    folded = _folded(*_with_ones(x, False, False))
+    return None if folded is None else Matrix.of(*folded[0], *folded[1])
+
+
+def product(x: Any, y: Any) -> dict[str, int] | None:
+    """Sizes of `gemm`, for operands as np.matmul takes them."""
+    return _sizes(x, y)
+
+
+def product_backward(g: Any, x: Any, y: Any, needs: Any = None) -> dict[str, int] | None:
+    """Sizes of `gemm_backward`."""
+    return _sizes(x, y, g)
+
+
+def _sizes(x: Any, y: Any, g: Any = None) -> dict[str, int] | None:
+    """The sizes of a product, its two batch loops, and where the operands `a`, `b` (and the gradient `g`) lie."""
+    row, column = len(x.shape) == 1, len(y.shape) == 1
+    given = {"a": _with_ones(x, row, False), "b": _with_ones(y, False, column)}
+    if g is not None:
+        given["g"] = _with_ones(g, row, column)
+    if len(given["b"][0]) == 2 and len(given["a"][0]) > 2:  # a batch of rows: one product for the whole of it
+        for name in given.keys() - {"b"}:
+            folded = _folded(*given[name])
+            if folded is None:
+                return None
+            given[name] = folded
+    (m, k), n = given["a"][0][-2:], given["b"][0][-1]
+    batch = broadcast_shapes(given["a"][0][:-2], given["b"][0][:-2])
+    loops = _loops(batch, [_batch_strides(batch, *each) for each in given.values()])
     if loops is None:
-        outer = int(np.prod(batch[:-1]))
-        a, b = (_flatten_batch(x, batch) for x in (a, b))
-        flat = out.reshape(outer, batch[-1], m, n)
-        if not np.shares_memory(flat, out):
+        return None
+    (outer, inner), steps = loops
+    sizes = {"m": m, "n": n, "k": k, "outer": outer, "inner": inner}
+    for (name, (shape, strides)), (step0, step1) in zip(given.items(), steps, strict=True):
+        seen = Matrix.of(*shape[-2:], *strides[-2:])
+        if seen is None:
             return None
-        out, loops = flat, [outer, batch[-1]]
-        a, ta, lda = _layout(a, m, k, size)
-        b, tb, ldb = _layout(b, k, n, size)
-    steps = [step // size for x in (a, b, out) for step in _batch_strides(x, loops)]
-    return a, b, out, ta, tb, m, n, k, lda, ldb, max(out.strides[-2] // size, n), *loops, *steps
+        sizes |= {f"t{name}": seen.transposed, f"ld{name}": seen.distance, f"s{name}0": step0, f"s{name}1": step1}
+    return sizes
 
 
-def _flatten_batch(x: np.ndarray, batch: tuple[int, ...]) -> np.ndarray:
-    return np.broadcast_to(x, (*batch, *x.shape[-2:])).reshape(-1, batch[-1], *x.shape[-2:])
+_Laid = tuple[tuple[int, ...], tuple[int, ...]]  # shape and strides
 
 
-def _batch_strides(x: np.ndarray, loops: list[int]) -> tuple[int, int]:
-    """Byte strides of the two batch loops; 0 where the array is broadcast."""
-    steps = [0, 0]
-    for i in range(1, min(x.ndim - 2, 2) + 1):
-        steps[-i] = x.strides[-2 - i] if x.shape[-2 - i] == loops[-i] and loops[-i] > 1 else 0
-    return steps[0], steps[1]
+def _with_ones(x: Any, row: bool, column: bool) -> _Laid:
+    """A description with the rows and columns that vectors have not."""
+    strides = in_sequence(x.shape) if x.strides is None or 0 in x.shape else x.strides
+    shape: tuple[int, ...] = (*x.shape, 1) if column else tuple(x.shape)
+    strides = (*strides, 1) if column else tuple(strides)
+    if not row:
+        return shape, strides
+    return (*shape[:-1], 1, shape[-1]), (*strides[:-1], 0, strides[-1])
+
+
+def _folded(shape: tuple[int, ...], strides: tuple[int, ...]) -> _Laid | None:
+    """All but the last dimension as one; None where they do not lie so."""
+    if not merges(shape[:-1], strides[:-1]):
+        return None
+    down = next((s for n, s in zip(shape[-2::-1], strides[-2::-1], strict=True) if n != 1), shape[-1])
+    return (math.prod(shape[:-1]), shape[-1]), (down, strides[-1])
+
+
+def _batch_strides(batch: tuple[int, ...], shape: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
+    """The strides along the dimensions of a batch; 0 where the array is broadcast."""
+    own = [0 if n == 1 else s for n, s in zip(shape[:-2], strides[:-2], strict=True)]
+    return [0] * (len(batch) - len(own)) + own
+
+
+def _loops(batch: tuple[int, ...], steps: list[list[int]]) -> tuple[tuple[int, int], list[tuple[int, int]]] | None:
+    """A batch as two loops, and the strides of each array along them; None where it cannot be."""
+    if any(step < 0 for own in steps for step in own):
+        return None
+    dims: list[tuple[int, list[int]]] = []
+    for n, *own in zip(batch, *steps, strict=True):
+        if n == 1:
+            continue
+        if dims and all(before == n * step for before, step in zip(dims[-1][1], own, strict=True)):
+            dims[-1] = (dims[-1][0] * n, own)
+        else:
+            dims.append((n, own))
+    if len(dims) > 2:
+        return None
+    nothing = (1, [0] * len(steps))
+    first, second = [nothing] * (2 - len(dims)) + dims
+    if 0 in batch:
+        first, second = (0, nothing[1]), nothing
+    return (first[0], second[0]), list(zip(first[1], second[1], strict=True))
+
+
+def in_two_loops(*arrays: Array) -> list[Array]:
+    """Operands (and before them the gradient) as copies that `product` has sizes for."""
+    packed = [contiguous(a) for a in arrays]
+    x, y = packed[-2:]
+    if min(x.ndim, y.ndim) > 2 and _sizes(Aval(x.shape, x.dtype), Aval(y.shape, y.dtype)) is None:
+        batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+        packed[-2:] = [contiguous(np.broadcast_to(a, (*batch, *a.shape[-2:]))) for a in (x, y)]
+    return packed

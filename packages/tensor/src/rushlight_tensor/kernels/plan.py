@@ -11,7 +11,9 @@ Note [Plans]
     (eps, a learning rate) are no part of a plan and are passed at the call.  Inputs that the kernel cannot take as they
     lie are copied into the order that it reads; half types are widened to float32 and results narrowed as `infer` says;
     small integers are widened to those that the kernel reads; any other dtype is work for the record's NumPy text, as
-    is all that does not fit a kernel that writes into its inputs.  The same calls stand in the tables of `program`.
+    is all that does not fit a kernel that writes into its inputs, and what `sizes` has no answer for: None.  An input
+    with an EXTENT is taken as it lies, if `sizes` answers its strides; these are then part of the plan's key.  The same
+    calls stand in the tables of `program`.
 
     A kernel that meets something wrong in its arrays, an index that names nothing, returns 1 + its place; `wrong` of
     the record words that.
@@ -25,11 +27,13 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core.abstract import in_elements
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.layout import is_users_order, plain, private
 from rushlight_tensor.core.order import fastest_first
 from rushlight_tensor.core.promote import BFLOAT16, FLOAT16, FLOAT32
 from rushlight_tensor.kernels.arrays import contiguous, in_order
+from rushlight_tensor.kernels.blas import load_private_blas
 from rushlight_tensor.kernels.channels_last import as_image, empty_image
 from rushlight_tensor.kernels.compile import c_library
 from rushlight_tensor.kernels.prototype import DTYPES, Argument, Prototype
@@ -69,22 +73,29 @@ class C:
     Args:
         file: The C text, under `c/`.
         name: Its `EXPORT` function.
-        sizes: `(*descriptions, **attrs) -> sizes by name`; what it does not give are attributes.
+        sizes: `(*descriptions, **attrs) -> sizes by name`, or None; what it does not give are attributes.
         wrong: `(place, *arrays, **attrs) -> error`, for a kernel that returns a place; see Note [Plans].
         halves: Half types are widened; else they are the NumPy text's, which only moves them.
+        blas: It needs the private BLAS.
+        other: The kernel for another dtype.
+        pack: `(*arrays) -> arrays`, how inputs that `sizes` has no answer for are copied, where that is not C order.
     """
 
-    __slots__ = ("file", "halves", "name", "sizes", "wrong")
+    __slots__ = ("blas", "file", "halves", "name", "other", "pack", "sizes", "wrong")
 
     def __init__(
         self,
         file: str,
         name: str,
-        sizes: Callable[..., dict[str, int]],
+        sizes: Callable[..., dict[str, int] | None],
         wrong: Callable[..., Exception] | None = None,
         halves: bool = True,
+        blas: bool = False,
+        other: C | None = None,
+        pack: Callable[..., Any] | None = None,
     ) -> None:
         self.file, self.name, self.sizes, self.wrong, self.halves = file, name, sizes, wrong, halves
+        self.blas, self.other, self.pack = blas, other, pack
 
     def bind(self, op: Any) -> Callable[..., Any]:
         """The `cpu` of a record: `(*arrays, **attrs) -> array`, or a tuple of them; and its `numpy`, likewise."""
@@ -120,8 +131,8 @@ class Planned:
     """A record with its C kernel."""
 
     __slots__ = (
-        "_call", "_fits", "_may_skip", "_numbers", "_order", "_reads", "_text", "deciding", "entry", "kernel", "op",
-        "plans", "prototype",
+        "_call", "_fits", "_may_skip", "_numbers", "_order", "_reads", "_strided", "_text", "deciding", "entry",
+        "kernel", "op", "other", "plans", "prototype",
     )  # fmt: skip
 
     _call: Callable[..., Any]
@@ -130,20 +141,26 @@ class Planned:
     _numbers: tuple[str, ...]
     _order: tuple[int, ...] | None
     _reads: tuple[Argument, ...]
+    _strided: bool
     deciding: tuple[str, ...]
     prototype: Prototype
 
-    def __init__(self, op: Any, kernel: C) -> None:
+    def __init__(self, op: Any, kernel: C, first: bool = True) -> None:
         self.op, self.kernel, self._text = op, kernel, op.numpy
-        self.plans: dict[tuple[Any, ...], Plan] = {}
+        self.plans: dict[tuple[Any, ...], Plan | None] = {}
         self._fits = None  # not looked for yet
+        self._strided = False
         self.entry = 0
-        PLANNED.append(self)
+        self.other = None if kernel.other is None else Planned(op, kernel.other, False)
+        if first:
+            PLANNED.append(self)
 
     def forget(self) -> None:
         """Look for the kernel anew at the next call: whether there is a compiler has changed."""
         self._fits = None
         self.plans.clear()
+        if self.other is not None:
+            self.other.forget()
 
     def run(self, *arrays: Any, **attrs: Any) -> Any:
         """The results, by the kernel where it can be had and takes such arrays, else by the NumPy text."""
@@ -151,9 +168,11 @@ class Planned:
         if not fits(*arrays):
             return self._otherwise(arrays, attrs)
         key = self._key(arrays, attrs)
-        plan = self.plans.get(key)
-        if plan is None:
+        plan = self.plans.get(key, _UNKNOWN)
+        if plan is _UNKNOWN:
             plan = self._plan(key, arrays, attrs)
+        if plan is None:
+            return self._otherwise(arrays, attrs)
         made = plan.new_results() if plan.images else [_empty(a.shape, a.dtype) for a in plan.results]
         outs = [made[at] if at >= 0 else None for at in plan.places] if self._may_skip else made
         given = [*arrays, *outs, *plan.sizes, *[attrs[name] for name in self._numbers]]
@@ -170,7 +189,10 @@ class Planned:
         return made[0] if plan.single else tuple(made)
 
     def _key(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[Any, ...]:
-        return (*[a if a is None else a.shape for a in arrays], *[attrs[name] for name in self.deciding])
+        shapes = [a if a is None else a.shape for a in arrays]
+        if self._strided:
+            shapes += [a if a is None else a.strides for a in arrays]
+        return (*shapes, *[attrs[name] for name in self.deciding])
 
     def plan_of(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Plan | None:
         """The plan of a call that has just gone well; None where it had none."""
@@ -178,7 +200,7 @@ class Planned:
 
     def _load(self) -> Callable[..., bool]:
         """Compile the kernel, or have the NumPy text do the work for good."""
-        library = c_library(self.kernel.file)
+        library = c_library(self.kernel.file) if not self.kernel.blas or load_private_blas() else None
         name = self.kernel.name
         if library is None:
             self._fits = _never
@@ -191,6 +213,7 @@ class Planned:
         self._may_skip = "needs" in self.deciding
         self._numbers = self.prototype.numbers
         self._reads = tuple(a for a in self.prototype.arguments if a.is_read)
+        self._strided = any(a.kind == "EXTENT" for a in self._reads)
         self._order = self._ordered()
         self._check()
         fits: Callable[..., bool] = self._fits
@@ -205,25 +228,27 @@ class Planned:
                 f"record has {list(op.input_names)} and {list(op.attr_names)}"
             )
 
-    def _plan(self, key: tuple[Any, ...], arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Plan:
-        described = [a if a is None else Aval(a.shape, a.dtype) for a in arrays]
+    def _plan(self, key: tuple[Any, ...], arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Plan | None:
+        described = self._descriptions(arrays)
         found = self.op.infer(*described, **attrs)
+        sizes = self.kernel.sizes(*described, **attrs)
+        if len(self.plans) >= _MOST_PLANS:
+            self.plans.clear()
+        plan = self.plans[key] = None if sizes is None else self._of(found, {**attrs, **sizes}, attrs)
+        return plan
+
+    def _of(self, found: Any, given: dict[str, Any], attrs: dict[str, Any]) -> Plan:
         single = type(found) is Aval
         results = [found] if single else list(found)
         buffers = [a for a in self.prototype.arguments if a.is_result and not a.is_read]
         wanted = attrs["needs"][: len(buffers)] if "needs" in attrs else (True,) * len(buffers)
-        given = {**attrs, **self.kernel.sizes(*described, **attrs)}
         places, images, at = [], [], 0
         for need, buffer in zip(wanted, buffers, strict=True):
             places.append(at if need else -1)
             images += [at] if need and buffer.is_image and results[at].ndim > 2 else []
             at += bool(need)
         sizes = tuple([int(given[n]) for n in self.prototype.sizes])
-        plan = Plan(results, places, frozenset(images), sizes, single)
-        if len(self.plans) >= _MOST_PLANS:
-            self.plans.clear()
-        self.plans[key] = plan
-        return plan
+        return Plan(results, places, frozenset(images), sizes, single)
 
     def _ordered(self) -> tuple[int, ...] | None:
         """Where each argument of the prototype stands among inputs, results, sizes and numbers; None: in this order."""
@@ -240,8 +265,10 @@ class Planned:
             return self._by_text(arrays, attrs)
         if self._widens(arrays):
             return self._by_widening(arrays, attrs)
-        packed = arrays if self.op.writes else [_packed(a, to) for a, to in zip(arrays, self._reads, strict=True)]
-        if not self._fits(*packed):
+        if self.other is not None and arrays[0].dtype != DTYPES[self._reads[0].base]:
+            return self.other.run(*arrays, **attrs)
+        packed: Any = self._repacked(arrays)
+        if packed is None or not self._fits(*packed):
             return self._by_text(arrays, attrs)
         self._described(arrays, attrs)  # which may refuse what has become of the right kind
         if RECORDER is not None:
@@ -252,6 +279,17 @@ class Planned:
         if is_users_order(arrays):
             return made
         return tuple([private(z) for z in made]) if type(made) is tuple else private(made)
+
+    def _repacked(self, arrays: tuple[Any, ...]) -> Any:
+        """The inputs in the order that the kernel reads; None where nothing can be done about them."""
+        if self.op.writes:
+            return None
+        if self.kernel.pack is not None:
+            packed = self.kernel.pack(*arrays)
+        else:
+            packed = [_packed(a, to) for a, to in zip(arrays, self._reads, strict=True)]
+        same = all(after is before for after, before in zip(packed, arrays, strict=True))
+        return None if same else packed
 
     def _by_widening(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         """The results, of half types, in float32."""
@@ -270,9 +308,14 @@ class Planned:
         made = self._text(*(_widened(arrays) if self._widens(arrays) else arrays), **attrs)
         return self._finished(made, arrays, attrs)
 
+    def _descriptions(self, arrays: tuple[Any, ...]) -> list[Any]:
+        if not self._strided:
+            return [a if a is None else Aval(a.shape, a.dtype) for a in arrays]
+        return [a if a is None else Aval(a.shape, a.dtype, in_elements(a)) for a in arrays]
+
     def _described(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         """What `infer` says of the results.  Raises the user's error."""
-        return self.op.infer(*[a if a is None else Aval(a.shape, a.dtype) for a in arrays], **attrs)
+        return self.op.infer(*self._descriptions(arrays), **attrs)
 
     def _widens(self, arrays: tuple[Any, ...]) -> bool:
         return arrays[0].dtype in _HALF and self.kernel.halves and not self.op.writes
@@ -357,8 +400,8 @@ class PlannedElements(Planned):
         return self.run(*packed, **attrs).transpose([axes.index(i) for i in range(len(axes))])
 
     def _finished(self, made: Any, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
-        """The result in its dtype; ufuncs put it where this class does."""
-        return made.astype(self._described(arrays, attrs).dtype, copy=False)
+        """The result, narrowed where inputs were widened; ufuncs put it where this class does."""
+        return made.astype(self._described(arrays, attrs).dtype) if self._widens(arrays) else made
 
 
 def _are_alike(arrays: tuple[Any, ...]) -> bool:
@@ -378,3 +421,6 @@ def _packed(x: Any, to: Argument) -> Any:
 
 def _never(*arrays: Any) -> bool:
     return False
+
+
+_UNKNOWN: Any = object()

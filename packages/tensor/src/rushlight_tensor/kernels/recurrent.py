@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rushlight_tensor.kernels.arrays import contiguous
+from rushlight_tensor.core.op import REGISTRY
+from rushlight_tensor.kernels.arrays import contiguous, on_host
 from rushlight_tensor.kernels.binding import Library
 from rushlight_tensor.kernels.blas import blas_library
 from rushlight_tensor.kernels.compile import c_library
@@ -168,9 +169,8 @@ def _weight_gradients(
     """Gradients of the recurrent weight and bias: one product over all steps at once."""
     before = np.concatenate([hs[1:], h[None]] if reverse else [h[None], hs[:-1]])
     gates, hidden = w.shape
-    _, dw, db = linear_backward(da.reshape(-1, gates), before.reshape(-1, hidden), w, (False, True, True))
-    assert dw is not None
-    assert db is not None
+    backward = REGISTRY["linear_backward"].cpu if on_host(da, before) else linear_backward
+    dw, db = backward(da.reshape(-1, gates), before.reshape(-1, hidden), w, needs=(False, True, True))
     return dw, db
 
 

@@ -13,7 +13,7 @@ enum { EQUAL = 2, MOST_ARRAYS = 16, MOST_SIZES = 24, MOST_PLANS = 4, PLAN_DIMS =
 /* --------------------------------------------------------------------------------------------------------- plans */
 
 /* An array as a plan knows it; no dtype: None. */
-typedef struct { rl_object *dtype; int nd; intptr_t dims[PLAN_DIMS]; } rl_look;
+typedef struct { rl_object *dtype; int nd, ordered; intptr_t dims[PLAN_DIMS], strides[PLAN_DIMS]; } rl_look;
 /* What a buffer of the kernel is: an input, a result, nothing, or memory to work in. */
 typedef struct { enum { INPUT, RESULT, NOTHING, SCRATCH_MEMORY } kind; int index; int64_t bytes; } rl_buffer;
 typedef long (*rl_entry_point)(void *const *, const int64_t *, const double *);
@@ -43,9 +43,10 @@ static bool look_at(rl_look *look, rl_object *object) {
     if (object == NONE_OBJECT) return true;
     if (TYPE(object) != py.ndarray) return false;
     const rl_ndarray *a = RL_BODY(rl_ndarray, object);
-    if (a->nd > PLAN_DIMS || (a->flags & (NPY_C_CONTIGUOUS | NPY_ALIGNED)) != (NPY_C_CONTIGUOUS | NPY_ALIGNED)) return false;
-    look->dtype = a->descr, look->nd = a->nd;
+    if (a->nd > PLAN_DIMS || !(a->flags & NPY_ALIGNED)) return false;
+    look->dtype = a->descr, look->nd = a->nd, look->ordered = a->flags & NPY_C_CONTIGUOUS;
     memcpy(look->dims, a->dims, a->nd * sizeof *a->dims);
+    memcpy(look->strides, a->strides, a->nd * sizeof *a->strides);
     return true;
 }
 
@@ -53,9 +54,10 @@ static bool looks_like(const rl_look *look, rl_object *object) {
     if (!look->dtype || object == NONE_OBJECT) return !look->dtype && object == NONE_OBJECT;
     if (TYPE(object) != py.ndarray) return false;
     const rl_ndarray *a = RL_BODY(rl_ndarray, object);
-    if (a->descr != look->dtype || a->nd != look->nd) return false;
-    if ((a->flags & (NPY_C_CONTIGUOUS | NPY_ALIGNED)) != (NPY_C_CONTIGUOUS | NPY_ALIGNED)) return false;
+    if (a->descr != look->dtype || a->nd != look->nd || !(a->flags & NPY_ALIGNED)) return false;
+    if ((a->flags & NPY_C_CONTIGUOUS) != look->ordered) return false;
     for (int d = 0; d < a->nd; d++) if (a->dims[d] != look->dims[d]) return false;
+    for (int d = 0; !look->ordered && d < a->nd; d++) if (a->strides[d] != look->strides[d]) return false;
     return true;
 }
 
@@ -157,7 +159,7 @@ static void keep_plan(rl_planned *p, rl_object *const *arrays, int count, rl_obj
         if (b->kind == SCRATCH_MEMORY) plan->scratch += b->bytes;
     }
     for (; fine && plan->results < PyTuple_Size(part[3]); plan->results++) {
-        fine = look_at(&plan->made[plan->results], PyTuple_GetItem(part[3], plan->results));
+        fine = look_at(&plan->made[plan->results], PyTuple_GetItem(part[3], plan->results)) && plan->made[plan->results].ordered;
         if (plan->made[plan->results].dtype) Py_IncRef(plan->made[plan->results].dtype);
     }
     for (; plan->deciding < PyTuple_Size(part[4]); plan->deciding++) {

@@ -41,16 +41,60 @@ INLINE long part_start(long length, long parts, long i) {
 }
 
 /*
+ * y (rows) = a x, where a has `rows` rows of k numbers, or lies transposed. BLAS would pack a matrix that it reads only
+ * once. Long sums are made of parts, so that they lose no more digits than those of BLAS.
+ */
+enum { SUM_PART = 4096, AT_ONCE = 4 };
+#define MATRIX_VECTOR(T, NAME)                                                                                        \
+    static void NAME(bool transposed, long rows, long k, const T *restrict a, long lda, const T *restrict x,          \
+                     T *restrict y) {                                                                                 \
+        memset(y, 0, rows * sizeof *y);                                                                               \
+        for (long from = 0; from < k; from += SUM_PART) {                                                             \
+            long to = from + SUM_PART < k ? from + SUM_PART : k, r = 0, i = from;                                     \
+            for (; !transposed && r + AT_ONCE <= rows; r += AT_ONCE) {                                                \
+                const T *a0 = a + r * lda, *a1 = a0 + lda, *a2 = a1 + lda, *a3 = a2 + lda;                            \
+                T s0 = 0, s1 = 0, s2 = 0, s3 = 0;                                                                     \
+                SIMD_SUM(s0, s1, s2, s3) for (long j = from; j < to; j++) {                                           \
+                    s0 += a0[j] * x[j]; s1 += a1[j] * x[j]; s2 += a2[j] * x[j]; s3 += a3[j] * x[j];                   \
+                }                                                                                                     \
+                y[r] += s0; y[r + 1] += s1; y[r + 2] += s2; y[r + 3] += s3;                                           \
+            }                                                                                                         \
+            for (; !transposed && r < rows; r++) {                                                                    \
+                T sum = 0;                                                                                            \
+                SIMD_SUM(sum) for (long j = from; j < to; j++) sum += a[r * lda + j] * x[j];                          \
+                y[r] += sum;                                                                                          \
+            }                                                                                                         \
+            for (; transposed && i + AT_ONCE <= to; i += AT_ONCE) {                                                   \
+                const T *a0 = a + i * lda, *a1 = a0 + lda, *a2 = a1 + lda, *a3 = a2 + lda;                            \
+                T x0 = x[i], x1 = x[i + 1], x2 = x[i + 2], x3 = x[i + 3];                                             \
+                SIMD for (long j = 0; j < rows; j++) y[j] += (x0 * a0[j] + x1 * a1[j]) + (x2 * a2[j] + x3 * a3[j]);   \
+            }                                                                                                         \
+            for (; transposed && i < to; i++) SIMD for (long j = 0; j < rows; j++) y[j] += x[i] * a[i * lda + j];     \
+        }                                                                                                             \
+    }
+
+MATRIX_VECTOR(float, matrix_vector_f32)
+MATRIX_VECTOR(double, matrix_vector_f64)
+
+/*
  * A batch of products with two batch dimensions, each with its own stride; `ta` and `tb` say that an operand lies
  * transposed. `bias` (n numbers) is added to every row while its tile is still in the cache.
  */
-#define BATCHED_GEMM(T, NAME, GEMM)                                                                                   \
+#define BATCHED_GEMM(T, NAME, GEMM, MATRIX_VECTOR)                                                                    \
     static void NAME(const T *a, const T *b, const T *bias, T *c, bool ta, bool tb, long m, long n, long k, long lda, \
                      long ldb, long ldc, long outer, long inner, const long *sa, const long *sb, const long *sc) {    \
         if (m == 0 || n == 0) return;                                                                                 \
         tiling cut = tiles_of(m, n, k, outer * inner);                                                                \
         long tiles = cut.by_rows * cut.by_columns, tasks = outer * inner * tiles;                                     \
         bool shared = tasks > 1 && (double)m * n * k * outer * inner > 3e5;                                           \
+        bool column = n == 1 && (tb || ldb == 1) && ldc == 1, row = m == 1 && (!ta || lda == 1);                      \
+        if (tiles == 1 && !column && !row && !bias && !shared) { /* many small ones */                                \
+            for (long o = 0; o < outer; o++)                                                                          \
+                for (long i = 0; i < inner; i++)                                                                      \
+                    GEMM(ta, tb, m, n, k, a + o * sa[0] + i * sa[1], lda, b + o * sb[0] + i * sb[1], ldb, 0,          \
+                        c + o * sc[0] + i * sc[1], ldc);                                                              \
+            return;                                                                                                   \
+        }                                                                                                             \
         _Pragma("omp parallel for schedule(dynamic, 1) num_threads(rl_threads()) if (shared)")                        \
         for (long task = 0; task < tasks; task++) {                                                                   \
             long item = task / tiles, o = item / inner, i = item % inner;                                             \
@@ -61,65 +105,117 @@ INLINE long part_start(long length, long parts, long i) {
             const T *pa = a + o * sa[0] + i * sa[1] + (ta ? top : top * lda);                                         \
             const T *pb = b + o * sb[0] + i * sb[1] + (tb ? left * ldb : left);                                       \
             T *pc = c + o * sc[0] + i * sc[1] + top * ldc + left;                                                     \
-            GEMM(ta, tb, rows, columns, k, pa, lda, pb, ldb, 0, pc, ldc);                                             \
+            if (column) MATRIX_VECTOR(ta, rows, k, pa, lda, pb, pc);                                                  \
+            else if (row) MATRIX_VECTOR(!tb, columns, k, pb, ldb, pa, pc);                                            \
+            else GEMM(ta, tb, rows, columns, k, pa, lda, pb, ldb, 0, pc, ldc);                                        \
             if (!bias) continue;                                                                                      \
             for (long r = 0; r < rows; r++)                                                                           \
                 SIMD for (long j = 0; j < columns; j++) pc[r * ldc + j] += bias[left + j];                            \
         }                                                                                                             \
     }
 
-BATCHED_GEMM(float, batched_f32, sgemm)
-BATCHED_GEMM(double, batched_f64, dgemm)
+BATCHED_GEMM(float, batched_f32, sgemm, matrix_vector_f32)
+BATCHED_GEMM(double, batched_f64, dgemm, matrix_vector_f64)
 
+/* c (outer, inner, m, n) = a b; `ta` says that a lies as (k, m), `tb` that b lies as (n, k). */
 EXPORT void gemm_f32(
     EXTENT(span(outer, sa0, inner, sa1, pick(ta, k, m), lda, pick(ta, m, k), 1)) const float *a,
     EXTENT(span(outer, sb0, inner, sb1, pick(tb, n, k), ldb, pick(tb, k, n), 1)) const float *b,
-    EXTENT(span(outer, sc0, inner, sc1, m, ldc, n, 1)) float *c, long ta, long tb, long m, long n,
-    long k, long lda, long ldb, long ldc, long outer, POSITIVE long inner, long sa0, long sa1, long sb0, long sb1,
-    long sc0, long sc1) {
-    batched_f32(a, b, 0, c, ta, tb, m, n, k, lda, ldb, ldc, outer, inner, (long[]){sa0, sa1}, (long[]){sb0, sb1},
-        (long[]){sc0, sc1});
+    LENGTH(outer * inner * m * n) float *c, long ta, long tb, long m, long n, long k, long lda, long ldb, long outer,
+    POSITIVE long inner, long sa0, long sa1, long sb0, long sb1) {
+    batched_f32(a, b, 0, c, ta, tb, m, n, k, lda, ldb, n, outer, inner, (long[]){sa0, sa1}, (long[]){sb0, sb1},
+        (long[]){inner * m * n, m * n});
 }
 
 EXPORT void gemm_f64(
     EXTENT(span(outer, sa0, inner, sa1, pick(ta, k, m), lda, pick(ta, m, k), 1)) const double *a,
     EXTENT(span(outer, sb0, inner, sb1, pick(tb, n, k), ldb, pick(tb, k, n), 1)) const double *b,
-    EXTENT(span(outer, sc0, inner, sc1, m, ldc, n, 1)) double *c, long ta, long tb, long m, long n,
-    long k, long lda, long ldb, long ldc, long outer, POSITIVE long inner, long sa0, long sa1, long sb0, long sb1,
-    long sc0, long sc1) {
-    batched_f64(a, b, 0, c, ta, tb, m, n, k, lda, ldb, ldc, outer, inner, (long[]){sa0, sa1}, (long[]){sb0, sb1},
-        (long[]){sc0, sc1});
+    LENGTH(outer * inner * m * n) double *c, long ta, long tb, long m, long n, long k, long lda, long ldb, long outer,
+    POSITIVE long inner, long sa0, long sa1, long sb0, long sb1) {
+    batched_f64(a, b, 0, c, ta, tb, m, n, k, lda, ldb, n, outer, inner, (long[]){sa0, sa1}, (long[]){sb0, sb1},
+        (long[]){inner * m * n, m * n});
 }
+
+/* The gradients of c = a b, from that of c: da (outer, inner, m, k) = g b^T, db (outer, inner, k, n) = a^T g. */
+#define GEMM_BACKWARD(batched)                                                                                        \
+    {                                                                                                                 \
+        long of_g[] = {sg0, sg1}, of_a[] = {sa0, sa1}, of_b[] = {sb0, sb1};                                           \
+        if (da) batched(g, b, 0, da, tg, !tb, m, k, n, ldg, ldb, k, outer, inner, of_g, of_b,                         \
+            (long[]){inner * m * k, m * k});                                                                          \
+        if (db) batched(a, g, 0, db, !ta, tg, k, n, m, lda, ldg, n, outer, inner, of_a, of_g,                         \
+            (long[]){inner * k * n, k * n});                                                                          \
+    }
+
+EXPORT void gemm_backward_f32(
+    EXTENT(span(outer, sg0, inner, sg1, pick(tg, n, m), ldg, pick(tg, m, n), 1)) const float *g,
+    EXTENT(span(outer, sa0, inner, sa1, pick(ta, k, m), lda, pick(ta, m, k), 1)) const float *a,
+    EXTENT(span(outer, sb0, inner, sb1, pick(tb, n, k), ldb, pick(tb, k, n), 1)) const float *b,
+    OPTIONAL LENGTH(outer * inner * m * k) float *da, OPTIONAL LENGTH(outer * inner * k * n) float *db, long tg,
+    long ta, long tb, long m, long n, long k, long ldg, long lda, long ldb, long outer, POSITIVE long inner, long sg0,
+    long sg1, long sa0, long sa1, long sb0, long sb1)
+GEMM_BACKWARD(batched_f32)
+
+EXPORT void gemm_backward_f64(
+    EXTENT(span(outer, sg0, inner, sg1, pick(tg, n, m), ldg, pick(tg, m, n), 1)) const double *g,
+    EXTENT(span(outer, sa0, inner, sa1, pick(ta, k, m), lda, pick(ta, m, k), 1)) const double *a,
+    EXTENT(span(outer, sb0, inner, sb1, pick(tb, n, k), ldb, pick(tb, k, n), 1)) const double *b,
+    OPTIONAL LENGTH(outer * inner * m * k) double *da, OPTIONAL LENGTH(outer * inner * k * n) double *db, long tg,
+    long ta, long tb, long m, long n, long k, long ldg, long lda, long ldb, long outer, POSITIVE long inner, long sg0,
+    long sg1, long sa0, long sa1, long sb0, long sb1)
+GEMM_BACKWARD(batched_f64)
 
 static const long NO_BATCH[2];
 
-/* y (m, n) = x (m, k) w (n, k)^T + bias */
-EXPORT void linear(LENGTH(m * k) const float *x, LENGTH(n * k) const float *w, OPTIONAL LENGTH(n) const float *bias,
-    LENGTH(m * n) float *y, long m, long n, long k) {
-    batched_f32(x, w, bias, y, false, true, m, n, k, k, k, n, 1, 1, NO_BATCH, NO_BATCH, NO_BATCH);
+/* y (m, n) = x (m, k) w (n, k)^T + bias; `tx`, `tw`: they lie as (k, m) and (k, n). */
+EXPORT void linear_f32(EXTENT(span(pick(tx, k, m), ldx, pick(tx, m, k), 1)) const float *x,
+    EXTENT(span(pick(tw, k, n), ldw, pick(tw, n, k), 1)) const float *w, OPTIONAL LENGTH(n) const float *bias,
+    LENGTH(m * n) float *y, long m, long n, long k, long tx, long ldx, long tw, long ldw) {
+    batched_f32(x, w, bias, y, tx, !tw, m, n, k, ldx, ldw, n, 1, 1, NO_BATCH, NO_BATCH, NO_BATCH);
 }
 
-/* dx (m, k) = g (m, n) w (n, k) */
-EXPORT void linear_grad_input(LENGTH(m * n) const float *g, LENGTH(n * k) const float *w, LENGTH(m * k) float *dx,
-    long m, long n, long k) {
-    batched_f32(g, w, 0, dx, false, false, m, k, n, n, k, k, 1, 1, NO_BATCH, NO_BATCH, NO_BATCH);
-}
-
-/* dw (n, k) = g (m, n)^T x (m, k) */
-EXPORT void linear_grad_weight(LENGTH(m * n) const float *g, LENGTH(m * k) const float *x, LENGTH(n * k) float *dw,
-    long m, long n, long k) {
-    batched_f32(g, x, 0, dw, true, false, n, k, m, n, k, k, 1, 1, NO_BATCH, NO_BATCH, NO_BATCH);
+EXPORT void linear_f64(EXTENT(span(pick(tx, k, m), ldx, pick(tx, m, k), 1)) const double *x,
+    EXTENT(span(pick(tw, k, n), ldw, pick(tw, n, k), 1)) const double *w, OPTIONAL LENGTH(n) const double *bias,
+    LENGTH(m * n) double *y, long m, long n, long k, long tx, long ldx, long tw, long ldw) {
+    batched_f64(x, w, bias, y, tx, !tw, m, n, k, ldx, ldw, n, 1, 1, NO_BATCH, NO_BATCH, NO_BATCH);
 }
 
 /* out (n) = sums of the columns of g (m, n) */
-EXPORT void column_sums(LENGTH(m * n) const float *g, LENGTH(n) float *out, long m, long n) {
-    enum { BLOCK = 256 };
-    PARALLEL_FOR(m * n)
-    for (long from = 0; from < n; from += BLOCK) {
-        long width = n - from < BLOCK ? n - from : BLOCK;
-        float sums[BLOCK] = {0};
-        for (long r = 0; r < m; r++)
-            SIMD for (long j = 0; j < width; j++) sums[j] += g[r * n + from + j];
-        memcpy(out + from, sums, width * sizeof *out);
+#define COLUMN_SUMS(T, NAME)                                                                                          \
+    static void NAME(const T *g, T *out, long m, long n) {                                                            \
+        enum { BLOCK = 256 };                                                                                         \
+        PARALLEL_FOR(m * n)                                                                                           \
+        for (long from = 0; from < n; from += BLOCK) {                                                                \
+            long width = n - from < BLOCK ? n - from : BLOCK;                                                         \
+            T sums[BLOCK] = {0};                                                                                      \
+            for (long r = 0; r < m; r++)                                                                              \
+                SIMD for (long j = 0; j < width; j++) sums[j] += g[r * n + from + j];                                 \
+            memcpy(out + from, sums, width * sizeof *out);                                                            \
+        }                                                                                                             \
     }
-}
+
+COLUMN_SUMS(float, sums_f32)
+COLUMN_SUMS(double, sums_f64)
+
+/* From g (m, n): dx (m, k) = g w, dw (n, k) = g^T x, db (n), its sums. */
+#define LINEAR_BACKWARD(batched, sums)                                                                                \
+    {                                                                                                                 \
+        if (dx) batched(g, w, 0, dx, false, tw, m, k, n, n, ldw, k, 1, 1, NO_BATCH, NO_BATCH, NO_BATCH);              \
+        if (dw) batched(g, x, 0, dw, true, tx, n, k, m, n, ldx, k, 1, 1, NO_BATCH, NO_BATCH, NO_BATCH);               \
+        if (db) sums(g, db, m, n);                                                                                    \
+    }
+
+EXPORT void linear_backward_f32(LENGTH(m * n) const float *g,
+    EXTENT(span(pick(tx, k, m), ldx, pick(tx, m, k), 1)) const float *x,
+    EXTENT(span(pick(tw, k, n), ldw, pick(tw, n, k), 1)) const float *w, OPTIONAL LENGTH(m * k) float *dx,
+    OPTIONAL LENGTH(n * k) float *dw, OPTIONAL LENGTH(n) float *db, long m, long n, long k, long tx, long ldx, long tw,
+    long ldw)
+LINEAR_BACKWARD(batched_f32, sums_f32)
+
+EXPORT void linear_backward_f64(LENGTH(m * n) const double *g,
+    EXTENT(span(pick(tx, k, m), ldx, pick(tx, m, k), 1)) const double *x,
+    EXTENT(span(pick(tw, k, n), ldw, pick(tw, n, k), 1)) const double *w, OPTIONAL LENGTH(m * k) double *dx,
+    OPTIONAL LENGTH(n * k) double *dw, OPTIONAL LENGTH(n) double *db, long m, long n, long k, long tx, long ldx,
+    long tw, long ldw)
+LINEAR_BACKWARD(batched_f64, sums_f64)
+
+EXPORT void column_sums(LENGTH(m * n) const float *g, LENGTH(n) float *out, long m, long n) { sums_f32(g, out, m, n); }

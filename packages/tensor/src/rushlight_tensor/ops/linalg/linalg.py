@@ -11,14 +11,13 @@ from rushlight_tensor.core import kinds
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call, numbers_only
 from rushlight_tensor.core.dtypes import dtype_title
-from rushlight_tensor.core.half_precision import alike_in_float32, in_float32
 from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.core.op import AS_CPU, Op, fused
 from rushlight_tensor.core.promote import BOOL
 from rushlight_tensor.core.tensor import wrap
-from rushlight_tensor.kernels.blas import gemm
-from rushlight_tensor.kernels.linear import linear as linear_kernel
-from rushlight_tensor.kernels.linear import linear_backward as linear_backward_kernel
+from rushlight_tensor.kernels import blas
+from rushlight_tensor.kernels import linear as kernels
+from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.reduce.reduce import sum, sum_to_size
 from rushlight_tensor.ops.shape.samples import _aligned
@@ -77,48 +76,11 @@ def _matmul_aval(input: Any, other: Any) -> Aval:
     return Aval(shape, input.dtype)
 
 
-@alike_in_float32
-def _matmul_kernel(x: Any, y: Any) -> Any:
-    if x.dtype is not y.dtype or x.dtype.kind == "b":
-        _check_dtypes(x, y)
-    return gemm(x, y)
-
-
 def _matmul_backward_aval(g: Any, x: Any, y: Any, needs: Any = (True, True)) -> tuple[Aval, ...]:
     batch = broadcast_shapes(x.shape[:-2], y.shape[:-2])
     dx = Aval(x.shape if len(y.shape) <= 2 else (*batch, *(x.shape[-2:])), x.dtype)
     dy = Aval(y.shape if len(y.shape) <= 2 else (*batch, *(y.shape[-2:])), y.dtype)
     return tuple(a for a, need in zip((dx, dy), needs, strict=True) if need)
-
-
-def _rows(x: Any) -> Any:
-    """All but the last dimension as one."""
-    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-
-
-@in_float32
-def _matmul_backward_kernel(g: Any, x: Any, y: Any, needs: Any) -> Any:
-    out = []
-    if x.ndim == 1 and y.ndim == 1:
-        grads = (lambda: g * y, lambda: g * x)
-    elif y.ndim == 1:
-        grads = (lambda: g[..., None] * y, lambda: gemm(g.reshape(1, -1), _rows(x))[0])
-    elif x.ndim == 1:
-        grads = (
-            lambda: gemm(g[..., None, :], y.swapaxes(-1, -2))[..., 0, :],
-            lambda: x[:, None] * g[..., None, :],
-        )
-    elif y.ndim == 2:  # a batch of rows: one product for the whole of it
-        grads = (
-            lambda: gemm(g, y.T),
-            lambda: gemm(_rows(x).T, _rows(g)),
-        )
-    else:
-        grads = (lambda: gemm(g, y.swapaxes(-1, -2)), lambda: gemm(x.swapaxes(-1, -2), g))
-    for need, make in zip(needs, grads, strict=True):
-        if need:
-            out.append(make())  # type: ignore[no-untyped-call]
-    return tuple(out)
 
 
 def _matmul_rule(g: Any, needs: Any, x: Any, y: Any) -> Any:
@@ -151,7 +113,15 @@ _matmul_backward = Op(
     "matmul_backward",
     kind=kinds.linear(),
     infer=_matmul_backward_aval,
-    cpu=_matmul_backward_kernel,
+    numpy=blas.matmul_backward,
+    c=C(
+        "blas",
+        "gemm_backward_f32",
+        blas.product_backward,
+        blas=True,
+        pack=blas.in_two_loops,
+        other=C("blas", "gemm_backward_f64", blas.product_backward, blas=True, pack=blas.in_two_loops),
+    ),
     cuda=AS_CPU,
     vjp=None,
 )
@@ -160,7 +130,15 @@ _matmul = Op(
     kind=kinds.linear(),
     batch=_matmul_samples,
     infer=_matmul_aval,
-    cpu=_matmul_kernel,
+    numpy=blas.matmul,
+    c=C(
+        "blas",
+        "gemm_f32",
+        blas.product,
+        blas=True,
+        pack=blas.in_two_loops,
+        other=C("blas", "gemm_f64", blas.product, blas=True, pack=blas.in_two_loops),
+    ),
     cuda=AS_CPU,
     save=("input", "other"),
     vjp=fused(_matmul_backward, _matmul_rule),
@@ -198,25 +176,9 @@ def _linear_aval(input: Any, weight: Any, bias: Any) -> Aval:
     return Aval(out, input.dtype)
 
 
-@alike_in_float32
-def _linear_kernel(x: Any, weight: Any, bias: Any) -> Any:
-    dtype = x.dtype
-    if weight.dtype is not dtype or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
-        _linear_aval(x, weight, bias)
-    if bias is not None and (bias.dtype is not dtype or bias.shape != weight.shape[:1]):
-        _linear_aval(x, weight, bias)
-        return linear_kernel(x, weight, None) + bias
-    return linear_kernel(x, weight, bias)
-
-
 def _linear_backward_aval(g: Any, x: Any, weight: Any, needs: Any = (True, True, True)) -> tuple[Aval, ...]:
     avals = (Aval(x.shape, x.dtype), Aval(weight.shape, x.dtype), Aval(weight.shape[:1], x.dtype))
     return tuple(a for a, need in zip(avals, needs, strict=True) if need)
-
-
-@in_float32
-def _linear_backward_kernel(g: Any, x: Any, weight: Any, needs: Any) -> Any:
-    return tuple([d for d in linear_backward_kernel(g, x, weight, needs) if d is not None])
 
 
 def _linear_rule(g: Any, needs: Any, x: Any, weight: Any) -> Any:
@@ -254,7 +216,14 @@ _linear_backward = Op(
     "linear_backward",
     kind=kinds.linear(),
     infer=_linear_backward_aval,
-    cpu=_linear_backward_kernel,
+    numpy=kernels.linear_backward,
+    c=C(
+        "blas",
+        "linear_backward_f32",
+        kernels.linear_backward_sizes,
+        blas=True,
+        other=C("blas", "linear_backward_f64", kernels.linear_backward_sizes, blas=True),
+    ),
     cuda=AS_CPU,
     vjp=None,
 )
@@ -263,7 +232,14 @@ _linear = Op(
     kind=kinds.linear(),
     batch=_linear_samples,
     infer=_linear_aval,
-    cpu=_linear_kernel,
+    numpy=kernels.linear,
+    c=C(
+        "blas",
+        "linear_f32",
+        kernels.linear_sizes,
+        blas=True,
+        other=C("blas", "linear_f64", kernels.linear_sizes, blas=True),
+    ),
     cuda=AS_CPU,
     save=("input", "weight"),
     vjp=fused(_linear_backward, _linear_rule),
