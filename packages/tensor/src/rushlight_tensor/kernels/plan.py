@@ -270,7 +270,8 @@ class Planned:
         packed: Any = self._repacked(arrays)
         if packed is None or not self._fits(*packed):
             return self._by_text(arrays, attrs)
-        self._described(arrays, attrs)  # which may refuse what has become of the right kind
+        if any(a is not b and a.dtype != b.dtype for a, b in zip(arrays, packed, strict=True)):
+            self._described(arrays, attrs)  # which may refuse what has become of the right kind
         if RECORDER is not None:
             for before, after in zip(arrays, packed, strict=True):
                 if after is not before:
