@@ -188,7 +188,7 @@ _wanted = Op(
     kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
     batch=_wanted_samples,
     infer=_wanted_aval,
-    cpu=_wanted_text,
+    numpy=_wanted_text,
     cuda=AS_CPU,
     vjp=None,
 )
