@@ -71,9 +71,23 @@ PLANTED: list[Fault] = [
         ("if refused and x.dtype.kind in refused:", "if False:"),
     ),
     *_faults(
+        TENSOR + "core/placement.py", "tests/ops/test_order.py tests/parity/test_order.py",
+        ("return 1 if s > t else -1", "return -1 if s > t else 1"),
+        ("if shape[a] > shape[b]:", "if False:"),
+        ("return strides if is_dense(shape, strides) else contiguous(shape)", "return contiguous(shape)"),
+        ("(d == 0 and least == strides[1])", "False"),
+    ),
+    *_faults(
+        TENSOR + "core/layout.py", "tests/ops/test_order.py tests/parity/test_order.py",
+        ("not (rule.images and _has_one_channel(arrays))", "True"),
+        ("PrivateOrder or not array.size:", "PrivateOrder:"),
+    ),
+    *_faults(
         TENSOR + "core/dispatch.py", f"{ENGINE} tests/ops/test_private_order.py tests/ops/test_saved.py tests/ops/test_promotion.py",
         ("grad = grad and op.vjp is not None and MODE.grad", "grad = grad and op.vjp is not None"),
         ("if op.view and not hidden:\n        settle(xs[0])", "pass"),
+        ("return lay(op, result, arrays, attrs)", "return result", "tests/ops/test_order.py"),
+        ('np.array(a, order="C") if op.random else a.view(ndarray)', "a.view(ndarray)", "tests/parity/test_order.py"),
         ("if grad and category(out._array.dtype) >= 2:", "if grad:"),
         ("        raise why from None", "        pass"),
         ("out.append(x if x._array.dtype == common else CAST(x, dtype=common))", "out.append(x)"),

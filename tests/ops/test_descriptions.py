@@ -85,7 +85,6 @@ def test_on_meta_writes_are_checked_and_nothing_else(op, sample):
     [
         {"shape": (3,)},
         {"dtype": np.dtype(np.float16)},
-        {"strides": (1, 2)},
         {"private": True, "strides": (1, 2)},
     ],
 )

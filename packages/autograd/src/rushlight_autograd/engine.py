@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from rushlight_autograd import anomaly
-from rushlight_tensor.core import dispatch, hot
+from rushlight_tensor.core import dispatch, hot, placement
 from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import MODE, edge
 from rushlight_tensor.core.graph import RETAIN, Node, Slot, pull
 from rushlight_tensor.core.inplace import inplace, touch
-from rushlight_tensor.core.labels import contiguous_format
+from rushlight_tensor.core.layout import empty_like, strides
 from rushlight_tensor.core.quiet import loud, restore, silence
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.methods.gradient import checked_gradient, keep_gradient, type_name
@@ -238,9 +238,23 @@ class _Walk:
 
     def _own(self, g: Any) -> Any:
         """A gradient that nobody else holds.  See Note [Who owns a gradient]."""
-        if self.bare:
-            return np.array(g, order="C") if isinstance(g, (np.ndarray, np.generic)) else g.copy()
-        return clone(g, memory_format=contiguous_format)
+        if not self.bare:
+            return clone(g)
+        if isinstance(g, np.generic):
+            return np.array(g)
+        if not isinstance(g, np.ndarray):
+            return g.copy()
+        own = empty_like(g)
+        own[...] = g
+        return own
+
+    def _ordered(self, g: Tensor, leaf: Tensor) -> Tensor:
+        """`g`, or a copy, in the order in memory that PyTorch gives to the gradient of this leaf."""
+        want = placement.gradient(leaf._array.shape, strides(leaf._array))
+        if placement.alike(leaf._array.shape, strides(g._array), want):
+            return g
+        out: Tensor = dispatch.SPREAD(g, want)
+        return out
 
     def _finish_leaf(self, leaf: Tensor, g: Tensor) -> None:
         hooks = getattr(leaf, "_hooks", None)
@@ -256,6 +270,8 @@ class _Walk:
         have = leaf._grad
         if have is None:
             leaf._grad = clone(g) if hooks is not None and hooks.before else g
+            if not (g._array.flags.c_contiguous and leaf._array.flags.c_contiguous):
+                leaf._grad = self._ordered(leaf._grad, leaf)
         elif not self.bare:
             leaf._grad = have + g
         else:
@@ -288,7 +304,10 @@ def _pull_wrapped(n: Node, g: Any, edges: Sequence[Any]) -> list[Any]:
 def _sum_array_to(g: Any, shape: tuple[int, ...]) -> Any:
     lead = g.ndim - len(shape)
     over = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and g.shape[lead + i] != 1])
-    return (g.sum(axis=over) if over else g).reshape(shape)
+    out = g.sum(axis=over) if over else g
+    if over and not out.flags.c_contiguous:  # as that of `sum`
+        out = out.copy(order="C")
+    return out.reshape(shape)
 
 
 def _count(starts: list[Any], targets: list[Any] | None) -> dict[Any, int]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from rushlight_jit.fuse import Kernel, groups
 from rushlight_jit.ir import Graph, Instr, Value
-from rushlight_tensor.core import cuda, dispatch, inplace
+from rushlight_tensor.core import cuda, dispatch, inplace, layout
+from rushlight_tensor.core.placement import NUMBER
 from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.kernels import elementwise_cuda
 
@@ -144,10 +145,22 @@ class Plan:
             arrays = [np.ascontiguousarray(env[s]) for s in ins]
             made = [np.empty(shape, dtype) for _, dtype in outs]
             function(*arrays, *made, rows, columns)
+            if any(env[s].ndim > 1 and not env[s].flags.c_contiguous for s in ins):
+                made = _in_order(k, [env[s] for s in ins], made)
             for (o, _), z in zip(outs, made, strict=True):
                 env[o] = z
 
         return fused
+
+
+def _in_order(k: Kernel, arrays: list[Any], made: list[Any]) -> list[Any]:
+    """What a kernel made, where its operations, one by one, would have put it.  See Note [Order of results]."""
+    known = dict(zip(k.inputs, map(layout.operand, arrays), strict=True))
+    for i in k.instrs:
+        xs = [known[x] if isinstance(x, Value) else None if x is None else NUMBER for x in i.inputs]
+        out = i.outputs[0]
+        known[out] = out.shape, i.op.order.strides(out.shape, xs, i.attrs)  # type: ignore[union-attr]  # no views
+    return [layout.with_strides(z, known[v][1], False) for v, z in zip(k.outputs, made, strict=True)]  # type: ignore[index]
 
 
 def _drop(slots: list[int]) -> Step:

@@ -118,4 +118,11 @@ def in_elements(array: Any) -> tuple[int, ...]:
     """The strides of an array of any kind in elements; where there are none, as if they lay in order."""
     if not array.size:
         return contiguous(array.shape)
-    return tuple([step // array.itemsize for step in array.strides])
+    steps = [step // array.itemsize for step in array.strides]
+    if 0 in steps and 1 in array.shape:  # NumPy's for a dimension that was put in; PyTorch's is what follows it
+        following = 1
+        for d in reversed(range(len(steps))):
+            if array.shape[d] == 1 and steps[d] == 0:
+                steps[d] = following
+            following = array.shape[d] * steps[d]
+    return tuple(steps)

@@ -7,9 +7,9 @@ write(op, array, ys, attrs)  the same for a write in place: nothing but the chec
 Note [Descriptions]
     `infer` of a record says shape and dtype, and what else is not obvious.  What is obvious follows from the kind of
     the op: a view has the strides and the offset that its NumPy text gives it, which runs on a header of memory that
-    nobody reads; results of an op that acts element by element lie in the order of its operands (Note [Order of a
-    result] in `order.py`); all others are contiguous.  Results are on the device of the inputs, and in private order if
-    an input is and they are not contiguous (`dispatch._run_marked` does the same to arrays).
+    nobody reads; other results lie as the record's `order` says (Note [Order of results] in `placement.py`).  Results
+    are on the device of the inputs, and in private order if an input is and they are not contiguous (`layout.lay` does
+    the same to arrays).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.kinds import Elementwise
 from rushlight_tensor.core.labels import preserve_format
 from rushlight_tensor.core.order import contiguous, is_contiguous, kept
+from rushlight_tensor.core.placement import NUMBER, Operand
 from rushlight_tensor.core.symbol import Undecided, put, symbols_of, through
 
 
@@ -39,21 +40,32 @@ def describe(op: Any, xs: list[Any], attrs: dict[str, Any]) -> Any:
     given = [x for x in xs if type(x) is Aval]
     marked = any(x.private for x in given) and attrs.get("memory_format", preserve_format) is preserve_format
     if type(said) is Aval:
-        return _completed(op, said, given, marked)
-    return tuple([_completed(op, a, given, marked) for a in said])
+        return _completed(op, said, xs, attrs, marked)
+    return tuple([_completed(op, a, xs, attrs, marked, op.aux and i > 0) for i, a in enumerate(said)])
 
 
-def _completed(op: Any, a: Aval, given: list[Aval], marked: bool) -> Aval:
-    strides = a.strides
-    if 0 in a.shape:
-        strides = contiguous(a.shape)
-    elif strides is None:
-        strides = kept(a.shape, *given) if type(op.kind) is Elementwise else contiguous(a.shape)
+def _completed(op: Any, a: Aval, xs: list[Any], attrs: dict[str, Any], marked: bool, kept_back: bool = False) -> Aval:
+    given = [x for x in xs if type(x) is Aval]
     device = a.device
     if device is None and given:
         device = given[0].device
-    private = (a.private or marked) and not is_contiguous(a.shape, strides)
-    return a._replace(strides=strides, device=device, private=private)
+    if 0 in a.shape:
+        return a._replace(strides=contiguous(a.shape), device=device, private=False)
+    own = a.strides  # where the kernel leaves it
+    if own is None:
+        own = kept(a.shape, *given) if type(op.kind) is Elementwise else contiguous(a.shape)
+    if kept_back:
+        return a._replace(strides=own, device=device, private=not is_contiguous(a.shape, own))
+    seen = own if op.order is None else op.order.strides(a.shape, [_operand(x) for x in xs], attrs)
+    if (a.private or (marked and not op.random)) and (op.order is None or is_contiguous(a.shape, seen)):
+        return a._replace(strides=own, device=device, private=not is_contiguous(a.shape, own))
+    return a._replace(strides=seen, device=device, private=False)
+
+
+def _operand(x: Any) -> Operand | None:
+    if type(x) is not Aval:
+        return None if x is None else NUMBER
+    return x.shape, contiguous(x.shape) if x.private or x.strides is None else x.strides
 
 
 _NOWHERE = np.zeros(16, np.uint8)

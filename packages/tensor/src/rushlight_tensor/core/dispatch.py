@@ -18,9 +18,10 @@ from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.graph import OUT_OF_MANY, RETAIN, Node, Slot, Stale, closed_text, save, version
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.labels import contiguous_format, preserve_format
-from rushlight_tensor.core.layout import PrivateOrder, is_private, plain, private
+from rushlight_tensor.core.labels import contiguous_format
+from rushlight_tensor.core.layout import PrivateOrder, is_private, lay, plain, private
 from rushlight_tensor.core.lifted import Lifted
+from rushlight_tensor.core.placement import CONTIGUOUS
 from rushlight_tensor.core.promote import category
 from rushlight_tensor.core.quiet import is_busy, quiet, quietly
 from rushlight_tensor.core.scalars import wrapped
@@ -188,21 +189,32 @@ def execute(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     return run(op, arrays, attrs)
 
 
-def run(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
-    """Run the kernel of the device that the arrays are on.
+def run(op: Any, arrays: list[Any], attrs: dict[str, Any], seen: bool = True) -> Any:
+    """Run the kernel of the device that the arrays are on; results that will be `seen` lie as PyTorch's do.
 
     Raises the user's error where shapes or dtypes do not fit.
     """
     for a in arrays:
         if type(a) is not ndarray and a is not None and not isinstance(a, _NUMBERS):
-            return _run_elsewhere(op, arrays, attrs)
-    try:
-        return quiet(op.cpu, *arrays, **attrs)
-    except Exception as e:
-        if is_busy(e):
-            return quietly(_run_kernel, op, arrays, attrs)
-        explain(op, arrays, attrs, e)
-        raise
+            result = _run_elsewhere(op, arrays, attrs)
+            break
+    else:
+        try:
+            result = quiet(op.cpu, *arrays, **attrs)
+        except Exception as e:
+            if not is_busy(e):
+                explain(op, arrays, attrs, e)
+                raise
+            result = quietly(_run_kernel, op, arrays, attrs)
+    order = op.order
+    if order is None or not seen:
+        return result
+    if type(result) is ndarray:
+        if (order is CONTIGUOUS or result.ndim < 2) and result.flags.c_contiguous:
+            return result
+    elif isinstance(result, np.generic):
+        return result
+    return lay(op, result, arrays, attrs)
 
 
 def _run_kernel(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
@@ -234,17 +246,15 @@ def _run_marked(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     bare, marked = [], False
     for a in arrays:
         if type(a) is PrivateOrder:
-            a = a.view(ndarray)
+            a = np.array(a, order="C") if op.random else a.view(ndarray)  # draws go by the order that is seen
             marked = True
         elif type(a) is not ndarray:
             a = plain(a)
         bare.append(a)
-    result = run(op, bare, attrs)
-    if not marked or attrs.get("memory_format", preserve_format) is not preserve_format:
-        return result  # an order that was asked for is the user's
-    if type(result) is ndarray:
-        return result if result.flags.c_contiguous else result.view(PrivateOrder)
-    return tuple([private(z) for z in result]) if type(result) is tuple else result
+    result = run(op, bare, attrs, seen=False)
+    if op.order is None and marked:  # a view
+        return tuple([private(z) for z in result]) if type(result) is tuple else private(result)
+    return result
 
 
 def numbers_moved(xs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -210,7 +210,7 @@ def write(op: Any, array: Any, ys: list[Any], attrs: dict[str, Any]) -> None:
                 return
             except (ValueError, TypeError):
                 pass  # explained below
-    result = run(op, [array, *ys], attrs)
+    result = run(op, [array, *ys], attrs, seen=False)
     if result.shape != array.shape:
         raise RuntimeError(
             f"output with shape {list(array.shape)} doesn't match the broadcast shape {list(result.shape)}"

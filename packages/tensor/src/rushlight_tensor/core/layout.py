@@ -8,18 +8,17 @@ Note [Private order]
     else may hold the old memory as its own: a view settles its base before it is made, except where it is only read
     and never seen (`dispatch.call(…, hidden=True)`).
     Such an array is marked by its class, which costs the others nothing.  Kernels never see the mark: `dispatch.run`
-    takes it off and puts it on results that are not contiguous either.
+    takes it off, and `lay` puts it on results that are not contiguous either, but would be in PyTorch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import abstract, order
+from rushlight_tensor.core import abstract, order, placement
 from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.labels import (
@@ -51,25 +50,76 @@ def private(array: Any) -> Any:
     return array.view(PrivateOrder)
 
 
-def in_private_order(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """`kernel` on arrays, whose results lie in an order of their own; of a user's channels-last images, in that one."""
+def lay(op: Any, result: Any, arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
+    """The result of a kernel, or each of several, where PyTorch's would lie.  See Note [Order of results]."""
+    if op.order is None:
+        return result
+    if type(result) is tuple:
+        if op.aux:  # the others are for the gradient, which takes them as they are
+            return (_laid(op, result[0], arrays, attrs), *map(private, result[1:]))
+        if op.order is placement.CONTIGUOUS and all(type(z) is np.ndarray and z.flags.c_contiguous for z in result):
+            return result
+        return tuple([_laid(op, z, arrays, attrs) for z in result])
+    return _laid(op, result, arrays, attrs)
 
-    @wraps(kernel)
-    def run(*xs: Any, **attrs: Any) -> Any:
-        out = kernel(*xs, **attrs)
-        if is_users_order(xs):
-            return out
-        return tuple([private(z) for z in out]) if type(out) is tuple else private(out)
 
-    return run
+def _laid(op: Any, array: Any, arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
+    if isinstance(array, (np.generic, AbstractArray)) or array is None or not array.size:
+        return array
+    rule = op.order
+    if array.flags.c_contiguous and (
+        rule is placement.CONTIGUOUS
+        or array.ndim < 2
+        or (not rule.moves and _all_plain(arrays) and not (rule.images and _has_one_channel(arrays)))
+    ):
+        return array
+    xs = [operand(a) for a in arrays]
+    return with_strides(array, rule.strides(array.shape, xs, attrs), rule.private or _any_private(arrays))
 
 
-def is_users_order(xs: tuple[Any, ...]) -> bool:
-    """Whether channels lie side by side in one of these images: it is the user's, or `dispatch.run` marks results."""
-    for x in xs:
-        if type(x) is np.ndarray and x.ndim == 4 and x.strides[1] == x.itemsize and not x.flags.c_contiguous:
-            return True
-    return False
+def _all_plain(arrays: Sequence[Any]) -> bool:
+    """Whether PyTorch's user finds the elements of all of them in the order of their indices."""
+    for a in arrays:
+        if type(a) is np.ndarray:
+            if not a.flags.c_contiguous:
+                return False
+        elif type(a) is not PrivateOrder and hasattr(a, "flags") and not a.flags.c_contiguous:
+            return False
+    return True
+
+
+def _has_one_channel(arrays: Sequence[Any]) -> bool:
+    """Whether one is an image that lies in both orders at once."""
+    return any(a is not None and a.ndim > 3 and a.shape[1] == 1 for a in arrays)
+
+
+def _any_private(arrays: Sequence[Any]) -> bool:
+    return any(type(a) is PrivateOrder for a in arrays)
+
+
+def with_strides(array: Any, want: tuple[int, ...], hidden: bool) -> Any:
+    """`array`, or a copy, with these strides; `hidden`: contiguous ones may be claimed only."""
+    if tuple([s // array.itemsize for s in array.strides]) == want:
+        return plain(array)
+    if order.is_contiguous(array.shape, want):
+        if array.flags.c_contiguous or type(array) is PrivateOrder:
+            return array
+        if hidden and type(array) is np.ndarray:
+            return array.view(PrivateOrder)
+        return array.copy("C")
+    dims = sorted(range(array.ndim), key=lambda d: -want[d])
+    back = sorted(range(array.ndim), key=dims.__getitem__)
+    seen = array.transpose(dims)
+    return array if seen.flags.c_contiguous else seen.copy("C").transpose(back)
+
+
+def operand(array: Any) -> placement.Operand | None:
+    """What rules of order are told of an input."""
+    if array is None:
+        return None
+    if not hasattr(array, "strides"):
+        return placement.NUMBER
+    return array.shape, strides(array)
 
 
 def plain(array: Any) -> Any:
@@ -107,16 +157,10 @@ def copy(array: Any, memory_format: Any) -> Any:
 
 
 def image(shape: tuple[int, ...], dtype: Any, *xs: Any) -> Aval:
-    """The description of a result of a kernel `in_private_order`, whose inputs are `xs`."""
-    strides = order.channels_last(shape)
-    for x in xs:
-        if not hasattr(x, "shape") or len(x.shape) != 4 or x.strides is None:
-            continue
-        if (x.device or "").startswith("cuda"):
-            return Aval(shape, dtype)
-        if x.strides[1] == 1 and not order.is_contiguous(x.shape, x.strides):
-            return Aval(shape, dtype, strides)
-    return Aval(shape, dtype, strides, private=True)
+    """The description of a result that a kernel makes in an order of its own; `xs` are the inputs."""
+    if any((getattr(x, "device", None) or "").startswith("cuda") for x in xs):
+        return Aval(shape, dtype)
+    return Aval(shape, dtype, order.channels_last(shape), private=True)
 
 
 def is_image(x: Any) -> bool:
@@ -150,3 +194,12 @@ def strides(array: Any) -> tuple[int, ...]:
     if is_private(array):
         return order.contiguous(array.shape)
     return abstract.in_elements(array)
+
+
+def empty_like(array: Any, dtype: Any = None) -> Any:
+    """A NumPy array that lies as PyTorch's `empty_like` of `array`, whose elements are not set."""
+    if is_contiguous(array):
+        return np.empty(array.shape, dtype or array.dtype)
+    dims = placement.sorted_dims(array.shape, [strides(array)])
+    back = sorted(range(array.ndim), key=dims.__getitem__)
+    return np.empty([array.shape[d] for d in dims], dtype or array.dtype).transpose(back)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import dispatch, graph, kinds, straight
+from rushlight_tensor.core import dispatch, graph, kinds, placement, straight
 from rushlight_tensor.core.cuda import AS_CPU as AS_CPU
 from rushlight_tensor.core.keywords import NUMPY
 from rushlight_tensor.core.tensor import Tensor, wrap
@@ -123,6 +123,8 @@ class Op:
         promote: A rule of `promote.py`, such as `same` or `to_float`: the dtype in which `cpu` computes.  `None`: the
             inputs as they come.
         view: The result shares memory with the first input.
+        order: How results lie in memory: a rule of `placement.py`.  Left out: elementwise ops combine the order of
+            their inputs, views are as they are made, all others are contiguous.
         into: `(array, *others, **attrs)`, writes the result into the memory of the first input; for ops with a faster
             way than computing it and copying (ufuncs have one of their own).
         node_name: PyTorch's name of its nodes, where it is not `name` in another spelling; or `(node) -> name`.
@@ -144,9 +146,9 @@ class Op:
 
     __slots__ = (
         "__weakref__", "aliases", "arity", "attr_names", "aux", "batch", "communicates", "cpu", "cuda", "defaults",
-        "expr", "fast", "flat", "forward", "hot", "infer", "input_names", "into", "jvp", "keywords", "kind",
-        "name", "node_name", "numeric", "numpy", "onnx", "promote", "pull_bare", "random", "real", "refuses", "save",
-        "saves", "saves_out", "scheduled", "variadic", "view", "vjp", "wirtinger", "writes",
+        "expr", "fast", "flat", "forward", "hot", "infer", "input_names", "into", "jvp", "keywords", "kind", "name",
+        "node_name", "numeric", "numpy", "onnx", "order", "promote", "pull_bare", "random", "real", "refuses",
+        "save", "saves", "saves_out", "scheduled", "variadic", "view", "vjp", "wirtinger", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -166,6 +168,7 @@ class Op:
         cuda: Any = None,
         promote: Callable[..., Any] | None = None,
         view: bool = False,
+        order: placement.Order | None = None,
         into: Callable[..., None] | None = None,
         wirtinger: bool = False,
         flat: bool = False,
@@ -186,6 +189,9 @@ class Op:
         self.batch, self.jvp, self.onnx = batch, jvp, onnx
         self.forward: Op | None = None  # of the kernel of a gradient: the op that it is the gradient of
         self.kind = kinds.ELEMENTWISE if kind is None else kind
+        if order is None and not view:
+            order = placement.COMBINED if isinstance(self.kind, kinds.Elementwise) else placement.CONTIGUOUS
+        self.order = None if order is placement.AS_MADE else order
         text = numpy or cpu
         assert text is not None, f"op {name!r}: no NumPy text"
         self.name, self.infer, self.numpy, self.vjp, self.save = name, infer, text, vjp, save

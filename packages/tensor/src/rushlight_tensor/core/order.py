@@ -1,10 +1,10 @@
 """The order of elements in fresh memory, from shapes and strides alone: contiguous, channels-last, or that of operands.
 
 Note [Order of a result]
-    A function that acts element by element puts its result in the order in which its operands lie: transposed plus
-    transposed is transposed.  Where they disagree, the order of the indices wins.  This is the rule of NumPy's
-    iterator (`npyiter_find_best_axis_ordering`), which allocates for ufuncs, and nearly PyTorch's, where the first
-    operand that has an opinion wins.  Dimensions of size 1 and repeated ones (step 0) have no opinion.
+    A ufunc of NumPy puts its result in the order in which its operands lie: transposed plus transposed is transposed.
+    Where they disagree, the order of the indices wins (`npyiter_find_best_axis_ordering`).  Dimensions of size 1 and
+    repeated ones (step 0) have no opinion.  That is where kernels leave what is in private order; what users see
+    follows PyTorch's rules, in `placement.py`.
 """
 
 from __future__ import annotations

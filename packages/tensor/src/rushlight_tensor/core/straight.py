@@ -26,6 +26,7 @@ import numpy as np
 from rushlight_tensor.core import dispatch
 from rushlight_tensor.core.dispatch import MODE, call, edge, sync
 from rushlight_tensor.core.graph import INPUT, OUT, Node, save
+from rushlight_tensor.core.layout import lay
 from rushlight_tensor.core.promote import same
 from rushlight_tensor.core.quiet import quiet
 from rushlight_tensor.core.tensor import Tensor
@@ -81,6 +82,8 @@ def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
             if not isinstance(z, np.generic):
                 return call(op, (input, other), {})
             z = np.asarray(z)  # NumPy gives a scalar for 0-d operands
+        elif y is not other and z.ndim > 1 and not (x.flags.c_contiguous and y.flags.c_contiguous):
+            z = lay(op, z, (x, y), _NO_ATTRS)
         if may_widen and z.dtype is not x.dtype:
             return call(op, (input, other), {})
         t = _new(Tensor)
@@ -142,6 +145,8 @@ def _unary(op: Any) -> Callable[[Any], Tensor]:
             return call(op, (input,), {})
         if type(z) is not ndarray:
             z = np.asarray(z)
+        elif not (is_ufunc or x.flags.c_contiguous):
+            z = lay(op, z, (x,), _NO_ATTRS)
         t = _new(Tensor)
         t._array = z
         t._view = None

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import dispatch, hot
+from rushlight_tensor.core import dispatch, hot, placement
 from rushlight_tensor.core.graph import INPUT, OUT, Node, Slot
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.op import REGISTRY, Op, fused
@@ -52,6 +52,7 @@ _FORWARD = -1
 _LAYOUTS = ("slice", "shape", "permutation")  # how a view is made; likewise
 _TEXTS = ("view_path", "getitem", "view", "transpose")  # what makes views, by the names of its C
 
+_IN_ORDER, _AS_INPUTS, _AS_IMAGES, _MOVED = range(4)  # how results lie; likewise
 _READ, _MADE, _NOTHING, _SCRATCH = range(4)  # what a buffer of a kernel is; likewise
 _MOST_ARRAYS, _MOST_SIZES, _ALIGNED = 16, 24, 64  # room in the C text, and what scratch is aligned to
 
@@ -242,8 +243,16 @@ class _Library:
         numbers = () if row < 0 or op.fast is not None else attributes_of(str(op.expr), op.input_names)
         parts = _objects(op.defaults, op.attr_names, op.saves, tuple(numbers))
         loops = -1 if op.fast is not None else row
-        how = _int64(-1 if op.variadic else op.arity, op.promote is not None, op.vjp is not None, op.aux, loops)
+        arity = -1 if op.variadic else op.arity
+        how = _int64(arity, op.promote is not None, op.vjp is not None, op.aux, loops, _order(op))
         return self._record_of(op, dispatch.general, parts, how, op.refuses.encode())
+
+
+def _order(op: Op) -> int:
+    """Whether results follow the order of inputs, for `laid` in the C text."""
+    if op.order is None or op.order is placement.CONTIGUOUS:
+        return _IN_ORDER
+    return _MOVED if op.order.moves else _AS_IMAGES if op.order.images else _AS_INPUTS
 
 
 def _objects(*values: Any) -> Any:

@@ -29,7 +29,7 @@ import numpy as np
 
 from rushlight_tensor.core.abstract import in_elements
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.layout import is_users_order, plain, private
+from rushlight_tensor.core.layout import plain
 from rushlight_tensor.core.order import fastest_first
 from rushlight_tensor.core.promote import BFLOAT16, FLOAT16, FLOAT32
 from rushlight_tensor.kernels.arrays import contiguous, in_order
@@ -184,8 +184,6 @@ class Planned:
             raise self.kernel.wrong(said - 1, *arrays, **attrs)
         if RECORDER is not None:
             RECORDER.add(self, given)
-        if plan.images and not is_users_order(arrays):
-            made = [private(z) for z in made]
         return made[0] if plan.single else tuple(made)
 
     def _key(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[Any, ...]:
@@ -276,10 +274,7 @@ class Planned:
             for before, after in zip(arrays, packed, strict=True):
                 if after is not before:
                     RECORDER.moved(self.op.name, before, after)
-        made = self.run(*packed, **attrs)
-        if is_users_order(arrays):
-            return made
-        return tuple([private(z) for z in made]) if type(made) is tuple else private(made)
+        return self.run(*packed, **attrs)
 
     def _repacked(self, arrays: tuple[Any, ...]) -> Any:
         """The inputs in the order that the kernel reads; None where nothing can be done about them."""
@@ -325,16 +320,15 @@ class Planned:
         """The results in the dtypes and the order in memory that `infer` says."""
         found = self._described(arrays, attrs)
         if type(found) is Aval:
-            return _laid_out(made, found, arrays)
-        return tuple([_laid_out(z, a, arrays) for z, a in zip(made, found, strict=True)])
+            return _laid_out(made, found)
+        return tuple([_laid_out(z, a) for z, a in zip(made, found, strict=True)])
 
 
-def _laid_out(z: Any, a: Aval, arrays: tuple[Any, ...]) -> Any:
+def _laid_out(z: Any, a: Aval) -> Any:
     z = (np.asarray(z) if isinstance(z, np.generic) else z).astype(a.dtype, copy=False)
     if a.strides is None or not isinstance(z, np.ndarray):
         return in_order(z)
-    z = as_image(plain(z))
-    return z if is_users_order(arrays) else private(z)
+    return as_image(plain(z))
 
 
 def _widened(arrays: tuple[Any, ...]) -> list[Any]:

@@ -14,6 +14,7 @@ from rushlight_tensor.core import devices, dispatch
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.graph import RETAIN
 from rushlight_tensor.core.inplace import let_go
+from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.tensor import Hooks, Tensor, View, wrap
 from rushlight_tensor.core.views import conjugates
 from rushlight_tensor.ops.math.cast import detach
@@ -217,7 +218,7 @@ def keep_gradient(tensor: Any, g: Tensor) -> None:
     t = tensor()
     if t is not None:  # it is still there
         have = _get_grad(t)
-        t._grad = dispatch.CLONE(g) if have is None else have + g
+        t._grad = dispatch.CLONE(g, memory_format=contiguous_format) if have is None else have + g
 
 
 # ------------------------------------------------------------------------------------------------ the graph

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import abstract, cuda, devices, dispatch, dtypes, order
+from rushlight_tensor.core import abstract, cuda, devices, dispatch, dtypes, placement
 from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import read
 from rushlight_tensor.core.infer import sizes
 from rushlight_tensor.core.keywords import factory
 from rushlight_tensor.core.labels import contiguous_format, preserve_format
-from rushlight_tensor.core.layout import is_contiguous
+from rushlight_tensor.core.layout import empty_like as empty_like_in_order
+from rushlight_tensor.core.layout import is_contiguous, strides
 from rushlight_tensor.core.quiet import hushed, quietly
 from rushlight_tensor.core.scalars import checked, fits
 from rushlight_tensor.core.tensor import Tensor, wrap
@@ -279,11 +280,11 @@ def _laid_out(made: Tensor, input: Tensor, memory_format: Any) -> Tensor:
         return contiguous(made, memory_format)
     if not is_contiguous(input._array):
         if type(made._array) is AbstractArray:
-            steps = order.like(input._array)
+            steps = placement.like(input._array.shape, strides(input._array))
             return wrap(AbstractArray(made._array.aval._replace(strides=steps)))
-        ordered = np.empty_like(input._array, dtype=made._array.dtype)
-        ordered[...] = cuda.like(ordered, cuda.to_host(made._array))
-        return wrap(ordered)
+        ordered = empty_like_in_order(input._array, made._array.dtype)
+        ordered[...] = cuda.to_host(made._array)
+        return wrap(cuda.like(made._array, ordered))
     return made
 
 

@@ -28,6 +28,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from rushlight_tensor.core import dtypes
 from rushlight_tensor.core.dtypes import dtype_title
+from rushlight_tensor.core.layout import empty_like
 from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.kernels import random as kernels
 from rushlight_tensor.random.stream import CHUNK, Stream
@@ -253,7 +254,7 @@ class Generator(Stream):
         rows = weights.reshape(-1, weights.shape[-1])
         if not replacement or num_samples == 1:
             # Gumbel's trick: the largest weight / exponential is a draw, the next largest one without replacement.
-            score = rows / self.exponential(np.empty(rows.shape, rows.dtype))
+            score = rows / self.exponential(empty_like(weights)).reshape(rows.shape)
             one = num_samples == 1
             found = score.argmax(1)[:, None] if one else np.argsort(-score, 1, kind="stable")[:, :num_samples]
         else:

@@ -70,7 +70,7 @@ static struct {
     rl_object *dispatch_module, *quiet, *plans, *describe;
 } py;
 static rl_object *s_intercept, *s_grad, *s_dict, *s_detail, *s_arrive, *s_leaf, *s_tensor, *s_recorder, *s_shape, *s_dtype;
-static rl_object *s_call, *s_several, *s_array, *s_needs, *s_at, *s_dims, *s_bounds[3];
+static rl_object *s_call, *s_several, *s_array, *s_needs, *s_lay, *s_at, *s_dims, *s_bounds[3];
 static rl_object *fast_type, *pull_type, *planned_type, *record_type, *fused_type;
 /* What an item of `save` refers to, as in graph.py. */
 enum { SAVE_INPUT, SAVE_SHAPE, SAVE_DTYPE, SAVE_OUT };
@@ -375,7 +375,7 @@ rl_object *rl_start(rl_object *const *objects, const int64_t *offsets) {
     struct { rl_object **place; const char *text; } names[] = {{&s_intercept, "INTERCEPT"}, {&s_grad, "grad"},
         {&s_dict, "__dict__"}, {&s_detail, "_node_in_detail"}, {&s_arrive, "_arrive"}, {&s_leaf, "_finish_leaf"},
         {&s_tensor, "_tensor"}, {&s_recorder, "RECORDER"}, {&s_shape, "shape"}, {&s_dtype, "dtype"}, {&s_call, "general"},
-        {&s_several, "several"}, {&s_array, "_array"}, {&s_needs, "needs"}, {&s_at, "at"}, {&s_dims, "dims"},
+        {&s_several, "several"}, {&s_array, "_array"}, {&s_needs, "needs"}, {&s_lay, "lay"}, {&s_at, "at"}, {&s_dims, "dims"},
         {&s_bounds[0], "start"}, {&s_bounds[1], "stop"}, {&s_bounds[2], "step"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!(*names[i].place = PyUnicode_InternFromString(names[i].text))) return 0;
@@ -415,13 +415,14 @@ rl_object *rl_plans_of(rl_object *planned, rl_object *twin) {
     return (rl_object *)made;
 }
 
-/* What `dispatch.call` and `Op.__call__` have to know of a record; `how`: arity, promotes, differentiable, aux, loops. */
+/* What `dispatch.call` and `Op.__call__` have to know of a record; `how`: arity, promotes, differentiable, aux, loops, order. */
 rl_object *rl_record_of(rl_object *op, rl_object *twin, rl_object *const *parts, const int64_t *how, const char *refuses) {
     MAKE(rl_record, record_type);
     made->call = record_call, made->op = held(op), made->twin = held(twin);
     made->defaults = held(parts[0]), made->names = held(parts[1]), made->saves = held(parts[2]);
     made->numbers = held(parts[3]), made->entry = how[4] < 0 ? 0 : &rl_entries[how[4]];
     made->arity = how[0], made->promotes = how[1], made->differentiable = how[2], made->auxiliary = how[3];
+    made->order = how[5];
     strncpy(made->refuses, refuses, sizeof made->refuses - 1);
     return (rl_object *)made;
 }

@@ -218,7 +218,7 @@ typedef struct {
     rl_vectorcall call;
     rl_object *op, *twin, *defaults, *names, *saves, *numbers; /* attributes that its loops take */
     const rl_entry *entry; /* of an elementwise op with attributes */
-    int arity, promotes, differentiable, auxiliary;
+    int arity, promotes, differentiable, auxiliary, order;
     char refuses[8];
 } rl_record;
 
@@ -252,6 +252,30 @@ static rl_object *by_loop(rl_record *r, rl_object *const *arrays, int count, rl_
     return out;
 }
 
+/* How the results of a record lie (`placement.py`): in the order of their indices, in that of contiguous inputs, in it unless
+   these are images of one channel, or not even then. */
+enum { IN_ORDER, AS_INPUTS, AS_IMAGES, MOVED };
+
+/* `lay`, which is called where results, or inputs that they may follow, are not contiguous.  Takes over `result`. */
+static rl_object *laid(rl_record *r, rl_object *result, rl_object *const *arrays, int count, rl_object *attrs) {
+    bool several = TYPE(result) == &PyTuple_Type, fine = r->order != MOVED;
+    for (intptr_t i = 0; fine && i < (several ? PyTuple_Size(result) : 1); i++) {
+        rl_object *z = several ? PyTuple_GetItem(result, i) : result;
+        fine = !is_a(z, py.ndarray) || RL_BODY(rl_ndarray, z)->flags & NPY_C_CONTIGUOUS;
+    }
+    for (int i = 0; fine && r->order != IN_ORDER && i < count; i++) {
+        if (TYPE(arrays[i]) != py.ndarray) continue;
+        const rl_ndarray *a = RL_BODY(rl_ndarray, arrays[i]);
+        fine = a->flags & NPY_C_CONTIGUOUS && !(r->order == AS_IMAGES && a->nd > 3 && a->dims[1] == 1);
+    }
+    if (fine) return result;
+    rl_object *given = tuple(count, arrays), *out = 0;
+    if (given)
+        out = PyObject_CallMethodObjArgs(py.dispatch_module, s_lay, r->op, result, given, attrs, (rl_object *)0);
+    drop(given), Py_DecRef(result);
+    return out;
+}
+
 /* The kernel on arrays, quietly.  NULL, without error, where `dispatch.run` is to do it. */
 static rl_object *execute(rl_record *r, rl_object *const *arrays, int count, rl_object *attrs) {
     rl_object *cpu = SLOT(r->op, at.o_cpu), *given, *out;
@@ -266,7 +290,7 @@ static rl_object *execute(rl_record *r, rl_object *const *arrays, int count, rl_
     }
     rl_object *bare = out;
     if (PyContext_Exit(py.quiet) < 0) bare = 0;
-    if (bare) return bare;
+    if (bare) return laid(r, bare, arrays, count, attrs);
     drop(out);
     if (PyErr_ExceptionMatches(PyExc_Exception)) PyErr_Clear(); /* Python runs it again, and explains */
     return 0;

@@ -177,7 +177,8 @@ static bool finish_leaf(rl_object *pass, rl_object *leaf, rl_object *g, bool det
     t = bare ? wrap(held(g), true) : PyObject_CallMethodObjArgs(pass, s_tensor, g, (rl_object *)0);
     if (!t) return false;
     if (bare && !detailed && (!hooks || hooks == NONE_OBJECT) && SLOT(leaf, at.t_grad) == NONE_OBJECT &&
-        TYPE(own) == py.ndarray && RL_BODY(rl_ndarray, own)->descr == RL_BODY(rl_ndarray, g)->descr) {
+        TYPE(own) == py.ndarray && RL_BODY(rl_ndarray, own)->descr == RL_BODY(rl_ndarray, g)->descr &&
+        (RL_BODY(rl_ndarray, own)->flags & RL_BODY(rl_ndarray, g)->flags & NPY_C_CONTIGUOUS)) {
         put(leaf, at.t_grad, t);
         return true;
     }

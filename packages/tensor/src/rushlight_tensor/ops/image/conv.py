@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import kinds
+from rushlight_tensor.core import kinds, placement
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import alike_in_float32, in_float32
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.layout import image, in_private_order
+from rushlight_tensor.core.layout import image
 from rushlight_tensor.core.op import AS_CPU, Op, fused
 from rushlight_tensor.kernels import conv as kernels
 from rushlight_tensor.ops.linalg.linalg import _C_NAMES
+from rushlight_tensor.ops.math.cast import contiguous
 from rushlight_tensor.ops.reduce.reduce import sum
 from rushlight_tensor.ops.shape.pad import pad
 from rushlight_tensor.ops.shape.samples import _in_front, _merged, _parted
@@ -162,7 +163,6 @@ def _convolved(x: Any, weight: Any, bias: Any, stride: Sizes, padding: Sizes, di
     return _out_sizes(x.shape, weight.shape, stride, padding, dilation)
 
 
-@in_private_order
 @alike_in_float32
 def _conv2d_kernel(x: Any, weight: Any, bias: Any, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Any:
     _convolved(x, weight, bias, stride, padding, dilation, groups)
@@ -191,7 +191,6 @@ def _check_gradient(
     _check_result(g.shape, input_shape, weight.shape, stride, padding, dilation, groups)
 
 
-@in_private_order
 @alike_in_float32
 def _input_gradient_kernel(
     g: Any, weight: Any, input_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
@@ -212,7 +211,6 @@ def _weight_gradient_aval(
     return Aval(weight_shape, x.dtype)
 
 
-@in_private_order
 @in_float32
 def _weight_gradient_kernel(
     g: Any, x: Any, weight_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
@@ -236,7 +234,6 @@ def _backward_aval(
     return tuple(a for a, need in zip(made, needs, strict=True) if need)
 
 
-@in_private_order
 @in_float32
 def _backward_kernel(
     g: Any,
@@ -296,13 +293,20 @@ def _weight_gradient_samples(size: int, batched: Any, xs: Any, attrs: Any) -> An
 
 
 _conv2d_backward = Op(
-    "conv2d_backward", kind=kinds.linear(), infer=_backward_aval, cpu=_backward_kernel, cuda=AS_CPU, vjp=None
+    "conv2d_backward",
+    kind=kinds.linear(),
+    infer=_backward_aval,
+    order=placement.CONVOLVED_BACK,
+    cpu=_backward_kernel,
+    cuda=AS_CPU,
+    vjp=None,
 )
 _conv2d = Op(
     "conv2d",
     kind=kinds.linear(),
     batch=_conv2d_samples,
     infer=_conv2d_aval,
+    order=placement.CONVOLVED,
     cpu=_conv2d_kernel,
     cuda=AS_CPU,
     save=("input", "weight"),
@@ -316,6 +320,7 @@ _input_gradient = Op(
     kind=kinds.linear(shapes=("input_shape",)),
     batch=_input_gradient_samples,
     infer=_input_gradient_aval,
+    order=placement.CONVOLVED,
     cpu=_input_gradient_kernel,
     cuda=AS_CPU,
     save=("g", "weight"),
@@ -334,6 +339,7 @@ _weight_gradient = Op(
     kind=kinds.linear(shapes=("weight_shape",)),
     batch=_weight_gradient_samples,
     infer=_weight_gradient_aval,
+    order=placement.CONVOLVED,
     cpu=_weight_gradient_kernel,
     cuda=AS_CPU,
     save=("g", "x"),
@@ -386,7 +392,7 @@ def _convolve(
     if n == 1:
         _check(x._array.shape, shape, groups, False, 1)
         _out_sizes(x._array.shape, shape, stride, padding, dilation)
-        x, weight = lift(x, 2), lift(weight, 2)
+        x, weight = lift(contiguous(x), 2), lift(weight, 2)  # in PyTorch, too, permuted lines do not make an image
         stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
     attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     out = call(_conv2d, (x, weight, bias), attrs)
@@ -473,7 +479,7 @@ def _transposed(
             "small".format(*(" x ".join(map(str, part)) for part in (shape[2:], sizes)))
         )
     if n == 1:
-        x, weight, sizes = lift(x, 2), lift(weight, 2), [1, *sizes]
+        x, weight, sizes = lift(contiguous(x), 2), lift(weight, 2), [1, *sizes]
         stride, padding, dilation = (1, *stride), (0, *padding), (1, *dilation)
     attrs = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     out = call(_input_gradient, (x, weight), {"input_shape": (shape[0], w[1] * groups, *sizes), **attrs})

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import kinds
+from rushlight_tensor.core import kinds, placement
 from rushlight_tensor.core.cuda import like
-from rushlight_tensor.core.dispatch import call, real_only, refuse
+from rushlight_tensor.core.dispatch import MODE, call, real_only, refuse
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.layout import image
 from rushlight_tensor.core.op import AS_CPU, Op, fused
@@ -17,7 +17,7 @@ from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import pool as kernels
 from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.index.gather import _index_select
-from rushlight_tensor.ops.math.cast import cast, flat
+from rushlight_tensor.ops.math.cast import as_image, cast, contiguous, flat
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.shape.join import stack
 from rushlight_tensor.ops.shape.shape import drop, lift, reshape, squeeze, unsqueeze
@@ -116,6 +116,7 @@ _max_backward = Op(
     "max_pool2d_backward",
     kind=kinds.rows(shapes=("x_shape",), folds=True),
     infer=_max_backward_aval,
+    order=placement.IMAGE,
     numpy=kernels.max_pool2d_backward,
     c=C("pool", "max_pool_backward", _max_backward_sizes, kernels.no_position),
     cuda=AS_CPU,
@@ -128,6 +129,7 @@ _max_pool2d = Op(
     infer=_max_aval,
     real="max_pool2d",
     numeric="max_pool2d",
+    order=placement.IMAGE,
     numpy=kernels.max_pool2d,
     c=C("pool", "max_pool", _max_sizes),
     cuda=AS_CPU,
@@ -165,6 +167,7 @@ _max_pool2d_with_indices = Op(
     infer=_max_indices_aval,
     real="max_pool2d",
     numeric="max_pool2d",
+    order=placement.IMAGE,
     numpy=kernels.max_pool2d,
     c=C("pool", "max_pool_with_indices", _max_sizes),
     cuda=AS_CPU,
@@ -225,6 +228,8 @@ def _max_pool(
     attrs: dict[str, Any] = _windows(n, kernel=kernel_size, stride=stride, padding=padding, dilation=dilation)
     attrs["ceil_mode"] = ceil_mode
     if not return_indices:
+        if n == 1 and not (input._requires_grad and MODE.grad):  # PyTorch's kernel without indices
+            x = contiguous(x)
         return _back(call(_max_pool2d, (x,), attrs), input, n)
     values, indices = call(_max_pool2d_with_indices, (x,), attrs)
     return _back(values, input, n), _back(indices, input, n)
@@ -312,6 +317,7 @@ _avg_backward = Op(
     "avg_pool2d_backward",
     kind=kinds.rows(shapes=("x_shape",), folds=True),
     infer=_avg_backward_aval,
+    order=placement.IMAGE,
     numpy=kernels.avg_pool2d_backward,
     c=C("pool", "avg_pool_backward", _avg_sizes),
     cuda=AS_CPU,
@@ -322,6 +328,7 @@ _avg_pool2d = Op(
     kind=kinds.rows(folds=True),
     infer=_avg_aval,
     real="avg_pool2d",
+    order=placement.IMAGE,
     numpy=kernels.avg_pool2d,
     c=C("pool", "avg_pool", _avg_sizes),
     cuda=AS_CPU,
@@ -459,7 +466,7 @@ def adaptive_avg_pool2d(input: Any, output_size: Any) -> Any:
     window = _even(have, want)
     if window is not None:
         return avg_pool2d(input, window)
-    return _means(_means(flat(input), -2, want[0]), -1, want[1])
+    return as_image(_means(_means(flat(input), -2, want[0]), -1, want[1]), input)
 
 
 def adaptive_avg_pool1d(input: Any, output_size: Any) -> Any:
@@ -495,7 +502,7 @@ def adaptive_max_pool2d(input: Any, output_size: Any, return_indices: bool = Fal
         for top, bottom in _edges(have[0], want[0])
         for left, right in _edges(have[1], want[1])
     ]
-    return reshape(stack(cells, -1), *input._array.shape[:-2], *want)
+    return as_image(reshape(stack(cells, -1), *input._array.shape[:-2], *want), input)
 
 
 def adaptive_max_pool1d(input: Any, output_size: Any, return_indices: bool = False) -> Any:

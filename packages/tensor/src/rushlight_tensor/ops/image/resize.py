@@ -12,7 +12,7 @@ from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import real_only
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.ops.image.pool import adaptive_avg_pool1d, adaptive_avg_pool2d, weighted
-from rushlight_tensor.ops.math.cast import clone
+from rushlight_tensor.ops.math.cast import as_image, clone
 from rushlight_tensor.ops.shape.shape import movedim, permute, reshape
 
 _MODES = {
@@ -115,20 +115,20 @@ def interpolate(
             ", ".join(f"{d}: {n}" for d, n in zip("DHW"[-spatial:], part, strict=True)) for part in (shape[2:], sizes)
         )
         raise RuntimeError(f"Input and output sizes should be greater than 0, but got input ({have}) output ({want})")
+    out = input
     if mode == "area":
         return adaptive_avg_pool1d(input, sizes) if spatial == 1 else adaptive_avg_pool2d(input, sizes)
     if mode.startswith("nearest"):
         for dim, (n, m, scale) in enumerate(zip(shape[2:], sizes, scales, strict=True), 2):
             at = _nearest(n, m, scale, mode == "nearest-exact")
-            input = input.index_select(dim, wrap(like(input._array, at)))
-        return input
+            out = out.index_select(dim, wrap(like(input._array, at)))
+        return as_image(out, input)
     weights: Callable[..., Any] = _cubic_weights if mode == "bicubic" else _linear_weights
-    out = input
     for dim, (n, m, scale) in zip(range(-spatial, 0), zip(shape[2:], sizes, scales, strict=True), strict=True):
         places = _sources(n, m, scale, bool(align_corners))
         if n != m or (places != np.arange(n)).any():
             out = weighted(out, dim, *weights(n, places))
-    return clone(input) if out is input else out
+    return clone(input) if out is input else as_image(out, input)
 
 
 def _image(name: str, x: Any) -> None:
@@ -151,7 +151,7 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
     x = reshape(input, *lead, c // (r * r), r, r, h, w)
     n = len(lead)
     x = permute(x, *range(n), n, n + 3, n + 1, n + 4, n + 2)
-    return reshape(x, *lead, c // (r * r), h * r, w * r)
+    return as_image(reshape(x, *lead, c // (r * r), h * r, w * r), input)
 
 
 def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
@@ -166,11 +166,11 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
     x = reshape(input, *lead, c, h // r, r, w // r, r)
     n = len(lead)
     x = permute(x, *range(n), n, n + 2, n + 4, n + 1, n + 3)
-    return reshape(x, *lead, c * r * r, h // r, w // r)
+    return as_image(reshape(x, *lead, c * r * r, h // r, w // r), input)
 
 
 def channel_shuffle(input: Any, groups: int) -> Any:
     """(N, C, ...) with the channels of `groups` groups interleaved (Zhang et al., 2018)."""
     n, c, *rest = input._array.shape
     x = movedim(reshape(input, n, groups, c // groups, *rest), 1, 2)
-    return reshape(x, n, c, *rest)
+    return as_image(reshape(x, n, c, *rest), input)

@@ -8,6 +8,7 @@ import numpy as np
 
 from rushlight_tensor.core.infer import axis, broadcast_shapes
 from rushlight_tensor.core.inplace import inplace
+from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.ops.index.gather import _gather, _index_aval, _index_put, _index_select, _long_only
 from rushlight_tensor.ops.index.index import _fill_value
 from rushlight_tensor.ops.math.cast import clone
@@ -85,7 +86,7 @@ def _source(name: str, x: Any, dim: int, index: Any, source: Any, error: type[Ex
 
 def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
     """A copy of `input` with `alpha * source` added to its slices along `dim`; repeated positions add up."""
-    return index_add_(clone(input), dim, index, source, alpha=alpha)
+    return index_add_(clone(input, memory_format=contiguous_format), dim, index, source, alpha=alpha)
 
 
 def index_add_(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Any:
@@ -98,7 +99,7 @@ def index_add_(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 
 
 def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
     """A copy of `input` with its slices along `dim` replaced by those of `source`."""
-    return index_copy_(clone(input), dim, index, source)
+    return index_copy_(clone(input, memory_format=contiguous_format), dim, index, source)
 
 
 def index_copy_(input: Any, dim: int, index: Any, source: Any) -> Any:

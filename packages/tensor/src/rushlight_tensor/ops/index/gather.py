@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, kinds, promote
+from rushlight_tensor.core import cuda, kinds, placement, promote
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
@@ -125,7 +125,7 @@ def _index_select_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
         n, lead, rest = x._array.shape[dim + 1], x._array.shape[: dim + 1], x._array.shape[dim + 2 :]
         at = index + n * (index < 0) if attrs["wrap"] else index
         at = reshape(at, (size, *[1] * dim, index._array.size // size, *[1] * len(rest)))
-        return call(_gather, (x, expand(at, (*lead, at._array.shape[dim + 1], *rest))), {"dim": dim + 1})
+        return _gather(x, expand(at, (*lead, at._array.shape[dim + 1], *rest)), dim + 1)
     out = call(_index_select, (x, index), {**attrs, "dim": dim})  # (…, B, n, …)
     return permute(out, (dim, *[d for d in range(out._array.ndim) if d != dim]))
 
@@ -135,6 +135,7 @@ _index_select = Op(
     kind=kinds.rows("dim", shared=("index",)),
     batch=_index_select_samples,
     infer=_index_select_aval,
+    order=placement.PICKED,
     cpu=_index_select_kernel,
     cuda=AS_CPU,
     save=("x.shape", "index"),
@@ -296,7 +297,7 @@ def _along(x: Any, index: Any, dim: int) -> tuple[Any, ...]:
     return tuple(at)
 
 
-def _gather_aval(x: Any, index: Any, dim: int = 0) -> Aval:
+def _gather_aval(x: Any, index: Any, dim: int = 0, alike: bool = False) -> Aval:
     _index_aval(index, "gather")
     if len(x.shape) != len(index.shape):
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
@@ -316,7 +317,7 @@ def _row_starts(shape: tuple[int, ...]) -> Any:
     return np.arange(math.prod(shape[:-1])) * shape[-1]
 
 
-def _gather_kernel(x: Any, index: Any, dim: int) -> Any:
+def _gather_kernel(x: Any, index: Any, dim: int, alike: bool) -> Any:
     if index.ndim != x.ndim or index.dtype.kind != "i":
         raise ValueError("index does not fit")
     dim %= x.ndim
@@ -331,10 +332,11 @@ _gather = Op(
     "gather",
     kind=kinds.rows("dim"),
     infer=_gather_aval,
+    order=placement.GATHERED,
     cpu=_gather_kernel,
     cuda=AS_CPU,
     save=("x.shape", "index"),
-    vjp=(lambda g, shape, index, dim: _scatter_add(_zeros(g, shape), index, g, dim), None),
+    vjp=(lambda g, shape, index, dim, alike: _scatter_add(_zeros(g, shape), index, g, dim), None),
     onnx="GatherElements",
 )
 
@@ -432,4 +434,4 @@ def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> An
     _index_aval(index._array, "gather")
     if input._array.ndim == 0:
         return reshape(_gather(reshape(input, 1), reshape(index, -1), axis(dim, 0)), index._array.shape)
-    return call(_gather, (input, index), {"dim": dim})
+    return _gather(input, index, dim)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, dispatch, kinds, order
+from rushlight_tensor.core import cuda, dispatch, kinds, order, placement
 from rushlight_tensor.core.dispatch import look
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
@@ -354,6 +354,7 @@ _masked_fill = Op(
     "masked_fill",
     kind=kinds.INTO_FIRST,
     infer=_masked_fill_aval,
+    order=placement.CONTIGUOUS,
     cpu=_masked_fill_kernel,
     cuda=AS_CPU,
     into=_masked_fill_into,

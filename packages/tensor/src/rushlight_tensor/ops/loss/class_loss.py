@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rushlight_tensor.core import kinds
+from rushlight_tensor.core import kinds, placement
 from rushlight_tensor.core.dispatch import MODE, call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import wide
@@ -222,6 +222,7 @@ _cross_entropy_backward = Op(
     "cross_entropy_backward",
     kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
     infer=_cross_entropy_backward_aval,
+    order=placement.IMAGE,
     numpy=kernels.cross_entropy_backward,
     c=C("class_loss", "cross_entropy_backward", _backward_sizes, _no_class_now),
     cuda=cuda_kernels.cross_entropy_backward,
@@ -329,6 +330,7 @@ _nll_backward = Op(
     "nll_loss_backward",
     kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
     infer=_nll_backward_aval,
+    order=placement.IMAGE,
     numpy=kernels.nll_loss_backward,
     c=C("class_loss", "nll_loss_backward", _backward_sizes, _no_class_now),
     cuda=AS_CPU,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import kinds, order
+from rushlight_tensor.core import kinds, placement
 from rushlight_tensor.core.dispatch import call, real_only
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
@@ -45,10 +45,8 @@ def _mse_kernel(x: Any, y: Any, reduction: str) -> Any:
 
 
 def _mse_backward_aval(g: Any, input: Any, target: Any, reduction: str = "mean", needs: Any = ()) -> tuple[Aval, ...]:
-    shape = broadcast_shapes(input.shape, target.shape)
-    away = Aval(shape, input.dtype, order.kept(shape, input, target))
-    strides = order.kept(shape, away, g)
-    return tuple(away._replace(strides=strides) for need in needs if need)
+    away = Aval(broadcast_shapes(input.shape, target.shape), input.dtype)
+    return tuple(away for need in needs if need)
 
 
 @in_float32
@@ -76,6 +74,7 @@ _mse_backward = Op(
     "mse_loss_backward",
     kind=kinds.opaque("elementwise, but `reduction` may make one number of all"),
     infer=_mse_backward_aval,
+    order=placement.COMBINED,
     cpu=_mse_backward_kernel,
     cuda=AS_CPU,
     vjp=None,
@@ -87,6 +86,7 @@ _mse = Op(
     infer=_mse_aval,
     promote=same,
     real="mse_cpu",
+    order=placement.COMBINED,
     cpu=_mse_kernel,
     cuda=AS_CPU,
     save=("input", "target"),

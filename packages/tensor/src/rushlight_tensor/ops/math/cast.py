@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, devices, dispatch, kinds, labels, layout, order
+from rushlight_tensor.core import cuda, devices, dispatch, kinds, labels, layout, order, placement
 from rushlight_tensor.core.infer import Aval, broadcast_shapes, unary_same
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.tensor import wrap
@@ -29,6 +29,7 @@ cast = Op(
     "cast",
     kind=kinds.ELEMENTWISE,
     infer=_cast_aval,
+    order=placement.LIKE,
     cpu=lambda x, dtype: _real_part(x, dtype).astype(dtype),
     cuda=AS_CPU,
     save=("x.dtype",),
@@ -52,6 +53,7 @@ clone = Op(
     kind=kinds.ELEMENTWISE,
     batch=_clone_samples,
     infer=_clone_aval,
+    order=placement.CLONED,
     cpu=layout.copy,
     cuda=AS_CPU,
     vjp=(lambda g, memory_format: g,),
@@ -66,6 +68,13 @@ def contiguous(input: Any, memory_format: Any = labels.contiguous_format) -> Any
     if memory_format is labels.preserve_format:
         raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
     return clone(input, memory_format=memory_format)
+
+
+def as_image(out: Any, like: Any) -> Any:
+    """`out`, channels-last where `like` is an image in that order, as PyTorch's functions of images return it."""
+    if placement.suggests_channels_last(layout.operand(like._array)):
+        return contiguous(out, labels.channels_last if out._array.ndim == 4 else labels.channels_last_3d)
+    return out
 
 
 _alias = Op(
@@ -145,6 +154,7 @@ to_device = Op(
     "to_device",
     kind=kinds.ELEMENTWISE,
     infer=_move_aval,
+    order=placement.AS_MADE,
     cpu=lambda x, to, back: devices.place(x, to),
     cuda=AS_CPU,
     vjp=(lambda g, to, back: to_device(g, to=back, back=to),),

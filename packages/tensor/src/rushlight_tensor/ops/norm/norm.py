@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import kinds
+from rushlight_tensor.core import kinds, placement
 from rushlight_tensor.core.dispatch import call, refuse
 from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import Aval
@@ -19,7 +19,7 @@ from rushlight_tensor.kernels import batch_norm as channel_kernels
 from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels import norm as row_kernels
 from rushlight_tensor.kernels.plan import C, rows
-from rushlight_tensor.ops.math.cast import flat, unrecorded
+from rushlight_tensor.ops.math.cast import as_image, contiguous, flat, unrecorded
 from rushlight_tensor.ops.math.elementwise import rsqrt
 from rushlight_tensor.ops.reduce.reduce import mean, sum
 from rushlight_tensor.ops.shape.pad import pad
@@ -175,6 +175,7 @@ _rms_norm = Op(
     kind=kinds.rows(shared=("weight",)),
     batch=_row_norm_samples("rms_norm"),
     infer=_rms_norm_aval,
+    order=placement.FORMAT,
     numpy=row_kernels.rms_norm,
     c=C("norm", "rms_norm", rows),
     cuda=AS_CPU,
@@ -244,7 +245,7 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
         )
     grouped = reshape(input, n * num_groups, (c // num_groups) * math.prod(shape[2:]))
     out = call(_layer_norm, (grouped, None, None), {"dims": 1, "eps": eps})
-    return _affine(reshape(out, shape), weight, bias)
+    return as_image(_affine(reshape(out, shape), weight, bias), input)
 
 
 # Channels
@@ -359,6 +360,7 @@ _batch_norm_backward = Op(
     "batch_norm_backward",
     kind=kinds.opaque("channels are the second dimension, and statistics are over all others"),
     infer=_batch_norm_backward_aval,
+    order=placement.IMAGE,
     numpy=channel_kernels.batch_norm_backward,
     c=C("batch_norm", "batch_norm_backward", _channels),
     cuda=AS_CPU,
@@ -370,6 +372,7 @@ _batch_norm = Op(
     batch=_batch_norm_samples,
     infer=_batch_norm_aval,
     real="batch_norm",
+    order=placement.IMAGE,
     numpy=channel_kernels.batch_norm,
     c=C("batch_norm", "batch_norm", _channels),
     cuda=AS_CPU,
@@ -385,7 +388,7 @@ def _as_images(x: Any) -> Any:
     shape = x._array.shape
     if len(shape) in (2, 4):
         return x
-    return lift(x, 2) if len(shape) == 3 else reshape(x, *shape[:3], math.prod(shape[3:]))
+    return lift(contiguous(x), 2) if len(shape) == 3 else reshape(x, *shape[:3], math.prod(shape[3:]))
 
 
 def batch_norm(
@@ -479,7 +482,7 @@ def instance_norm(
         images = reshape(input.detach(), 1, shape[0] * shape[1], 1, n)
         centre, var = (mean(reshape(s, shape[0], shape[1]), 0) for s in _moments(images))
         mutate(_update, (running_mean, running_var, centre, var), {"momentum": momentum, "correction": n / (n - 1)})
-    return group_norm(input, shape[1], weight, bias, eps)
+    return group_norm(contiguous(input), shape[1], weight, bias, eps)
 
 
 def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from rushlight_tensor.core import dtypes, kinds
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, axis
+from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.op import Op, fused
 from rushlight_tensor.core.promote import category
 from rushlight_tensor.kernels import cuda_kernels
@@ -141,7 +142,7 @@ def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float =
     Args:
         hard: Return the choice itself, with the gradient of the soft one.
     """
-    noise = -log(logits.detach().clone().exponential_())
+    noise = -log(logits.detach().clone(memory_format=contiguous_format).exponential_())
     soft = softmax((logits + noise) / tau, dim)
     if not hard:
         return soft

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, devices, dtypes, kinds
+from rushlight_tensor.core import cuda, devices, dtypes, kinds, layout, placement
 from rushlight_tensor.core.dispatch import call, read, settle
 from rushlight_tensor.core.infer import Aval, broadcast_shapes, sizes
 from rushlight_tensor.core.inplace import inplace
@@ -72,7 +72,7 @@ def _like_aval(
 
 
 def _like(x: Array, dtype: Any, sampler: str, args: tuple[Any, ...], generator: Any) -> Array:
-    return _fill(np.empty_like(x, dtype), sampler, args, generator)
+    return _fill(layout.empty_like(x, dtype), sampler, args, generator)
 
 
 def _like_into(x: Array, dtype: Any, sampler: str, args: tuple[Any, ...], generator: Any) -> None:
@@ -92,6 +92,7 @@ random_like = Op(
     "random_like",
     kind=kinds.ELEMENTWISE,
     infer=_like_aval,
+    order=placement.LIKE,
     cpu=_like,
     cuda=_on_host(_like),
     vjp=(_zero,),
@@ -108,7 +109,7 @@ def _bernoulli_aval(x: Any, p: Any, generator: Any = None) -> Aval:
 
 
 def _bernoulli(x: Array, p: Array, generator: Any) -> Array:
-    return _fill(np.empty_like(x), "bernoulli", (p,), generator)
+    return _fill(np.empty(x.shape, x.dtype), "bernoulli", (p,), generator)
 
 
 def _bernoulli_into(x: Array, p: Array, generator: Any) -> None:
@@ -121,6 +122,7 @@ bernoulli_like = Op(
     "bernoulli_like",
     kind=kinds.ELEMENTWISE,
     infer=_bernoulli_aval,
+    order=placement.CONTIGUOUS,
     cpu=_bernoulli,
     cuda=_on_host(_bernoulli),
     vjp=(_zero, _zero),
@@ -348,7 +350,8 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -
     """Ones and zeros of the dtype of `input`: one with the probability that the element says, or with `p` for all."""
     if p is None:
         return bernoulli_like(input, input, generator=generator)
-    return _made_like(input, "bernoulli", (p,), (generator, None, None, False, preserve_format))
+    array = input._array
+    return _made(array.shape, "bernoulli", (p,), (generator, None, array.dtype, devices.of(array), False))
 
 
 # -------------------------------------------------------------------------------------------------------- in place

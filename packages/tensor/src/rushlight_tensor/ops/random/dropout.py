@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from rushlight_tensor.core import cuda, kinds, layout, order
+from rushlight_tensor.core import cuda, kinds, layout
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import inplace as write_into
@@ -19,9 +17,7 @@ from rushlight_tensor.random import default_generator
 def _dropout_aval(x: Any, p: float = 0.5) -> tuple[Aval, Aval]:
     if category(x.dtype) < 2:
         raise RuntimeError("result type Float can't be cast to the desired output type Long")
-    drawn = order.contiguous(x.shape) if layout.is_image(x) else order.like(x)
-    noise = Aval(x.shape, x.dtype, drawn)
-    return noise._replace(strides=order.kept(x.shape, x, noise)), noise
+    return Aval(x.shape, x.dtype), Aval(x.shape, x.dtype)
 
 
 def _dropout_kernel(x: Any, p: float) -> Any:
@@ -32,8 +28,8 @@ def _dropout_kernel(x: Any, p: float) -> Any:
 
 
 def _noise(x: Any, p: float) -> Any:
-    """Zeros, and ones over 1 - p; drawn in the order of memory, as PyTorch does, whose images lie as (N, C, H, W)."""
-    noise = np.empty(x.shape, x.dtype) if layout.is_image(x) else np.empty_like(x)
+    """Zeros, and ones over 1 - p; drawn in the order of memory, as PyTorch does."""
+    noise = layout.empty_like(x)
     default_generator.bernoulli(noise, 1 - p)
     if p < 1:
         noise /= noise.dtype.type(1 - p)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import dispatch, dtypes, kinds, order, promote
+from rushlight_tensor.core import dispatch, dtypes, kinds, promote
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
-from rushlight_tensor.core.half_precision import in_float32, wide
+from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axes, axis, real_dtype, reduced, sizes
 from rushlight_tensor.core.keywords import also_as
 from rushlight_tensor.core.op import AS_CPU, Op, fused
@@ -148,15 +148,7 @@ def _mean_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
 
 
 def _mean_backward_aval(g: Any, x_shape: Any = (), dim: Any = None, keepdim: bool = False, needs: Any = ()) -> Aval:
-    if dim is None and not g.shape:
-        return Aval(x_shape, g.dtype)
-    over, own = axes(dim, len(x_shape)), list(order.kept(g.shape, g))
-    if not keepdim and dim is not None:
-        for i in sorted(over):
-            own.insert(i, 0)
-    strides = tuple([0 if i in over else step for i, step in enumerate(own)])
-    spread = Aval(x_shape, g.dtype, strides)  # each number once in memory, but for those that were rounded
-    return spread if wide(g.dtype) == g.dtype else spread._replace(strides=order.like(spread))
+    return Aval(x_shape, g.dtype)
 
 
 @in_float32

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, kinds, promote
+from rushlight_tensor.core import cuda, kinds, placement, promote
 from rushlight_tensor.core.dispatch import call, numbers_only, read, real_only, refuse
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axis
+from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.ops.index.gather import _gather
+from rushlight_tensor.ops.math.cast import clone
 from rushlight_tensor.ops.reduce.extreme import _result
 from rushlight_tensor.ops.shape.samples import _in_front
-from rushlight_tensor.ops.shape.shape import reshape
 from rushlight_tensor.ops.shape.slicing import select
 
 _Sorted, _Top, _Kth = (_result(name, "values", "indices") for name in ("sort", "topk", "kthvalue"))
@@ -82,6 +83,7 @@ _order = Op(
     kind=kinds.rows("dim"),
     infer=_order_aval,
     real=RuntimeError(" Sort does not support complex dtypes on CPU"),
+    order=placement.LIKE,
     cpu=_order_kernel,
     cuda=AS_CPU,
     vjp=None,
@@ -96,11 +98,11 @@ def argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = 
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     """`input` sorted along `dim`, as (values, indices); equal elements keep their order, NaN counts as largest."""
     order = _order(input, dim=dim, descending=descending)
-    return _Sorted(_take(input, order, dim), order)
+    return _Sorted(_take(input, order, dim, True), order)
 
 
-def _take(x: Any, order: Any, dim: int) -> Any:
-    return x.clone() if x._array.ndim == 0 else _gather(x, order, dim)
+def _take(x: Any, order: Any, dim: int, alike: bool = False) -> Any:
+    return x.clone() if x._array.ndim == 0 else _gather(x, order, dim, alike)
 
 
 def msort(input: Any) -> Any:
@@ -159,7 +161,7 @@ def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Any:
         raise RuntimeError(f"kthvalue(): selected number k out of range for dimension {d}: k is {k}")
     order = _order(input, dim=d)
     if shape:
-        order = reshape(select(order, d, k - 1), (*shape[:d], 1, *shape[d + 1 :]))
+        order = clone(select(order, d, k - 1), memory_format=contiguous_format).unsqueeze(d)
     values = _take(input, order, d)
     return _Kth(values, order) if keepdim or not shape else _Kth(values.squeeze(d), order.squeeze(d))
 

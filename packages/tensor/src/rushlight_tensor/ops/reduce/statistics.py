@@ -12,7 +12,7 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import axis
 from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.ops.linalg.linalg import _plus, bmm, matmul
-from rushlight_tensor.ops.math.cast import cast
+from rushlight_tensor.ops.math.cast import cast, contiguous
 from rushlight_tensor.ops.math.complex import complex, conj, imag, real
 from rushlight_tensor.ops.math.elementwise import sqrt
 from rushlight_tensor.ops.math.select import where
@@ -250,4 +250,4 @@ def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
     over = [d for d in range(input._array.ndim) if d != axis(dim, input._array.ndim)]
     norms = norm(input, p, over, True)
     large = norms > maxnorm
-    return input * where(large, maxnorm / (where(large, norms, 1.0) + 1e-7), 1.0)
+    return contiguous(input * where(large, maxnorm / (where(large, norms, 1.0) + 1e-7), 1.0))

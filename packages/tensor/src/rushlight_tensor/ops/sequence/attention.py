@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rushlight_tensor.core import kinds, order
+from rushlight_tensor.core import kinds, order, placement
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.half_precision import aux_in_float32, in_float32, wide
@@ -33,14 +33,13 @@ def _attention_aval(
     t, s, e = query.shape[-2], key.shape[-2], value.shape[-1]
     in_c = attn_mask is None and s and q.fits and k.fits and v.fits and kernels.library() is not None
     saved = Aval((*q.batch, t, 2) if in_c else (*q.batch, t, s, 1), wide(query.dtype))
-    return Aval((*batch, t, e), query.dtype, q.strides_of(batch, t, e)), saved
+    return Aval((*batch, t, e), query.dtype), saved
 
 
 class _Four(NamedTuple):
     """What `_four` makes of a description: (B, H, rows, columns), and its steps; see there."""
 
     batch: tuple[int, int]
-    heads_inside: bool
     fits: bool
 
     @classmethod
@@ -64,14 +63,7 @@ class _Four(NamedTuple):
             and row >= shape[-1]
             and min(b, h, row) > 0
         )
-        return cls((math.prod(batch[:-1]), math.prod(batch[-1:])), h < row, fits)
-
-    def strides_of(self, batch: tuple[int, ...], rows: int, columns: int) -> tuple[int, ...]:
-        """The strides of a fresh result in this order: heads inside rows, or rows inside heads."""
-        shape = (*batch, rows, columns)
-        n = len(shape)
-        inside = self.heads_inside and n > 2
-        return order.packed(shape, (n - 1, n - 3, n - 2, *range(n - 4, -1, -1)) if inside else range(n - 1, -1, -1))
+        return cls((math.prod(batch[:-1]), math.prod(batch[-1:])), fits)
 
 
 def _checked_batch(query: Any, key: Any, value: Any, attn_mask: Any) -> tuple[int, ...]:
@@ -160,10 +152,7 @@ def _attention_backward_aval(
     needs: Any = (True, True, True, False),
 ) -> tuple[Aval, ...]:
     batch = _batch(query, key, value)
-    made = [
-        Aval((*batch, *t.shape[-2:]), t.dtype, _Four.of(t, batch).strides_of(batch, *t.shape[-2:]))
-        for t in (query, key, value)
-    ]
+    made = [Aval((*batch, *t.shape[-2:]), t.dtype) for t in (query, key, value)]
     return tuple(a for a, need in zip(made, needs, strict=False) if need)
 
 
@@ -216,6 +205,7 @@ _attention_backward = Op(
     "scaled_dot_product_attention_backward",
     kind=kinds.linear(),
     infer=_attention_backward_aval,
+    order=placement.ATTENDED_BACK,
     cpu=_attention_backward_kernel,
     cuda=AS_CPU,
     vjp=None,
@@ -226,6 +216,7 @@ _attention = Op(
     batch=_attention_samples,
     infer=_attention_aval,
     real="softmax_lastdim_kernel_impl",
+    order=placement.ATTENDED,
     cpu=_attention_of_one_dtype,
     cuda=AS_CPU,
     save=("query", "key", "value", "attn_mask", "out1"),

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import dtypes, kinds, layout, order, promote
+from rushlight_tensor.core import dtypes, kinds, layout, order, placement, promote
 from rushlight_tensor.core.dispatch import call, read
 from rushlight_tensor.core.infer import Aval, axes, axis, sizes
 from rushlight_tensor.core.keywords import also_as
 from rushlight_tensor.core.labels import contiguous_format
+from rushlight_tensor.core.layout import operand
 from rushlight_tensor.core.op import AS_CPU, Op, joint
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.ops.index.along import index_select
@@ -84,6 +85,7 @@ _cat = Op(
     "cat",
     kind=kinds.rows("dim"),
     infer=_cat_aval,
+    order=placement.JOINED,
     cpu=_cat_kernel,
     cuda=AS_CPU,
     promote=promote.same,
@@ -129,6 +131,8 @@ def stack(tensors: Any, dim: int = 0) -> Any:
                 f"{list(x._array.shape)} at entry {i}"
             )
     at = axis(dim, len(first) + 1)
+    if at < len(first) and len(first) > 3 and all(placement.suggests_channels_last(operand(x._array)) for x in tensors):
+        return reshape(cat(tensors, at), (*first[:at], len(tensors), *first[at:]))  # images keep their order
     return call(_cat, tuple([unsqueeze(x, at) for x in tensors]), {"dim": at})
 
 
@@ -282,7 +286,7 @@ def flip(input: Any, *dims: Any) -> Any:
     want = sizes(dims)
     turn = axes(want, input._array.ndim) if want else ()
     at = tuple([(None, None, -1) if d in turn else _ALL for d in range(input._array.ndim)])
-    return clone(_at(input, *at), memory_format=contiguous_format)
+    return clone(_at(input, *at))
 
 
 def fliplr(input: Any) -> Any:

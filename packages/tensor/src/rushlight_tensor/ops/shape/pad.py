@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import kinds
+from rushlight_tensor.core import kinds, placement
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.op import AS_CPU, Op
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import wrap
-from rushlight_tensor.ops.math.cast import flat
+from rushlight_tensor.ops.math.cast import as_image, flat
 from rushlight_tensor.ops.shape.shape import permute, reshape, unsqueeze
 
 Widths = tuple[tuple[int, int], ...]
@@ -52,6 +52,7 @@ _pad = Op(
     kind=kinds.rows(),
     batch=_pad_samples,
     infer=_pad_aval,
+    order=placement.FORMAT,
     cpu=_pad_kernel,
     cuda=AS_CPU,
     vjp=(_pad_rule,),
@@ -125,7 +126,7 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
         raise NotImplementedError(
             f"Padding size {len(given)} is not supported for {len(shape)}D input tensor.{_SUPPORTED}"
         )
-    input = input if mode == "circular" else flat(input)
+    given_input, input = input, input if mode == "circular" else flat(input)
     for dim, (before, after) in enumerate(widths, len(shape) - count):
         n = shape[dim]
         if mode == "reflect" and max(before, after) >= n:
@@ -143,7 +144,7 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
         if before or after:
             at = _positions(n, before, after, mode)
             input = input.index_select(dim, wrap(like(input._array, at)))
-    return input
+    return input if mode == "circular" else as_image(input, given_input)
 
 
 # Patches

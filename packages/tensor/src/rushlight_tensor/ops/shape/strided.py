@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, dispatch, kinds, layout
+from rushlight_tensor.core import cuda, dispatch, kinds, layout, placement
 from rushlight_tensor.core.dispatch import settle
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.op import AS_CPU, Op
@@ -157,6 +157,7 @@ _spread = Op(
     "clone_strided",
     kind=kinds.opaque("how one sample lies in its memory"),
     infer=_spread_aval,
+    order=placement.GIVEN,
     cpu=_spread_kernel,
     cuda=AS_CPU,
     vjp=(lambda g, stride: g,),
