@@ -109,6 +109,8 @@ def _stack(arrays: list[np.ndarray]) -> Tensor:
                 f"{list(array.shape)} at entry {i}; give the loader a collate_fn that pads, or batch_size=None"
             )
     room = blocks.place((len(arrays), *first.shape), first.dtype)  # See Note [Collating into shared memory]
+    if room is None:
+        room = np.empty((len(arrays), *first.shape), first.dtype)  # NumPy's own choice follows the order of the samples
     return wrap(np.stack(arrays, out=room))
 
 
