@@ -30,6 +30,7 @@ FUNCTIONS = {
     "convolution": lambda m, a, b: m.nn.functional.conv2d(a[None, None], b[None, None, :2, :2], padding=1).relu(),
     "pooling": lambda m, a, b: m.nn.functional.max_pool2d(a[None], 2, 1) - m.nn.functional.avg_pool2d(b[None], 2, 1),
     "attention": lambda m, a, b: m.nn.functional.scaled_dot_product_attention(a[None], b[None], a[None]),
+    "extremes": lambda m, a, b: (a / a.max() + b * b.round().min() + (a * b).round().median()) * (b + 1).round().max(),
     "where": lambda m, a, b: m.where(a > b, a.sin(), b.cos()).masked_fill(a > 0.5, 2.0).clamp(-0.5, 0.5),
     "einsum": lambda m, a, b: m.einsum("ij,kj->ik", a, b).tril() + m.triu(a),
 }
@@ -77,7 +78,25 @@ def test_jvp_agrees(name):
         alike(g, w)
 
 
-SMOOTH = [name for name in FUNCTIONS if name not in ("order", "attention", "0-d of another dtype", "classes")]
+@pytest.mark.parametrize("name", ["max", "min", "median"])
+def test_the_extreme_of_all_under_vmap_passes_its_gradient_on(name):
+    """To one of several equal elements, as `torch.vmap` decomposes it; without `vmap` they share it."""
+    nan = float("nan")
+    for x in ([[5.0, 1.0, 5.0], [2.0, 2.0, 0.0]], [[1.0, nan, nan], [0.0, 1.0, 3.0]], [2.0, nan]):
+        x = np.array(x)
+        found = []
+        for m, batched, forward in ((torch, torch.vmap, torch.func.jvp), (rl, vmap, jvp)):
+            t = m.tensor(x).requires_grad_()
+            f = batched(lambda x, m=m: (x / (getattr(m, name)(x) + 1)).sum())
+            moved = forward(f, (t.detach(),), (m.ones_like(t),))
+            found.append((m.autograd.grad(f(t).sum(), t)[0], *moved))
+        for g, w in zip(found[1], found[0], strict=True):
+            alike(g, w)
+
+
+SMOOTH = [
+    name for name in FUNCTIONS if name not in ("order", "extremes", "attention", "0-d of another dtype", "classes")
+]
 
 
 @pytest.mark.parametrize("name", SMOOTH)

@@ -19,6 +19,7 @@ from rushlight_tensor.kernels.arrays import accumulate, in_order
 from rushlight_tensor.ops.math.elementwise import maximum, minimum
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.reduce.reduce import _dims, _refuse_empty, _spread, amax, amin, sum
+from rushlight_tensor.ops.shape.samples import _in_front
 
 
 def _result(name: str, *fields: str) -> Any:
@@ -137,11 +138,19 @@ def _even_rule(g: Any, x: Any, value: Any) -> Any:
     return where(chosen, g / sum(chosen), 0.0)
 
 
-def _shared(kind: str) -> Op:
-    """The `value` of one element, or of several, of all: the gradient is shared by those that have it, NaN included."""
+def _shared(kind: str, along: Op) -> Op:
+    """The `value` of one element, or of several, of all: the gradient is shared by those that have it, NaN included.
+
+    Of samples, as in PyTorch, each is a row of `along`, whose gradient goes to the one element that was picked.
+    """
+
+    def batch(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+        (x, _) = _in_front(size, batched, xs)
+        return along(x.reshape(size, -1), dim=1)[0]
+
     return Op(
         f"{kind}_of_all",
-        batch=lambda size, batched, xs, attrs: xs[1].expand(size) if not batched[1] else xs[1].clone(),
+        batch=batch,
         kind=kinds.opaque("the value is given; its gradient goes to all elements that have it"),
         infer=_even_aval,
         cpu=lambda x, value: value.copy(),
@@ -152,7 +161,7 @@ def _shared(kind: str) -> Op:
     )
 
 
-_of_all = {kind: _shared(kind) for kind in ("max", "min", "median")}
+_of_all = {name: _shared(name, op) for name, op in (("max", _max_dim), ("min", _min_dim), ("median", _median_dim))}
 
 
 def _overloaded(input: Any, dim: Any, keepdim: bool, two: Op, all_of: Any, along: Op, kind: Any) -> Any:
