@@ -84,11 +84,9 @@ def numpy_only() -> Iterator[None]:
     """As with `RUSHLIGHT_CC=none`, within this process."""
     changed = []
     for name, module in list(sys.modules.items()):
-        if name.startswith("rushlight_tensor.kernels."):
-            for function, instead in (("c_library", lambda name: None), ("blas_library", lambda: None)):
-                if hasattr(module, function):
-                    changed.append((module, function, getattr(module, function)))
-                    setattr(module, function, instead)
+        if name.startswith("rushlight_tensor.kernels.") and hasattr(module, "c_library"):
+            changed.append((module, "c_library", module.c_library))
+            module.c_library = lambda name: None
     for planned in PLANNED:
         planned.forget()
     try:

@@ -40,6 +40,10 @@ STEPS = {
     "matmul": lambda x, w, b: F.relu(x) @ MATRIX,
     "matmul of a batch": lambda x, w, b: rl.matmul(F.softmax(x, -1), BATCH)[0],
     "matmul, transposed": lambda x, w, b: rl.matmul(F.softmax(BATCH[0, :8, :8].clone(), 0).t(), F.relu(x)),
+    "lstm": lambda x, w, b: REGISTRY["lstm_sequence"](x.view(4, 2, 16), *STATES, F.relu(GATES), reverse=True),
+    "gru": lambda x, w, b: REGISTRY["gru_sequence"](
+        F.linear(x, MATRIX[:12]).view(4, 2, 12), STATES[0], GATES[:12], BATCH[0, 0, :12]
+    ),
     "embedding": lambda x, w, b: F.embedding(INDICES, x, padding_idx=1),
 }
 IMAGE_STEPS = {
@@ -53,6 +57,7 @@ IMAGE_STEPS = {
 }
 RUNNING = (rl.zeros(5), rl.ones(5))
 MATRIX, BATCH = rl.randn(16, 16), rl.randn(2, 16, 16)
+STATES, GATES = (rl.randn(2, 4), rl.randn(2, 4)), rl.randn(16, 4)
 CLASSES = rl.tensor([3, 0, 15, 3, 7, 3, 2, 0])
 INDICES = rl.tensor([3, 0, 1, 3, 7, 3, 2, 0])
 PIXELS = rl.arange(2 * 6 * 6).reshape(2, 6, 6) % 5

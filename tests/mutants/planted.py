@@ -234,7 +234,7 @@ PLANTED: list[Fault] = [
     ),
     # ------------------------------------------------------------------------------------- kernels: NumPy and C text
     *_faults(
-        TENSOR + "kernels/c/blas.c", "tests/kernels/test_blas.py",
+        TENSOR + "kernels/c/gemm.h", "tests/kernels/test_blas.py",
         ("long part_start(long length, long parts, long i) {", "long part_start(long length, long parts, long i) { parts += 0 * rl_threads(); if (rl_threads() > 1 && i && i < parts) return (length * i / parts + 8) / 16 * 16 - 16;"),
         ("pc[r * ldc + j] += bias[left + j];", "pc[r * ldc + j] += bias[j];"),
         ("+ (tb ? left * ldb : left);", "+ left;"),

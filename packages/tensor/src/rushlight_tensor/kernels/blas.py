@@ -25,19 +25,13 @@ from rushlight_tensor.core.order import contiguous as in_sequence
 from rushlight_tensor.core.order import merges
 from rushlight_tensor.kernels import cpu
 from rushlight_tensor.kernels.arrays import contiguous, on_host
-from rushlight_tensor.kernels.binding import DGEMM, SGEMM, STATE, Library
-from rushlight_tensor.kernels.compile import c_library, scoped_environment
+from rushlight_tensor.kernels.binding import DGEMM, SGEMM, STATE
+from rushlight_tensor.kernels.compile import scoped_environment
 
 Array = Any
 
 # A dot product of more than 10,000 elements is cut by NumPy's BLAS among its threads, which would show in the bits.
 _DOT_PART = 8192
-
-
-@functools.cache
-def blas_library() -> Library | None:
-    """The compiled kernels of `c/blas.c` with the private BLAS behind them; None where either is missing."""
-    return c_library("blas") if load_private_blas() else None
 
 
 @functools.cache

@@ -1,5 +1,5 @@
 /* LSTM and GRU over a whole sequence: the loop over time, with one product and one pass over the gates per step. */
-#include "rushlight.h"
+#include "gemm.h"
 #include "vmath.h"
 
 /*
@@ -17,6 +17,13 @@ static void product(bool transposed, long rows, long n, long k, const float *x, 
         if (width && rows) sgemm(false, transposed, rows, width, k, x, k, transposed ? w + from * k : w + from,
             transposed ? k : n, beta, y + from, n);
     }
+}
+
+/* before (steps, batch, hidden): the state that each step began with. */
+static void states_before(const float *h0, const float *hs, long steps, long size, bool reverse, float *before) {
+    if (steps == 0) return;
+    memcpy(before + (reverse ? steps - 1 : 0) * size, h0, size * sizeof *before);
+    memcpy(before + (reverse ? 0 : size), hs + (reverse ? size : 0), (steps - 1) * size * sizeof *before);
 }
 
 /*
@@ -55,14 +62,20 @@ EXPORT void lstm_forward(LENGTH(steps * batch * 4 * hidden) const float *x, LENG
 
 /*
  * grad (2, steps, batch, hidden): gradients of the states.  dx: as gates, the gradients of the projected inputs.
- * dh, dc (batch, hidden): start at zero, end as the gradients of h0 and c0.
+ * dh, dc (batch, hidden): the gradients of h0 and c0.  dw: that of w, one product over all steps at once.
  */
 EXPORT void lstm_backward(LENGTH(2 * steps * batch * hidden) const float *grad,
-    LENGTH(steps * batch * 4 * hidden) const float *gates, LENGTH(2 * steps * batch * hidden) const float *states,
+    LENGTH(steps * batch * 4 * hidden) const float *x, LENGTH(batch * hidden) const float *h0,
     LENGTH(batch * hidden) const float *c0, LENGTH(4 * hidden * hidden) const float *w,
-    LENGTH(steps * batch * 4 * hidden) float *dx, LENGTH(batch * hidden) float *dh, LENGTH(batch * hidden) float *dc,
-    long steps, long batch, long hidden, long reverse) {
+    LENGTH(2 * steps * batch * hidden) const float *states, LENGTH(steps * batch * 4 * hidden) const float *gates,
+    OPTIONAL LENGTH(steps * batch * 4 * hidden) float *dx, OPTIONAL LENGTH(batch * hidden) float *dh,
+    OPTIONAL LENGTH(batch * hidden) float *dc, OPTIONAL LENGTH(4 * hidden * hidden) float *dw,
+    SCRATCH LENGTH(steps * batch * 4 * hidden) float *own_dx, SCRATCH LENGTH(2 * batch * hidden) float *own_state,
+    SCRATCH LENGTH(steps * batch * hidden) float *before_steps, long steps, long batch, long hidden, long reverse) {
     long size = batch * hidden, wide = GATES * hidden;
+    dx = dx ? dx : own_dx, dh = dh ? dh : own_state, dc = dc ? dc : own_state + size;
+    memset(dh, 0, size * sizeof *dh);
+    memset(dc, 0, size * sizeof *dc);
     const float *cs = states + steps * size;
     for (long s = steps - 1; s >= 0; s--) {
         long t = reverse ? steps - 1 - s : s, before = reverse ? t + 1 : t - 1;
@@ -87,17 +100,20 @@ EXPORT void lstm_backward(LENGTH(2 * steps * batch * hidden) const float *grad,
         }
         product(false, batch, hidden, wide, out, w, 0.f, dh);
     }
+    if (!dw) return;
+    states_before(h0, states, steps, size, reverse, before_steps);
+    batched_f32(dx, before_steps, 0, dw, true, false, wide, hidden, steps * batch, wide, hidden, hidden, 1, 1, NO_BATCH,
+        NO_BATCH, NO_BATCH);
 }
 
 /*
  * x (steps, batch, 3 hidden): projected inputs.  h0 (batch, hidden).  w (3 hidden, hidden), bias (3 hidden).
  * hs (steps, batch, hidden).  kept (steps, batch, 4 hidden): r, z, n, and the recurrent part of n.
- * scratch (batch, 3 hidden).
  */
 EXPORT void gru_forward(LENGTH(steps * batch * 3 * hidden) const float *x, LENGTH(batch * hidden) const float *h0,
     LENGTH(3 * hidden * hidden) const float *w, LENGTH(3 * hidden) const float *bias,
     LENGTH(steps * batch * hidden) float *hs, LENGTH(steps * batch * 4 * hidden) float *kept,
-    LENGTH(batch * 3 * hidden) float *scratch, long steps, long batch, long hidden, long reverse) {
+    SCRATCH LENGTH(batch * 3 * hidden) float *scratch, long steps, long batch, long hidden, long reverse) {
     long size = batch * hidden, wide = 3 * hidden;
     const float *h_before = h0;
     for (long s = 0; s < steps; s++) {
@@ -124,15 +140,21 @@ EXPORT void gru_forward(LENGTH(steps * batch * 3 * hidden) const float *x, LENGT
 
 /*
  * grad, hs (steps, batch, hidden).  dx, da (steps, batch, 3 hidden): gradients of the projected inputs and of the
- * recurrent parts.  dh (batch, hidden): starts at zero, ends as the gradient of h0.  scratch (batch, hidden).
+ * recurrent parts.  dh (batch, hidden), dw, db: gradients of h0, w and the bias.
  */
 EXPORT void gru_backward(LENGTH(steps * batch * hidden) const float *grad,
-    LENGTH(steps * batch * 4 * hidden) const float *kept, LENGTH(steps * batch * hidden) const float *hs,
-    LENGTH(batch * hidden) const float *h0, LENGTH(3 * hidden * hidden) const float *w,
-    LENGTH(steps * batch * 3 * hidden) float *dx, LENGTH(steps * batch * 3 * hidden) float *da,
-    LENGTH(batch * hidden) float *dh, LENGTH(batch * hidden) float *scratch, long steps, long batch, long hidden,
-    long reverse) {
+    LENGTH(steps * batch * 3 * hidden) const float *x, LENGTH(batch * hidden) const float *h0,
+    LENGTH(3 * hidden * hidden) const float *w, LENGTH(3 * hidden) const float *bias,
+    LENGTH(steps * batch * hidden) const float *hs, LENGTH(steps * batch * 4 * hidden) const float *kept,
+    OPTIONAL LENGTH(steps * batch * 3 * hidden) float *dx, OPTIONAL LENGTH(batch * hidden) float *dh,
+    OPTIONAL LENGTH(3 * hidden * hidden) float *dw, OPTIONAL LENGTH(3 * hidden) float *db,
+    SCRATCH LENGTH(steps * batch * 3 * hidden) float *own_dx, SCRATCH LENGTH(steps * batch * 3 * hidden) float *da,
+    SCRATCH LENGTH(2 * batch * hidden) float *own_state, SCRATCH LENGTH(steps * batch * hidden) float *before_steps,
+    long steps, long batch, long hidden, long reverse) {
     long size = batch * hidden, wide = 3 * hidden;
+    float *scratch = own_state + size;
+    dx = dx ? dx : own_dx, dh = dh ? dh : own_state;
+    memset(dh, 0, size * sizeof *dh);
     for (long s = steps - 1; s >= 0; s--) {
         long t = reverse ? steps - 1 - s : s, before = reverse ? t + 1 : t - 1;
         const float *h_before = s ? hs + before * size : h0;
@@ -157,4 +179,9 @@ EXPORT void gru_backward(LENGTH(steps * batch * hidden) const float *grad,
         product(false, batch, hidden, wide, da + t * batch * wide, w, 0.f, scratch);
         SIMD for (long j = 0; j < size; j++) dh[j] += scratch[j];
     }
+    if (db) sums_f32(da, db, steps * batch, wide);
+    if (!dw) return;
+    states_before(h0, hs, steps, size, reverse, before_steps);
+    batched_f32(da, before_steps, 0, dw, true, false, wide, hidden, steps * batch, wide, hidden, hidden, 1, 1, NO_BATCH,
+        NO_BATCH, NO_BATCH);
 }

@@ -9,6 +9,7 @@ from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.op import AS_CPU, REGISTRY, Op, fused
 from rushlight_tensor.kernels import recurrent as kernels
+from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.linalg.linalg import matmul
 from rushlight_tensor.ops.math.activation import sigmoid
 from rushlight_tensor.ops.math.elementwise import tanh
@@ -32,24 +33,12 @@ def _lstm_aval(x: Any, h: Any, c: Any, w: Any, reverse: bool = False) -> tuple[A
     return Aval((2, *x.shape[:2], w.shape[1]), x.dtype), Aval(tuple(x.shape), x.dtype)
 
 
-def _lstm(x: Any, h: Any, c: Any, w: Any, reverse: bool) -> Any:
-    _check(x, h, c, w)
-    return kernels.lstm(x, h, c, w, reverse)
-
-
 def _backward_aval(
     g: Any, x: Any, h: Any, c: Any, w: Any, states: Any, gates: Any, reverse: bool = False,
     needs: tuple[bool, ...] = (True, True, True, True),
 ) -> tuple[Aval, ...]:  # fmt: skip
     shapes = (gates.shape, c.shape, c.shape, w.shape)
     return tuple(Aval(tuple(s), gates.dtype) for s, need in zip(shapes, needs, strict=True) if need)
-
-
-def _backward(
-    g: Any, x: Any, h: Any, c: Any, w: Any, states: Any, gates: Any, reverse: bool, needs: tuple[bool, ...]
-) -> tuple[Any, ...]:
-    every = kernels.lstm_backward(g, h, c, w, states, gates, reverse)
-    return tuple(d for d, need in zip(every, needs, strict=True) if need)
 
 
 def _rule(
@@ -104,7 +93,8 @@ _lstm_backward = Op(
     "lstm_sequence_backward",
     kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
     infer=_backward_aval,
-    cpu=_backward,
+    numpy=kernels.lstm_backward,
+    c=C("recurrent", "lstm_backward", kernels.backward_sizes, blas=True),
     cuda=AS_CPU,
     vjp=None,
 )
@@ -114,7 +104,8 @@ lstm_sequence = Op(
     batch=_sequence_samples("lstm_sequence", 2, 1),
     kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
     infer=_lstm_aval,
-    cpu=_lstm,
+    numpy=kernels.lstm,
+    c=C("recurrent", "lstm_forward", kernels.sizes, blas=True),
     cuda=AS_CPU,
     aux=True,
     save=("x", "h", "c", "w", "out", "out1"),
@@ -147,24 +138,12 @@ def _gru_aval(x: Any, h: Any, w: Any, b: Any, reverse: bool = False) -> tuple[Av
     return Aval((*x.shape[:2], hidden), x.dtype), Aval((*x.shape[:2], 4 * hidden), x.dtype)
 
 
-def _gru(x: Any, h: Any, w: Any, b: Any, reverse: bool) -> Any:
-    _gru_check(x, h, w, b)
-    return kernels.gru(x, h, w, b, reverse)
-
-
 def _gru_backward_aval(
     g: Any, x: Any, h: Any, w: Any, b: Any, hs: Any, kept: Any, reverse: bool = False,
     needs: tuple[bool, ...] = (True, True, True, True),
 ) -> tuple[Aval, ...]:  # fmt: skip
     shapes = (x.shape, h.shape, w.shape, b.shape)
     return tuple(Aval(tuple(s), hs.dtype) for s, need in zip(shapes, needs, strict=True) if need)
-
-
-def _gru_backward_kernel(
-    g: Any, x: Any, h: Any, w: Any, b: Any, hs: Any, kept: Any, reverse: bool, needs: tuple[bool, ...]
-) -> tuple[Any, ...]:
-    every = kernels.gru_backward(g, h, w, hs, kept, reverse)
-    return tuple(d for d, need in zip(every, needs, strict=True) if need)
 
 
 def _gru_rule(
@@ -199,7 +178,8 @@ _gru_backward = Op(
     "gru_sequence_backward",
     kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
     infer=_gru_backward_aval,
-    cpu=_gru_backward_kernel,
+    numpy=kernels.gru_backward,
+    c=C("recurrent", "gru_backward", kernels.backward_sizes, blas=True),
     cuda=AS_CPU,
     vjp=None,
 )
@@ -209,7 +189,8 @@ gru_sequence = Op(
     batch=_sequence_samples("gru_sequence", 1, 2),
     kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
     infer=_gru_aval,
-    cpu=_gru,
+    numpy=kernels.gru,
+    c=C("recurrent", "gru_forward", kernels.sizes, blas=True),
     cuda=AS_CPU,
     aux=True,
     save=("x", "h", "w", "b", "out", "out1"),
