@@ -99,6 +99,12 @@ def test_gradients_of_a_product(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_bias_may_be_broadcast(dtype):
+    x, w, b = normal(3, 4).astype(dtype), normal(2, 4).astype(dtype), normal(1).astype(dtype)
+    np.testing.assert_allclose(linear(x, w, b), x @ w.T + b, 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_operands_that_lie_transposed_are_not_copied(dtype, monkeypatch):
     monkeypatch.setattr("rushlight_tensor.kernels.plan.contiguous", None)
     x, w = normal(60, 40).astype(dtype), normal(60, 30).astype(dtype)

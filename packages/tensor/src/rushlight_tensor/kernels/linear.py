@@ -50,6 +50,8 @@ def linear_backward(g: Array, x: Array, w: Array, needs: tuple[bool, ...]) -> tu
 
 def linear_sizes(x: Any, w: Any, b: Any) -> dict[str, int] | None:
     """Sizes of `linear`: x and w may lie transposed or apart."""
+    if len(w.shape) != 2 or (b is not None and tuple(b.shape) != (w.shape[0],)):
+        return None  # a bias that is broadcast
     a, seen = as_rows(x), as_rows(w)
     if a is None or seen is None:
         return None
