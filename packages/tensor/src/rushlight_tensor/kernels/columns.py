@@ -88,8 +88,8 @@ class PlannedColumns:
         self.prototype, self.entry = c.prototypes[self.kernel.name], c.entries[self.kernel.name]
         given = [a for a in self.prototype.arguments if a.is_input or "INOUT" in a.marks]
         self._others = sum(a.stars == 1 and a.name != "sizes" for a in given)
-        self._lists = [a for a in given if a.stars == 2]
         self._template = [(_kind(a), a.name) for a in self.prototype.arguments if not a.is_scratch]
+        self._lists = [a for a in given if a.stars == 2]  # last: another thread that sees it goes on with the others
 
     def _count(self, attrs: dict[str, Any]) -> int:
         assert self._lists is not None

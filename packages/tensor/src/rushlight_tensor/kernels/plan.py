@@ -205,7 +205,7 @@ class Planned:
             return _never
         self.prototype = library.prototypes[name]
         self.entry = library.entries[name]
-        self._call, self._fits = getattr(library, name), getattr(library, f"{name}.fits")
+        self._call = getattr(library, name)
         taken = {*self.prototype.numbers}
         self.deciding = tuple(n for n in self.op.attr_names if n not in taken)
         self._may_skip = "needs" in self.deciding
@@ -214,11 +214,12 @@ class Planned:
         self._strided = any(a.kind == "EXTENT" for a in self._reads)
         self._order = self._ordered()
         self._check()
-        fits: Callable[..., bool] = self._fits
+        fits: Callable[..., bool] = getattr(library, f"{name}.fits")
+        self._fits = fits  # last: another thread that sees it goes on with all the others
         return fits
 
     def _check(self) -> None:
-        """Raise TypeError where record and prototype do not belong together."""
+        """Raise TypeError where record and prototype do not belong together.  The last thing before others see it."""
         p, op = self.prototype, self.op
         if len(self._reads) != op.arity or not all(n in op.attr_names for n in p.numbers):
             raise TypeError(
@@ -369,11 +370,9 @@ class PlannedElements(Planned):
         shape = arrays[0].shape
         return Plan([Aval(shape, self._dtype)], [0], frozenset(), (math.prod(shape),), True)
 
-    def _load(self) -> Callable[..., bool]:
-        fits = super()._load()
-        if fits is not _never:
-            self._dtype = next(DTYPES[a.base] for a in self.prototype.arguments if a.is_result)
-        return fits
+    def _check(self) -> None:
+        super()._check()
+        self._dtype = next(DTYPES[a.base] for a in self.prototype.arguments if a.is_result)
 
     def _otherwise(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         if self._fits is _never or (arrays[0].dtype != self._dtype and not self._widens(arrays)):

@@ -5,6 +5,8 @@ Note [Programs]
     table of addresses of them: entry, buffers, sizes, numbers.  `run()` is one call of C without the GIL, which walks
     the table; the results are in the same arrays as those of the recording.  So inputs are changed in place, results
     are read where they were, and the bits are those of eager work: it is the same kernels on the same sizes.
+    Whatever else the recording thread does to arrays, an op without a plan, a write, a look at a value, would be left
+    out, so it is refused by name while it is done.  Views are no work: they are headers of memory that is there.
 
     The lengths of all arrays have been checked when they were recorded, by the wrappers; nothing in the table changes
     afterwards, and the program holds every array that it names.  Scratch belongs to the program: one piece of memory
@@ -15,14 +17,18 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from rushlight_tensor.core import dispatch, inplace
+from rushlight_tensor.core.layout import plain
 from rushlight_tensor.kernels import accelerator, plan
 from rushlight_tensor.kernels.binding import STATE, THREADS
+from rushlight_tensor.kernels.columns import PlannedColumns
 from rushlight_tensor.kernels.compile import c_library
 from rushlight_tensor.kernels.prototype import DTYPES, Prototype
 
@@ -43,6 +49,7 @@ class Program:
     """A list of kernel calls, on arrays that it keeps."""
 
     def __init__(self) -> None:
+        self._thread = threading.get_ident()
         self.calls: list[tuple[_Kernel, list[Any]]] = []
         self._kept: list[Any] = []
         self._table: Any = None
@@ -53,6 +60,10 @@ class Program:
 
     def add(self, planned: Any, arguments: list[Any]) -> None:
         """A kernel has run: the arguments of its prototype (without scratch), inputs, results, sizes and numbers."""
+        if not self.is_recording():
+            return
+        if self._table is not None:
+            raise RuntimeError("program: its table is made, nothing can be recorded any more; start another recording")
         self.calls.append((_Kernel(planned.op.name, planned.prototype, planned.entry), arguments))
 
     def moved(self, name: str, before: Any, after: Any) -> None:
@@ -61,17 +72,42 @@ class Program:
         Raises:
             RuntimeError: It is not one of contiguous images into their order, for which there is a kernel.
         """
+        if not self.is_recording():
+            return
         library = c_library("conv")
         if library is None or not library.float32(before):
             self.refuse(f"{name}: an input had to be copied into another order")
             return
-        move = _Kernel("swap_channels", library.prototypes["swap_channels"], library.entries["swap_channels"])
         n, channels, *size = before.shape
-        self.calls.append((move, [before, after, n, channels, math.prod(size)]))
+        self._call(library, "swap_channels", [before, after, n, channels, math.prod(size)])
+
+    def copied(self, before: Any, after: Any) -> None:
+        """An array has been copied.  Raises RuntimeError where no kernel does that: other dtypes and orders."""
+        if not self.is_recording():
+            return
+        library, before, after = c_library("program"), plain(before), plain(after)
+        axes = sorted(range(after.ndim), key=lambda d: -after.strides[d])
+        same, other = before.transpose(axes), after.transpose(axes)
+        if library is not None and library.float32(same, other):
+            self._call(library, "copy", [same, other, same.size])
+        elif before.ndim == 4 and library is not None and library.float32(before.transpose(0, 2, 3, 1), after):
+            n, channels, *size = before.shape
+            images = c_library("conv")
+            self._call(images, "swap_channels", [before.transpose(0, 2, 3, 1), after, n, math.prod(size), channels])
+        else:
+            self.refuse(f"{before.dtype} in another order than C's has been copied")
+
+    def _call(self, library: Any, name: str, given: list[Any]) -> None:
+        self.calls.append((_Kernel(name, library.prototypes[name], library.entries[name]), given))
 
     def refuse(self, why: str) -> None:
-        """Raise RuntimeError: what just happened is no kernel call, so a program would leave it out."""
-        raise RuntimeError(f"program: {why}; it cannot be part of a program that runs from C")
+        """Raise RuntimeError: this work of the recording thread is no kernel call, so a program would leave it out."""
+        if self.is_recording():
+            raise RuntimeError(f"program: {why}; it cannot be part of a program that runs from C")
+
+    def is_recording(self) -> bool:
+        """Whether this is the thread whose work is recorded."""
+        return threading.get_ident() == self._thread
 
     def seal(self) -> None:
         """Make the table.  Nothing can be recorded afterwards."""
@@ -91,10 +127,10 @@ class Program:
         Raises:
             RuntimeError: A kernel reported something wrong; the message says which call.
         """
-        if self._run is None:
+        if self._table is None:
             self.seal()
         said = ctypes.c_long()
-        stopped = self._run(self._table, ctypes.c_long(len(self.calls)), ctypes.byref(said))
+        stopped = self._run(self._table, ctypes.c_long(len(self._table)), ctypes.byref(said))
         if stopped >= 0:
             name = self.calls[stopped][0].name
             raise RuntimeError(f"program: call {stopped} ({name}) of {len(self.calls)} reported {said.value}")
@@ -149,6 +185,54 @@ def _named(prototype: Prototype, given: list[Any]) -> Iterator[tuple[str, int]]:
             yield a.name, int(value)
 
 
+class _Watch:
+    """Sees every operation while a program records, and refuses what would be missing in it.  See Note [Programs]."""
+
+    outer: Any = None
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def _admit(self, op: Any, what: str) -> None:
+        planned = isinstance(getattr(op.cpu, "__self__", None), (plan.Planned, PlannedColumns))
+        if not planned and not op.view:
+            self.program.refuse(f"{op.name} {what}")
+
+    def execute(self, op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
+        if op is not dispatch.CLONE:
+            self._admit(op, "has no kernel with a plan")
+        made = (self.outer.execute if self.outer else dispatch.run)(op, arrays, attrs)
+        if op is dispatch.CLONE:
+            self.program.copied(arrays[0], made)
+        return made
+
+    def mutate(self, op: Any, arrays: list[Any], attrs: dict[str, Any]) -> None:
+        self._admit(op, "has no kernel with a plan")
+        (self.outer.mutate if self.outer else dispatch.run)(op, arrays, attrs)
+
+    def write(self, op: Any, array: Any, others: list[Any], attrs: dict[str, Any]) -> None:
+        self.program.refuse(f"{op.name} writes into a tensor")
+        (self.outer.write if self.outer else inplace.write)(op, array, others, attrs)
+
+    def recorded(self, node: Any) -> None:
+        if self.outer:
+            self.outer.recorded(node)
+
+    def stored(self, leaf: Any) -> None:
+        if self.outer:
+            self.outer.stored(leaf)
+
+    def read(self, x: Any) -> None:
+        self.program.refuse("a value is looked at")
+        if self.outer:
+            self.outer.read(x)
+
+    def communicates(self, what: str) -> None:
+        self.program.refuse(f"{what} exchanges data")
+        if self.outer:
+            self.outer.communicates(what)
+
+
 @contextmanager
 def recording() -> Iterator[Program]:
     """Record the kernels that run in the block, in this process; raises RuntimeError where a recording is going on."""
@@ -156,8 +240,11 @@ def recording() -> Iterator[Program]:
         raise RuntimeError("program: a recording is going on; one at a time")
     accelerated = accelerator.use(False)  # which would run kernels of its own and say nothing
     made = plan.RECORDER = Program()
+    watch = _Watch(made)
+    dispatch.enter_intercept(watch)
     try:
         yield made
     finally:
+        dispatch.leave_intercept(watch)
         plan.RECORDER = None
         accelerator.use(accelerated)

@@ -30,9 +30,9 @@ Prototypes, one `EXPORT` each:
     result           void, long, int64_t, double; or `status`, 0 or NO_MEMORY (a MemoryError).  A kernel that a record
                      names returns nothing, or 0, or 1 + the place of the first thing that is wrong
 
-    `e` is made of numbers, `threads` (how many the kernel may use), `+`, `-`, `*`, `ceil(a, b)` (a / b, rounded up),
-    `least(a, b)`, `most(a, b)`, `pick(condition, a, b)`, and `span(n0, step0, n1, step1, …)`: the extent of an array of
-    these sizes and strides, 0 where a size is 0.
+    `e` is made of numbers that are not negative, `threads` (how many the kernel may use), `+`, `-` (at least 0), `*`,
+    `ceil(a, b)` (a / b, rounded up), `least(a, b)`, `most(a, b)`, `pick(condition, a, b)`, and
+    `span(n0, step0, n1, step1, …)`: the extent of an array of these sizes and strides, 0 where a size is 0.
 """
 
 from __future__ import annotations
@@ -256,7 +256,7 @@ def _evaluated(node: ast.expr, values: Mapping[str, int]) -> int:
     if isinstance(node, ast.BinOp):
         a, b = _evaluated(node.left, values), _evaluated(node.right, values)
         if isinstance(node.op, ast.Sub):
-            return a if a == MOST else a - b
+            return a if a == MOST else max(a - b, 0)
         return min(a + b if isinstance(node.op, ast.Add) else a * b, MOST)
     assert isinstance(node, ast.Call)
     assert isinstance(node.func, ast.Name)

@@ -369,6 +369,14 @@ static bool operands(rl_record *r, rl_object *const *xs, int count, rl_object **
     return true;
 }
 
+/* `dispatch.call` in Python. */
+static rl_object *general_call(rl_record *r, rl_object *const *xs, int count, rl_object *attrs) {
+    rl_object *given = tuple(count, xs);
+    rl_object *t = given ? PyObject_CallMethodObjArgs(py.dispatch_module, s_call, r->op, given, attrs, (rl_object *)0) : 0;
+    drop(given);
+    return t;
+}
+
 /* `dispatch.call`. */
 static rl_object *call(rl_record *r, rl_object *const *xs, int count, rl_object *attrs) {
     rl_object *arrays[MOST_ARRAYS], *result = 0, *t;
@@ -377,12 +385,7 @@ static rl_object *call(rl_record *r, rl_object *const *xs, int count, rl_object 
         result = execute(r, arrays, count, attrs);
         if (!result && PyErr_Occurred()) return 0;
     }
-    if (!result) {
-        rl_object *given = tuple(count, xs);
-        t = given ? PyObject_CallMethodObjArgs(py.dispatch_module, s_call, r->op, given, attrs, (rl_object *)0) : 0;
-        drop(given);
-        return t;
-    }
+    if (!result) return general_call(r, xs, count, attrs);
     rl_object *first = r->auxiliary ? PyTuple_GetItem(result, 0) : result;
     if (!r->auxiliary && TYPE(result) == &PyTuple_Type) {
         rl_object *given = tuple(count, xs);
@@ -392,8 +395,12 @@ static rl_object *call(rl_record *r, rl_object *const *xs, int count, rl_object 
         return t;
     }
     first = is_a(first, py.ndarray) ? held(first) : PyObject_CallMethodObjArgs(py.dispatch_module, s_array, first, (rl_object *)0);
+    if (first && grad && !is_a(first, py.ndarray)) { /* it has moved to a device */
+        drop(first), Py_DecRef(result);
+        return general_call(r, xs, count, attrs);
+    }
     t = wrap(first, false);
-    if (t && grad && is_a(first, py.ndarray) && (r->auxiliary || strchr("fVc", RL_BODY(rl_descr, RL_BODY(rl_ndarray, first)->descr)->kind)) &&
+    if (t && grad && (r->auxiliary || strchr("fVc", RL_BODY(rl_descr, RL_BODY(rl_ndarray, first)->descr)->kind)) &&
         !node_for(r, t, xs, count, attrs, result)) { Py_DecRef(t); t = 0; }
     Py_DecRef(result);
     return t;

@@ -27,6 +27,9 @@ static long array_of(const int64_t *sizes, long c, long *from) {
     return a;
 }
 
+/* The gradient with weight decay; without, not even 0 times a parameter, which may be infinite. */
+#define DECAYED(g, p) (l2 != 0.f ? (g) + l2 * (p) : (g))
+
 #define EACH_CHUNK(...)                                                                                                \
     {                                                                                                                  \
         long total, count = all_chunks(sizes, arrays, &total);                                                         \
@@ -55,7 +58,7 @@ EXPORT void adam(INOUT LENGTH(arrays, sizes[i]) float *const *params, INOUT LENG
     float step = (float)(lr / (1. - pow(beta1, t))); float root = (float)sqrt(1. - pow(beta2, t));
     float b2 = (float)beta2; float c1 = (float)(1. - beta1); float c2 = (float)(1. - beta2); float tiny = (float)eps;
     SIMD for (long i = 0; i < n; i++) {
-        float pi = p[i] * keep; float gi = sign * g[i] + l2 * pi;
+        float pi = p[i] * keep; float gi = DECAYED(sign * g[i], pi);
         float mi = m[i] + c1 * (gi - m[i]);
         float vi = v[i] * b2 + c2 * gi * gi;
         m[i] = mi; v[i] = vi;
@@ -76,16 +79,16 @@ EACH_CHUNK(
     float rate = (float)lr; float keep = (float)momentum; float mix = (float)(1. - dampening);
     float l2 = (float)weight_decay; float sign = maximize ? -1.f : 1.f;
     if (!m) {
-        SIMD for (long i = 0; i < n; i++) p[i] -= rate * (sign * g[i] + l2 * p[i]);
+        SIMD for (long i = 0; i < n; i++) p[i] -= rate * DECAYED(sign * g[i], p[i]);
     } else if (first) {
         SIMD for (long i = 0; i < n; i++) {
-            float gi = sign * g[i] + l2 * p[i];
+            float gi = DECAYED(sign * g[i], p[i]);
             m[i] = gi;
             p[i] -= rate * (nesterov ? gi + keep * gi : gi);
         }
     } else {
         SIMD for (long i = 0; i < n; i++) {
-            float gi = sign * g[i] + l2 * p[i]; float mi = keep * m[i] + mix * gi;
+            float gi = DECAYED(sign * g[i], p[i]); float mi = keep * m[i] + mix * gi;
             m[i] = mi;
             p[i] -= rate * (nesterov ? gi + keep * mi : mi);
         }
