@@ -80,7 +80,7 @@ PLANTED: list[Fault] = [
     *_faults(
         TENSOR + "core/layout.py", "tests/ops/test_order.py tests/parity/test_order.py",
         ("not (rule.images and _has_one_channel(arrays))", "True"),
-        ("PrivateOrder or not array.size:", "PrivateOrder:"),
+        ("array is None or not array.size:", "array is None:"),
     ),
     *_faults(
         TENSOR + "core/dispatch.py", f"{ENGINE} tests/ops/test_private_order.py tests/ops/test_saved.py tests/ops/test_promotion.py",
@@ -373,7 +373,7 @@ PLANTED: list[Fault] = [
     ),
     *_faults(
         TENSOR + "core/describe.py", "tests/ops/test_descriptions.py",
-        ("    private = (a.private or marked) and not", "    private = a.private and not"),
+        ("if (a.private or (marked and not op.random)) and (", "if a.private and ("),
         ("offset=cuda.address(z) - start", "offset=0"),
         ("    owner = above if above.base is None else above.base", "    owner = above"),
         ("above.offset + a.offset", "a.offset"),
