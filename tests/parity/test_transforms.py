@@ -31,6 +31,12 @@ FUNCTIONS = {
     "pooling": lambda m, a, b: m.nn.functional.max_pool2d(a[None], 2, 1) - m.nn.functional.avg_pool2d(b[None], 2, 1),
     "attention": lambda m, a, b: m.nn.functional.scaled_dot_product_attention(a[None], b[None], a[None]),
     "extremes": lambda m, a, b: (a / a.max() + b * b.round().min() + (a * b).round().median()) * (b + 1).round().max(),
+    "causal attention": lambda m, a, b: (
+        m.nn.functional.scaled_dot_product_attention(a[None].float(), b[None].float(), a[None].float(), is_causal=True)
+        + m.nn.functional.scaled_dot_product_attention(a.float(), b.float(), a.float(), is_causal=True)
+    ),
+    "products": lambda m, a, b: a.round().prod() + (a * b).round().prod(1) + b.prod(0, keepdim=True),
+    "like": lambda m, a, b: m.zeros_like(a) + m.ones_like(b) + m.full_like(a.T, 2.0) + m.zeros_like(b * a.T) + a * b,
     "where": lambda m, a, b: m.where(a > b, a.sin(), b.cos()).masked_fill(a > 0.5, 2.0).clamp(-0.5, 0.5),
     "einsum": lambda m, a, b: m.einsum("ij,kj->ik", a, b).tril() + m.triu(a),
 }
@@ -49,10 +55,10 @@ def pair(shape, seed):
     return torch.tensor(made), rl.tensor(made)
 
 
-def alike(got, want):
+def alike(got, want, tolerance=1e-6):
     assert tuple(got.shape) == tuple(want.shape)
     assert str(got.dtype) == str(want.dtype)
-    np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
@@ -95,7 +101,9 @@ def test_the_extreme_of_all_under_vmap_passes_its_gradient_on(name):
 
 
 SMOOTH = [
-    name for name in FUNCTIONS if name not in ("order", "extremes", "attention", "0-d of another dtype", "classes")
+    name
+    for name in FUNCTIONS
+    if name not in ("order", "extremes", "attention", "causal attention", "0-d of another dtype", "classes")
 ]
 
 
@@ -113,6 +121,21 @@ def test_gradients_per_sample_and_hessian_products_agree(name):
     found = vmap(lambda a, b, t: jvp(lambda a: ours(a, b), (a,), (t,)))(xa, xb, xt)
     for g, w in zip(found, wanted, strict=True):
         alike(g, w)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_gradients_and_tangents_of_vmap_agree(name):
+    """From outside: what the rules of samples are made of is differentiated."""
+    f = FUNCTIONS[name]
+    (a, xa), (b, xb), (t, xt) = (pair((4, 3, 3), i) for i in range(3))
+    theirs, ours = (v(lambda a, b, m=m: f(m, a, b)) for m, v in ((torch, torch.vmap), (rl, vmap)))
+    for g, w in zip(jvp(ours, (xa, xb), (xt, xa)), torch.func.jvp(theirs, (a, b), (t, a)), strict=True):
+        alike(g, w, 1e-5)
+    leaves, xleaves = ([x.requires_grad_() for x in xs] for xs in ((a, b), (xa, xb)))
+    want = torch.autograd.grad((theirs(a, b) ** 2).sum(), leaves, allow_unused=True, materialize_grads=True)
+    found = rl.autograd.grad((ours(xa, xb) ** 2).sum(), xleaves, allow_unused=True, materialize_grads=True)
+    for g, w in zip(found, want, strict=True):
+        alike(g, w, 1e-5)
 
 
 def test_nested_with_different_dimensions_agrees():

@@ -13,6 +13,7 @@ Rules, in the order in which they are asked (`rule_of`):
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -93,7 +94,7 @@ class Batch(Level):
         shapes, several = said(op, xs, attrs)
         if with_samples:
             with at(self.below):
-                made = self._shaped(made, shapes)
+                made = self._shaped(op, made, shapes)
         arrays = tuple([Batched(self, z, with_samples) for z in made])
         return arrays if op.aux or several else arrays[0]
 
@@ -107,10 +108,17 @@ class Batch(Level):
             return _same_numbers if any(batched) else None
         return _different_numbers
 
-    def _shaped(self, made: tuple[Tensor, ...], shapes: list[tuple[int, ...]]) -> tuple[Tensor, ...]:
-        """The results as (B, *what one sample would give): a rule may have merged or added dimensions."""
+    def _shaped(self, op: Any, made: tuple[Tensor, ...], shapes: list[tuple[int, ...]]) -> tuple[Tensor, ...]:
+        """The results as (B, *what one sample would give): a rule may have merged or added dimensions.
+
+        What is kept for the gradient (`aux`) may have another size than here: its form may follow from how the inputs
+        lie, and those of all samples together may lie in another way than those of one.  Then the rule has shaped it.
+        """
         wanted = [(self.size, *shape) for shape in shapes]
-        fitting = [z if z._array.shape == s else reshape(z, s) for z, s in zip(made, wanted, strict=False)]
+        fitting = [
+            z if z._array.shape == s or (i and op.aux and z._array.size != math.prod(s)) else reshape(z, s)
+            for i, (z, s) in enumerate(zip(made, wanted, strict=False))
+        ]
         return (*fitting, *made[len(fitting) :])
 
     def write(self, op: Any, xs: list[Any], attrs: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels.arrays import accumulate, in_order
 from rushlight_tensor.ops.math.elementwise import maximum, minimum
 from rushlight_tensor.ops.math.select import where
-from rushlight_tensor.ops.reduce.reduce import _dims, _refuse_empty, _spread, amax, amin, sum
+from rushlight_tensor.ops.reduce.reduce import _dims, _one_dim_samples, _refuse_empty, _spread, amax, amin, sum
 from rushlight_tensor.ops.shape.samples import _in_front
 
 
@@ -209,17 +209,10 @@ def _arg(name: str, find: Any) -> Op:
     def kernel(x: Any, dim: Any, keepdim: bool) -> Any:
         return find(x, axis=dim, keepdims=keepdim) if x.ndim else np.zeros_like(x, dtype=np.int64)
 
-    def batch(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
-        (x,) = xs
-        rank = x._array.ndim - 1
-        if attrs["dim"] is None or not rank:
-            return op(x.reshape(size, -1), dim=1)
-        return op(x, dim=attrs["dim"] % rank + 1, keepdim=attrs["keepdim"])
-
     op = Op(
         name,
         kind=kinds.reduction("dim"),
-        batch=batch,
+        batch=_one_dim_samples(lambda: op),
         infer=_arg_aval(name),
         cpu=kernel,
         cuda=AS_CPU,

@@ -254,9 +254,23 @@ def _prod_rule(g: Any, needs: Any, x: Any, dim: Any, keepdim: bool) -> Any:
     return (_spread(g, shape, dim, keepdim) * reshape(others, shape),)
 
 
+def _one_dim_samples(op: Callable[[], Op]) -> Callable[..., Any]:
+    """The batching rule of a reduction over one dimension or all, which does not take several."""
+
+    def batch(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+        (x,) = xs
+        rank = x._array.ndim - 1
+        if attrs["dim"] is None or not rank:
+            return op()(reshape(x, (size, -1)), dim=1)
+        return op()(x, dim=attrs["dim"] % rank + 1, keepdim=attrs["keepdim"])
+
+    return batch
+
+
 _prod = Op(
     "prod",
     kind=kinds.reduction("dim"),
+    batch=_one_dim_samples(lambda: _prod),
     infer=_prod_aval,
     cpu=_prod_kernel,
     cuda=AS_CPU,

@@ -22,7 +22,7 @@ from rushlight_tensor.ops.norm.softmax import softmax
 from rushlight_tensor.ops.random.dropout import dropout
 from rushlight_tensor.ops.reduce.reduce import sum
 from rushlight_tensor.ops.shape.samples import _aligned
-from rushlight_tensor.ops.shape.shape import transpose
+from rushlight_tensor.ops.shape.shape import reshape, transpose
 
 
 def _attention_aval(
@@ -198,7 +198,10 @@ def _attention_rule(
 def _attention_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
     if not any(batched[:3]):  # a mask does not make the batch larger
         xs, batched = (xs[0].expand(size, *xs[0]._array.shape), *xs[1:]), (True, *batched[1:])
-    return call(_attention, tuple(_aligned(batched, xs)), attrs, whole=True)
+    out, saved = call(_attention, tuple(_aligned(batched, xs)), attrs, whole=True)
+    batch = out._array.shape[1:-2]  # of one sample, whose four dimensions are here among those of all samples
+    pair = (math.prod(batch[:-1]), math.prod(batch[-1:]))
+    return out, reshape(saved, (size, *pair, *saved._array.shape[2:]))
 
 
 _attention_backward = Op(
