@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import itertools
 import os
 import sys
 import threading
@@ -16,6 +17,7 @@ from rushlight_tensor.core import dispatch, hot
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import accelerator
 from rushlight_tensor.kernels.compile import find_compiler
+from rushlight_tensor.kernels.cuda_text import attributes_of
 
 if find_compiler() is None:
     pytest.skip("needs a C compiler", allow_module_level=True)
@@ -426,6 +428,44 @@ def test_loops_with_attributes_give_the_bits_of_the_twin(name):
                     lambda *xs, attrs=attrs: op.hot(xs, attrs),
                     *xs,
                 )
+
+
+ATTRIBUTES = [0.0, -0.0, 1.0, -7, 1e-40, 1e39, 1e300, 2**62 + 1, np.inf, -np.inf, np.nan]
+
+
+@pytest.mark.parametrize("name", [e.op.name for e in accelerator._text()[1] if e.op.fast is None])
+def test_loops_take_every_number_as_the_numpy_text_does(name):
+    op = REGISTRY[name]
+    x = np.asarray(SPECIAL, np.float32)
+    arrays = (np.repeat(x, len(x)), np.tile(x, len(x)))[: op.arity]
+    names = attributes_of(op.expr, op.input_names)
+    for numbers in itertools.product(ATTRIBUTES, repeat=len(names)):
+        attrs = {**op.defaults, **dict(zip(names, numbers, strict=True))}
+        ours = op.hot(tuple(map(rushlight.tensor, arrays)), attrs)
+        before = accelerator.use(False)
+        try:
+            with np.errstate(all="ignore"):
+                theirs = op.cpu(*arrays, **attrs)
+        finally:
+            accelerator.use(before)
+        same_bits(np.asarray(theirs), ours._array)
+
+
+def test_a_bound_that_is_nan_makes_everything_nan_in_every_text():
+    nan = float("nan")
+    clamps = {
+        "low": lambda x: x.clamp(nan, 2.0),
+        "high": lambda x: x.clamp(0.0, nan),
+        "min": lambda x: x.clamp(min=nan),
+        "max": lambda x: x.clamp(max=nan),
+        "hardtanh": lambda x: rushlight.nn.functional.hardtanh(x, nan, 2.0),
+    }
+    for name, fn in clamps.items():
+        for dtype in (rushlight.float32, rushlight.float64):
+            x = rushlight.tensor([-1.0, 1.0, 5.0, nan], dtype=dtype)
+            compiled = rushlight.compile(lambda x, fn=fn: fn(x * 1) * 1)
+            for out in (fn(x), compiled(x), compiled(x)):
+                assert bool(out.isnan().all()), (name, dtype, out)
 
 
 def test_clamp_between_equal_bounds_is_the_bound_in_every_text():

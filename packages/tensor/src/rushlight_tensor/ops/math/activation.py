@@ -20,7 +20,7 @@ from rushlight_tensor.kernels import activation as kernels
 from rushlight_tensor.kernels.plan import C, elements
 from rushlight_tensor.ops.math.cast import flat
 from rushlight_tensor.ops.math.complex import conj, real
-from rushlight_tensor.ops.math.elementwise import _NO_CLAMP, abs, exp, sgn, tanh
+from rushlight_tensor.ops.math.elementwise import _NO_CLAMP, abs, clip_expr, exp, sgn, tanh
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.shape.shape import reshape
 
@@ -129,7 +129,7 @@ hardtanh = Op(
     real=_NO_CLAMP,
     numeric=_NO_BOOLS,
     cpu=in_float32(_hardtanh_kernel),
-    expr="{x} < {min_val} ? {min_val} : {x} > {max_val} ? {max_val} : {x}",
+    expr=clip_expr("min_val", "max_val"),
     save=("x",),
     flat=True,
     vjp=(lambda g, x, min_val, max_val: where((x <= min_val) | (x >= max_val), 0.0, g),),

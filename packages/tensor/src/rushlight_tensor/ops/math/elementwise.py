@@ -537,6 +537,12 @@ tanh = Op(
 _NO_CLAMP = NotImplementedError("clamp is not supported for complex types")
 
 
+def clip_expr(low: str, high: str) -> str:
+    """`np.clip` between two attributes: NaN where x or a bound is; of bounds that cross, the upper holds."""
+    text = "{x} != {x} ? {x} : LOW != LOW ? LOW : !(LOW <= HIGH) ? HIGH : {x} < LOW ? LOW : {x} > HIGH ? HIGH : {x}"
+    return text.replace("LOW", f"{{{low}}}").replace("HIGH", f"{{{high}}}")
+
+
 def _clamp_aval(x: Any, min: float = -math.inf, max: float = math.inf) -> Any:
     return unary_same(x)
 
@@ -547,7 +553,7 @@ _clamp = Op(
     promote=same,
     real=_NO_CLAMP,
     cpu=in_float32(lambda x, min, max: np.clip(x, x.dtype.type(min), x.dtype.type(max))),
-    expr="{x} != {x} ? {x} : {x} < {min} && {min} <= {max} ? {min} : {x} > {max} || {min} > {max} ? {max} : {x}",
+    expr=clip_expr("min", "max"),
     save=("x",),
     vjp=(lambda g, x, min, max: where((x >= min) & (x <= max), g, 0.0),),
     flat=True,
