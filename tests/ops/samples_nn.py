@@ -39,6 +39,7 @@ SAMPLES: dict[str, list[Sample]] = {
         sample(R(3, 4), R(5)),
         sample(R(3, 4), R(5), norm_type=1.0),
         sample(R(3, 4), R(5), norm_type=float("inf")),
+        sample(R(3, 4), R(5), norm_type=-float("inf")),
     ],
     "scale_all": [sample(R(3, 4), R(5), np.array(0.5, np.float32)).but(mutates=True)],
     "sgd_step": [

@@ -154,7 +154,7 @@ def test_initial_values_that_are_computed_are_pytorchs_to_rounding(call):
 
 
 def test_clipping_is_pytorchs():
-    for norm_type in (2.0, 1.0, np.inf, 0.0, 3.0):
+    for norm_type in (2.0, 1.0, np.inf, -np.inf, 0.0, 3.0):
         for max_norm in (0.5, 100.0):
             found = []
             for namespace, layers in BOTH:
@@ -166,6 +166,32 @@ def test_clipping_is_pytorchs():
                 found.append([total.numpy(), *(p.grad.numpy() for p in params)])
             for a, b in zip(*found, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm_type", [2.0, 1.0, np.inf, -np.inf, 0.0, 3.0])
+@pytest.mark.parametrize(
+    "dtypes",
+    [
+        ("float32", "float64"),
+        ("bfloat16", "float32"),
+        ("float16", "bfloat16"),
+        ("complex64", "float32"),
+        ("float32", "complex128"),
+    ],
+)
+def test_gradients_of_several_dtypes_are_clipped_as_pytorchs(dtypes, norm_type):
+    found = []
+    for namespace, layers in BOTH:
+        params = []
+        for dtype, values in zip(dtypes, ([1.1, -2.3], [3.7, 0.7, -5.3]), strict=True):
+            kind = getattr(namespace, dtype)
+            params.append(namespace.zeros(len(values), dtype=kind).requires_grad_())
+            params[-1].grad = namespace.tensor(values).to(kind) * (1 + 0.5j if "complex" in dtype else 1)
+        total = layers.utils.clip_grad_norm_(params, 0.5, norm_type)
+        found.append([str(total.dtype), *(np.array((p.grad * 1.0).tolist()) for p in params), total.item()])
+    assert found[0][0] == found[1][0]
+    for a, b in zip(found[0][1:], found[1][1:], strict=True):
+        np.testing.assert_allclose(a, b, rtol=0.02 if any("float16" in d for d in dtypes) else 1e-5)
 
 
 def test_masks_of_attention_work_as_pytorchs():

@@ -27,7 +27,7 @@ def _total_norm_aval(*xs: Any, norm_type: float = 2.0) -> Aval:
             f"linalg.vector_norm cannot compute the {norm_type:g} norm on an empty tensor because the operation does "
             "not have an identity"
         )
-    return Aval((), xs[0].dtype)
+    return Aval((), kernels.norm_dtype(*xs))
 
 
 total_norm = Op(
@@ -68,7 +68,7 @@ def get_total_norm(
     tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0, error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:  # fmt: skip
-    """The norm of all elements of all tensors together, a 0-d tensor.
+    """The norm of all elements of all tensors together, a 0-d tensor of their common dtype, real.
 
     Args:
         tensors: One or more tensors.

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
+
+from rushlight_tensor.core.half_precision import wide
+from rushlight_tensor.core.infer import real_dtype
+from rushlight_tensor.core.promote import promote_types
 
 Array = Any
 
@@ -75,10 +80,11 @@ def sgd(
 
 
 def total_norm(*xs: Array, norm_type: float) -> Array:
-    """The p-norm of all elements of all arrays together, a 0-d array of the first one's dtype."""
+    """The p-norm of all elements of all arrays together, a 0-d array of their common dtype, real."""
     if math.isinf(norm_type):
-        parts = [float(abs(x).max()) if x.size else 0.0 for x in xs]
-        norm = max(parts) if norm_type > 0 else min(parts)
+        most = norm_type > 0
+        parts = [float(abs(x).max() if most else abs(x).min()) if x.size else 0.0 for x in xs]
+        norm = max(parts) if most else min(parts)
         norm = math.nan if any(math.isnan(p) for p in parts) else norm
     elif norm_type == 0:
         norm = float(sum(int((x != 0).any()) for x in xs))
@@ -86,12 +92,22 @@ def total_norm(*xs: Array, norm_type: float) -> Array:
         norm = math.sqrt(sum(float(np.sum(np.square(abs(x), dtype=np.float64))) for x in xs))
     else:
         norm = sum(float((abs(x).astype(np.float64) ** norm_type).sum()) for x in xs) ** (1.0 / norm_type)
-    return np.asarray(norm, dtype=xs[0].dtype, like=xs[0])
+    return np.asarray(norm, dtype=norm_dtype(*xs), like=xs[0])
+
+
+def norm_dtype(*xs: Any) -> np.dtype[Any]:
+    """The dtype of a norm of all of `xs`: that of the most precise one."""
+    first: np.dtype[Any] = xs[0].dtype
+    kinds = {x.dtype for x in xs}
+    return real_dtype(functools.reduce(promote_types, kinds)) if len(kinds) > 1 else real_dtype(first)
 
 
 def scale_all(*xs: Array) -> tuple[()]:
     """Multiply all arrays but the last, in place, by the last, a number."""
     factor = float(xs[-1])
     for x in xs[:-1]:
-        x *= factor
+        if wide(x.dtype) == x.dtype:
+            x *= factor
+        else:  # a half's factor is not rounded to a half first
+            x[...] = x.astype(wide(x.dtype)) * factor
     return ()
