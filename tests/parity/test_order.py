@@ -8,6 +8,7 @@ import pytest
 
 import rushlight as rl
 import rushlight.nn.functional as rF
+from rushlight_tensor.core import placement
 
 torch = pytest.importorskip("torch")
 tF = torch.nn.functional
@@ -349,6 +350,25 @@ def test_results_lie_as_in_pytorch(shape, layout):
             wrong.append(f"{name}: {got}, in PyTorch {want}")
     assert not wrong, "\n".join(wrong)
     assert compared > 200
+
+
+def test_rules_are_pytorchs_for_any_strides():
+    rng = np.random.default_rng(0)
+    seen_formats = set()
+    for _ in range(3000):
+        shape = tuple(rng.integers(1, 4, 4).tolist())
+        steps = [tuple(rng.integers(0, 7, 4).tolist()) for _ in range(2)]
+        if rng.integers(2):  # those of images, with sizes of one and gaps
+            steps[0] = placement.permuted(shape, (0, 2, 3, 1))
+        x, y = (torch.as_strided(torch.zeros(100), shape, s) for s in steps)
+        made = x + y
+        assert placement.alike(shape, placement.combined(shape, [(shape, s) for s in steps]), made.stride()), steps
+        assert placement.alike(shape, placement.like(shape, steps[0]), torch.empty_like(x).stride()), steps
+        padded = tF.pad(x, (1, 1, 1, 1, 1, 1, 1, 1))  # an image, or not: which, nothing but its result tells
+        last = padded.is_contiguous(memory_format=torch.channels_last)
+        assert placement.suggests_channels_last((shape, steps[0])) == last, (shape, steps[0])
+        seen_formats.add((last, 1 in shape))
+    assert len(seen_formats) == 4
 
 
 DRAWS = {
