@@ -306,3 +306,59 @@ def test_half_and_single_precision_do_not_mix(name):
                 x, w = (m.ones(3, 3, dtype=getattr(m, d)) for d in (a, b))
                 with pytest.raises(RuntimeError):
                     ALIKE[name](m, x, w)
+
+
+FACTORS = [
+    {"beta": 0.5}, {"alpha": 1.7}, {"beta": 2, "alpha": 0.5}, {"beta": -1.5, "alpha": 2.9}, {"beta": 2.0},
+    {"beta": math.nan}, {"beta": 1j},
+]  # fmt: skip
+SUMMED = {
+    "addmm": ((2, 2), (2, 2), (2, 2)),
+    "addmv": ((2,), (2, 2), (2,)),
+    "addr": ((2, 2), (2,), (2,)),
+    "baddbmm": ((3, 2, 2), (3, 2, 2), (3, 2, 2)),
+    "addbmm": ((2, 2), (3, 2, 2), (3, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SUMMED)
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float64"])
+@pytest.mark.parametrize("factors", FACTORS, ids=str)
+def test_factors_of_products_are_of_their_dtype(name, dtype, factors):
+    def case(m, inplace):
+        first, *rest = [m.full(shape, 3, dtype=getattr(m, dtype)) for shape in SUMMED[name]]
+        return getattr(first, name + "_" * inplace)(*rest, **factors)
+
+    for inplace in (False, True):
+        kind, found = outcome(case, rushlight, inplace)
+        wanted_kind, wanted = outcome(case, torch, inplace)
+        assert kind == wanted_kind
+        if kind == "error":
+            assert found == wanted
+            continue
+        assert found[:2] == wanted[:2]
+        np.testing.assert_allclose(found[2], wanted[2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["group_norm", "instance_norm", "layer_norm", "rms_norm", "batch_norm"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("affine", ["weight", "both"])  # of a bias alone PyTorch has no gradient
+def test_half_precision_stays_with_parameters_in_single(name, dtype, affine):
+    if name == "rms_norm" and affine != "weight":
+        return
+
+    def case(m):
+        x = (m.arange(24.0).reshape(2, 4, 3) / 8).to(getattr(m, dtype)).requires_grad_()
+        w, b = (m.arange(float(3 if name in ("layer_norm", "rms_norm") else 4)).requires_grad_() for _ in range(2))
+        given = {"weight": w}
+        if name != "rms_norm":
+            given["bias"] = b if affine == "both" else None
+        sizes = {"group_norm": (2,), "layer_norm": ((3,),), "rms_norm": ((3,),), "batch_norm": (None, None)}
+        training = {"training": True} if name == "batch_norm" else {}
+        out = getattr(m.nn.functional, name)(x, *sizes.get(name, ()), **given, **training)
+        grads = m.autograd.grad(out.float().sum(), [x, *[p for p in given.values() if p is not None]])
+        return out, *grads
+
+    for g, w in zip(case(rushlight), case(torch), strict=True):
+        assert str(g.dtype) == str(w.dtype)
+        np.testing.assert_allclose(g.float().detach().numpy(), w.float().detach().numpy(), rtol=0.02, atol=0.05)

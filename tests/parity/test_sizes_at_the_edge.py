@@ -233,3 +233,11 @@ def test_optimizer_state_of_another_shape(name, change):
     assert ours[0] == theirs[0] or "double" in change, (ours, theirs)
     if "double" not in change:
         assert ours == theirs
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0, 0), (2, 0, 3), (2, 3, 0), (0,)])
+def test_cross_entropy_of_no_probabilities(shape, smoothing, reduction):
+    options = f"reduction={reduction!r}, label_smoothing={smoothing}"
+    agree(f"F.cross_entropy(torch.ones({shape}), torch.ones({shape}), {options})")

@@ -292,13 +292,16 @@ def _cross_entropy_of_probabilities(x: Any, target: Any, weight: Any, reduction:
         raise RuntimeError(f"Expected floating point type for target with class probabilities, got {got}")
     shape = x._array.shape
     dim = 1 if len(shape) > 1 else 0
+    classes = shape[dim] if shape else 1
     if smoothing > 0:
-        target = target * (1 - smoothing) + smoothing / shape[dim]
+        target = target * (1 - smoothing) + smoothing / max(classes, 1)
     logp = log_softmax(x, dim)
     if weight is not None:
         logp = logp * reshape(weight, -1, *[1] * (len(shape) - dim - 1))
     each = -sum(logp * target, dim)
-    return sum(each) / math.prod(each._array.shape) if reduction == "mean" else _reduced(each, reduction)
+    if reduction != "mean":
+        return _reduced(each, reduction)
+    return sum(each) / (math.prod(shape) // max(classes, 1))  # of no classes: as of no rows, NaN
 
 
 # Negative log-likelihood

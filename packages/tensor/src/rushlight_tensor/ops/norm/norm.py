@@ -19,7 +19,7 @@ from rushlight_tensor.kernels import batch_norm as channel_kernels
 from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels import norm as row_kernels
 from rushlight_tensor.kernels.plan import C, rows
-from rushlight_tensor.ops.math.cast import as_image, contiguous, flat, unrecorded
+from rushlight_tensor.ops.math.cast import as_image, cast, contiguous, flat, unrecorded
 from rushlight_tensor.ops.math.elementwise import rsqrt
 from rushlight_tensor.ops.reduce.reduce import mean, sum
 from rushlight_tensor.ops.shape.pad import pad
@@ -207,11 +207,12 @@ def _floats(kernel: str, x: Any) -> None:
 
 
 def _affine(x: Any, weight: Any, bias: Any) -> Any:
-    """`x * weight + bias` by channel (dimension 1)."""
-    ones = [1] * (x._array.ndim - 2)
+    """`x * weight + bias` by channel (dimension 1), of the dtype of `x`."""
+    ones, dtype = [1] * (x._array.ndim - 2), x._array.dtype
     if weight is not None:
         x = x * reshape(weight, -1, *ones)
-    return x if bias is None else x + reshape(bias, -1, *ones)
+    x = x if bias is None else x + reshape(bias, -1, *ones)
+    return x if x._array.dtype == dtype else cast(x, dtype=dtype)
 
 
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:

@@ -228,7 +228,8 @@ def vdot(input: Any, other: Any) -> Any:
 
 def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
     """`beta * input + alpha * sum(bmm(batch1, batch2))`."""
-    return _plus(input, sum(bmm(batch1, batch2), 0), beta, alpha)
+    products = bmm(batch1, batch2)
+    return _plus(input, sum(products, 0, dtype=products.dtype), beta, alpha)
 
 
 def chain_matmul(*matrices: Any) -> Any:
