@@ -582,3 +582,138 @@ def test_plans_follow_shapes_and_attributes():
                     accelerator.use(True)
                 same_bits(y.detach().numpy(), ours[0])
                 same_bits(x.grad.numpy(), ours[1])
+
+
+BARE = object.__new__(rushlight.Tensor)
+WRONG_CALLS = {
+    "getitem of no tensor": lambda: rushlight.Tensor.__getitem__(5, 0),
+    "getitem of an array": lambda: rushlight.Tensor.__getitem__(np.zeros(3), 0),
+    "getitem of nothing": lambda: rushlight.Tensor.__getitem__(),
+    "getitem without index": lambda: rushlight.Tensor.__getitem__(rushlight.ones(3)),
+    "getitem of an empty tensor": lambda: BARE[0],
+    "call of no op": lambda: type(REGISTRY["exp"]).__call__(5),
+    "call of an empty op": lambda: object.__new__(type(REGISTRY["exp"]))(rushlight.ones(1)),
+    "call of nothing": lambda: type(REGISTRY["exp"]).__call__(),
+    "cat of nothing": lambda: REGISTRY["cat"](),
+    "record": lambda: REGISTRY["exp"].hot(),
+    "record of one": lambda: REGISTRY["exp"].hot(1),
+    "record of no tuple": lambda: REGISTRY["exp"].hot(1, {}),
+    "rule of nothing": lambda: REGISTRY["mul"].pull_bare(),
+    "rule of no node": lambda: REGISTRY["mul"].pull_bare(1, np.zeros(1), (None, None)),
+    "fused rule of nothing": lambda: REGISTRY["layer_norm"].pull_bare(),
+    "fused rule of no node": lambda: REGISTRY["layer_norm"].pull_bare(1, np.zeros(1), (None, None)),
+    "view of nothing": lambda: rushlight.Tensor.view(),
+    "walk": lambda: hot.walk(),
+    "count": lambda: hot.count(1, 2),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CALLS)
+def test_calls_that_are_none_are_errors_of_python(name):
+    with pytest.raises((TypeError, AttributeError, RuntimeError, ValueError, IndexError)):
+        WRONG_CALLS[name]()
+
+
+def test_a_step_that_no_stride_can_hold_is_left_to_python():
+    x = rushlight.arange(6.0).view(2, 3)
+    assert x[0 : 1 : 2**61].tolist() == [[0.0, 1.0, 2.0]]
+    assert x[:, :: 2**62].tolist() == [[0.0], [3.0]]
+
+
+@pytest.mark.parametrize("name", ["dropout", "multinomial", "random_like"])
+def test_a_kernel_with_effects_that_fails_is_not_run_again(name, monkeypatch):
+    op, runs = REGISTRY[name], []
+
+    def fails(*arrays, **attrs):
+        runs.append(name)
+        raise ValueError("half done")
+
+    monkeypatch.setattr(op, "cpu", fails)
+    with pytest.raises(RuntimeError, match="half done"):
+        op.hot((rushlight.ones(3),), dict(op.defaults))
+    assert runs == [name]
+
+
+def in_both_texts(fn):
+    before = accelerator.use(True)
+    try:
+        yield fn()
+        accelerator.use(False)
+        yield fn()
+    finally:
+        accelerator.use(before)
+
+
+def test_a_leaf_that_was_frozen_meanwhile_gets_no_gradient():
+    def left():
+        x, w = (rushlight.ones(3, requires_grad=True) for _ in range(2))
+        seen = []
+        x.register_hook(lambda g: seen.append("before"))
+        x.register_post_accumulate_grad_hook(lambda t: seen.append("after"))
+        y = (x * w * 2).sum()
+        x.requires_grad_(False)
+        z = rushlight.ones(3, requires_grad=True)
+        u = (z * 2).sum()
+        z.requires_grad_(False)
+        (y + u).backward()
+        return x.grad, z.grad, w.grad.tolist(), seen
+
+    for found in in_both_texts(left):
+        assert found == (None, None, [2.0, 2.0, 2.0], ["before"])
+
+
+def test_arrays_of_a_rule_are_kept_while_it_runs():
+    """Another thread takes them from their tensors; `getrefcount` would not see it, so their memory is overwritten."""
+    n = 1 << 20
+    x, wanted = rushlight.ones(n, requires_grad=True), np.full(n, 2.0, np.float32)
+    w = rushlight.full((n,), 2.0)
+    stop, failed = threading.Event(), []
+
+    def replace():
+        while not stop.is_set():
+            w.data = rushlight.full((n,), 2.0)
+            np.full(n, 7.0, np.float32)
+
+    other = threading.Thread(target=replace)
+    other.start()
+    try:
+        for _ in range(150):
+            y = x * w
+            x.grad = None
+            y.backward(rushlight.ones(n))
+            failed += list(np.flatnonzero(x.grad._array != wanted)[:1])
+    finally:
+        stop.set()
+        other.join()
+    assert not failed
+
+
+def test_mixed_dtypes_are_promoted_by_python():
+    single, double = rushlight.tensor([0.5, 2.0]), rushlight.tensor([0.1, 0.7], dtype=rushlight.float64)
+    for op in [o for o in REGISTRY.values() if o.hot is not None and o.promote is not None and o.arity == 2]:
+        for xs in ((single, double), (double, single)):
+            theirs, ours = (
+                outcome(fn, xs, dict(op.defaults)) for fn in (lambda xs, a, op=op: dispatch.general(op, xs, a), op.hot)
+            )
+            if isinstance(theirs, rushlight.Tensor):
+                same_bits(theirs._array, ours._array)
+
+
+def test_a_gradient_of_another_dtype_is_stored_in_that_of_the_leaf():
+    class Wide(rushlight.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, g):
+            return g.double()
+
+    for found in in_both_texts(lambda: grown(Wide)):
+        assert found == rushlight.float32
+
+
+def grown(function):
+    x = rushlight.ones(3, requires_grad=True)
+    function.apply(x).sum().backward()
+    return x.grad.dtype

@@ -265,6 +265,8 @@ class _Walk:
         if self.targets is not None:
             self.found[leaf] = g
             return
+        if not leaf._requires_grad:  # frozen since
+            return
         if dispatch.INTERCEPT is not None:
             dispatch.INTERCEPT.stored(leaf)
         have = leaf._grad

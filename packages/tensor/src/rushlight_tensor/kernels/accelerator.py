@@ -208,7 +208,7 @@ class _Library:
         capsule = np._core._multiarray_umath._ARRAY_API  # type: ignore[attr-defined]
         objects = (
             Tensor, Node, Slot, View, np.ndarray, *_DTYPES.values(), np.dtype(bool), vars(dispatch), dispatch.MODE,
-            0, {}, capsule, dispatch, QUIET, vars(plan), _described,
+            0, {}, capsule, dispatch, QUIET, vars(plan), _described, Op,
         )  # fmt: skip
         of, integer, table = ctypes.py_object, ctypes.c_int64, ctypes.c_void_p
 
@@ -244,7 +244,8 @@ class _Library:
         parts = _objects(op.defaults, op.attr_names, op.saves, tuple(numbers))
         loops = -1 if op.fast is not None else row
         arity = -1 if op.variadic else op.arity
-        how = _int64(arity, op.promote is not None, op.vjp is not None, op.aux, loops, _order(op))
+        effects = bool(op.random or op.writes)
+        how = _int64(arity, op.promote is not None, op.vjp is not None, op.aux, loops, _order(op), effects)
         return self._record_of(op, dispatch.general, parts, how, op.refuses.encode())
 
 

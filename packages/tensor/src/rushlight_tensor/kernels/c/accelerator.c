@@ -24,7 +24,7 @@ extern rl_object *PyMethod_New(rl_object *, rl_object *), *PyCFunction_NewEx(rl_
 extern rl_object *PyDict_GetItemWithError(rl_object *, rl_object *), *PyUnicode_InternFromString(const char *);
 extern rl_object *PyTuple_New(intptr_t), *PyTuple_GetItem(rl_object *, intptr_t), *PySequence_GetItem(rl_object *, intptr_t);
 extern rl_object *PyNumber_Add(rl_object *, rl_object *), *PyNumber_InPlaceAdd(rl_object *, rl_object *);
-extern rl_object PyFloat_Type, PyLong_Type, PyDict_Type;
+extern rl_object PyFloat_Type, PyLong_Type, PyDict_Type, PyList_Type, PyTuple_Type;
 extern int PyType_IsSubtype(rl_object *, rl_object *), PyTuple_SetItem(rl_object *, intptr_t, rl_object *);
 extern int PyDict_SetItem(rl_object *, rl_object *, rl_object *), PyDict_DelItem(rl_object *, rl_object *);
 extern intptr_t PyTuple_Size(rl_object *), PySequence_Size(rl_object *);
@@ -67,10 +67,10 @@ static struct {
 /* Objects of Python that live as long as the process. */
 static struct {
     rl_object *tensor, *node, *slot, *view, *ndarray, *dtypes[DTYPES], *boolean, *dispatch, *mode, *zero, *no_attrs, *capsule;
-    rl_object *dispatch_module, *quiet, *plans, *describe;
+    rl_object *dispatch_module, *quiet, *plans, *describe, *record;
 } py;
 static rl_object *s_intercept, *s_grad, *s_dict, *s_detail, *s_arrive, *s_leaf, *s_tensor, *s_recorder, *s_shape, *s_dtype;
-static rl_object *s_call, *s_several, *s_array, *s_needs, *s_lay, *s_at, *s_dims, *s_bounds[3];
+static rl_object *s_call, *s_explain, *s_several, *s_array, *s_needs, *s_lay, *s_at, *s_dims, *s_bounds[3];
 static rl_object *fast_type, *pull_type, *planned_type, *record_type, *fused_type;
 /* What an item of `save` refers to, as in graph.py. */
 enum { SAVE_INPUT, SAVE_SHAPE, SAVE_DTYPE, SAVE_OUT };
@@ -104,7 +104,7 @@ static rl_object *empty(rl_object *dtype, int nd, const intptr_t *dims) {
     return new_array(py.ndarray, held(dtype), nd, dims, 0, 0, 0, 0);
 }
 
-enum { BLOCK = 4096, MOST_OPERANDS = 5, MOST_DIMS = 16 };
+enum { BLOCK = 4096, MOST_OPERANDS = 5, MOST_SAVED = 3, MOST_DIMS = 16 };
 
 /* A loop over everything: on all threads where it pays, in blocks of a fixed size.  `step`: bytes, 0 where one element. */
 static void run(rl_loop loop, char *const *p, const int *step, int operands, intptr_t n) {
@@ -245,6 +245,12 @@ INLINE bool synced(rl_object *x) {
     return view == NONE_OBJECT || (TYPE(view) == py.view && SLOT(view, at.v_version) == version(x));
 }
 
+/* Whether a call is (node, gradient, edges), of so many inputs. */
+INLINE bool is_rule_call(rl_object *const *args, size_t flags, rl_object *keywords, intptr_t inputs) {
+    return (flags << 1 >> 1) == 3 && !keywords && is_a(args[0], py.node) && TYPE(args[2]) == &PyTuple_Type &&
+        (inputs < 0 || PyTuple_Size(args[2]) == inputs);
+}
+
 INLINE rl_object *edge(rl_object *x) {
     if (SLOT(x, at.t_requires) != &_Py_TrueStruct) return NONE_OBJECT;
     return SLOT(x, at.t_node) == NONE_OBJECT ? x : SLOT(x, at.t_node);
@@ -374,7 +380,7 @@ rl_object *rl_start(rl_object *const *objects, const int64_t *offsets) {
     for (size_t i = 0; i < sizeof py / sizeof *objects; i++) Py_IncRef(objects[i]);
     struct { rl_object **place; const char *text; } names[] = {{&s_intercept, "INTERCEPT"}, {&s_grad, "grad"},
         {&s_dict, "__dict__"}, {&s_detail, "_node_in_detail"}, {&s_arrive, "_arrive"}, {&s_leaf, "_finish_leaf"},
-        {&s_tensor, "_tensor"}, {&s_recorder, "RECORDER"}, {&s_shape, "shape"}, {&s_dtype, "dtype"}, {&s_call, "general"},
+        {&s_tensor, "_tensor"}, {&s_recorder, "RECORDER"}, {&s_shape, "shape"}, {&s_dtype, "dtype"}, {&s_call, "general"}, {&s_explain, "explain"},
         {&s_several, "several"}, {&s_array, "_array"}, {&s_needs, "needs"}, {&s_lay, "lay"}, {&s_at, "at"}, {&s_dims, "dims"},
         {&s_bounds[0], "start"}, {&s_bounds[1], "stop"}, {&s_bounds[2], "step"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -415,13 +421,14 @@ rl_object *rl_plans_of(rl_object *planned, rl_object *twin) {
     return (rl_object *)made;
 }
 
-/* What `dispatch.call` and `Op.__call__` have to know of a record; `how`: arity, promotes, differentiable, aux, loops, order. */
+/* What `dispatch.call` and `Op.__call__` have to know of a record; `how`: arity, promotes, differentiable, aux, loops,
+   order, and whether it draws numbers or writes into its inputs. */
 rl_object *rl_record_of(rl_object *op, rl_object *twin, rl_object *const *parts, const int64_t *how, const char *refuses) {
     MAKE(rl_record, record_type);
     made->call = record_call, made->op = held(op), made->twin = held(twin);
     made->defaults = held(parts[0]), made->names = held(parts[1]), made->saves = held(parts[2]);
     made->numbers = held(parts[3]), made->entry = how[4] < 0 ? 0 : &rl_entries[how[4]];
-    made->arity = how[0], made->promotes = how[1], made->differentiable = how[2], made->auxiliary = how[3];
+    made->arity = how[0], made->promotes = how[1], made->differentiable = how[2], made->auxiliary = how[3], made->effects = how[6];
     made->order = how[5];
     strncpy(made->refuses, refuses, sizeof made->refuses - 1);
     return (rl_object *)made;

@@ -3,7 +3,9 @@
 #define ACCELERATOR_CALL_H
 
 extern rl_object *PyObject_Call(rl_object *, rl_object *, rl_object *), *PyDict_Copy(rl_object *), *PyObject_Str(rl_object *);
-extern rl_object *PyExc_Exception, PyTuple_Type;
+extern rl_object *PyExc_Exception;
+extern void PyErr_Fetch(rl_object **, rl_object **, rl_object **), PyErr_Restore(rl_object *, rl_object *, rl_object *);
+extern void PyErr_NormalizeException(rl_object **, rl_object **, rl_object **);
 extern int PyContext_Enter(rl_object *), PyContext_Exit(rl_object *), PyErr_ExceptionMatches(rl_object *);
 extern int PyObject_RichCompareBool(rl_object *, rl_object *, int), PyDict_Contains(rl_object *, rl_object *);
 extern intptr_t PyDict_Size(rl_object *);
@@ -18,6 +20,7 @@ typedef struct { rl_object *dtype; int nd, ordered; intptr_t dims[PLAN_DIMS], st
 typedef struct { enum { INPUT, RESULT, NOTHING, SCRATCH_MEMORY } kind; int index; int64_t bytes; } rl_buffer;
 typedef long (*rl_entry_point)(void *const *, const int64_t *, const double *);
 typedef struct {
+    int holders; /* the ring of its record, and calls that run it: others may go on meanwhile, and replace it there */
     int inputs, results, buffers, deciding, numbers, single;
     rl_look looks[MOST_ARRAYS], made[MOST_ARRAYS];
     rl_buffer buffer[MOST_ARRAYS];
@@ -61,12 +64,22 @@ static bool looks_like(const rl_look *look, rl_object *object) {
     return true;
 }
 
-/* The plan for these inputs, if it is known.  NULL, without error, if not. */
+static void release(rl_plan *plan) {
+    if (!plan || --plan->holders) return;
+    for (int i = 0; i < plan->inputs; i++) drop(plan->looks[i].dtype);
+    for (int i = 0; i < plan->results; i++) drop(plan->made[i].dtype);
+    for (int i = 0; i < plan->deciding; i++) drop(plan->names[i]), drop(plan->values[i]);
+    for (int i = 0; i < plan->numbers; i++) drop(plan->number_names[i]);
+    free(plan);
+}
+
+/* The plan for these inputs, if it is known, to be released by who asked.  NULL, without error, if not. */
 static rl_plan *find_plan(rl_planned *p, rl_object *const *arrays, int count, rl_object *attrs) {
     if (SLOT(p->planned, at.p_fits) != p->fits) return 0;
     for (int k = 0; k < MOST_PLANS && p->plans[k]; k++) {
         rl_plan *plan = p->plans[k];
         bool same = plan->inputs == count;
+        plan->holders++; /* comparing may run Python */
         for (int i = 0; same && i < count; i++) same = looks_like(&plan->looks[i], arrays[i]);
         for (int i = 0; same && i < plan->deciding; i++) {
             rl_object *value = PyDict_GetItemWithError(attrs, plan->names[i]);
@@ -74,6 +87,7 @@ static rl_plan *find_plan(rl_planned *p, rl_object *const *arrays, int count, rl
                 (value && TYPE(value) == TYPE(plan->values[i]) && PyObject_RichCompareBool(value, plan->values[i], EQUAL) == 1);
         }
         if (same) return plan;
+        release(plan);
     }
     return 0;
 }
@@ -108,12 +122,10 @@ static rl_object *run_plan(const rl_plan *plan, rl_object *const *arrays, rl_obj
         for (int d = 0; d < a->nd; d++) n *= a->dims[d];
         elements += n;
     }
-    if (elements > RELEASE) {
-        for (int i = 0; i < plan->inputs; i++) Py_IncRef(arrays[i]);
+    if (elements > RELEASE) { /* `execute` holds the arrays, `planned` the plan */
         void *state = PyEval_SaveThread();
         said = plan->run(p, plan->sizes, f);
         PyEval_RestoreThread(state);
-        for (int i = 0; i < plan->inputs; i++) Py_DecRef(arrays[i]);
     } else said = plan->run(p, plan->sizes, f);
     if (!said) out = plan->single ? held(made[0]) : tuple(plan->results, made);
 failed:
@@ -123,12 +135,11 @@ failed:
     return out;
 }
 
-static void free_plan(rl_plan *plan) {
-    for (int i = 0; plan && i < plan->inputs; i++) drop(plan->looks[i].dtype);
-    for (int i = 0; plan && i < plan->results; i++) drop(plan->made[i].dtype);
-    for (int i = 0; plan && i < plan->deciding; i++) drop(plan->names[i]), drop(plan->values[i]);
-    for (int i = 0; plan && i < plan->numbers; i++) drop(plan->number_names[i]);
-    free(plan);
+/* Put a plan, or none, in the place of another. */
+static void replace(rl_plan **place, rl_plan *plan) {
+    rl_plan *old = *place;
+    *place = plan;
+    release(old);
 }
 
 INLINE int64_t int_at(rl_object *sequence, intptr_t i) { return PyLong_AsLongLong(PyTuple_GetItem(sequence, i)); }
@@ -137,12 +148,13 @@ INLINE int64_t int_at(rl_object *sequence, intptr_t i) { return PyLong_AsLongLon
    decides, names of numbers, single), or None. */
 static void keep_plan(rl_planned *p, rl_object *const *arrays, int count, rl_object *attrs, rl_object *said) {
     if (SLOT(p->planned, at.p_fits) != p->fits) {
-        for (int k = 0; k < MOST_PLANS; k++) free_plan(p->plans[k]), p->plans[k] = 0;
+        for (int k = 0; k < MOST_PLANS; k++) replace(&p->plans[k], 0);
         p->fits = SLOT(p->planned, at.p_fits); /* owned by its library, which is never unloaded */
     }
     rl_plan *plan = TYPE(said) == &PyTuple_Type ? calloc(1, sizeof *plan) : 0;
     p->hopeless = plan ? p->hopeless : p->missed;
     if (!plan) return;
+    plan->holders = 1;
     rl_object *part[8];
     for (int i = 0; i < 7; i++) part[i] = PyTuple_GetItem(said, i);
     plan->run = (rl_entry_point)PyLong_AsLongLong(part[0]);
@@ -169,9 +181,10 @@ static void keep_plan(rl_planned *p, rl_object *const *arrays, int count, rl_obj
     for (; plan->numbers < PyTuple_Size(part[5]); plan->numbers++)
         plan->number_names[plan->numbers] = held(PyTuple_GetItem(part[5], plan->numbers));
     plan->single = part[6] == &_Py_TrueStruct;
-    if (!fine || PyErr_Occurred()) { PyErr_Clear(); free_plan(plan); p->hopeless = p->missed; return; }
-    free_plan(p->plans[p->next]);
-    p->plans[p->next] = plan, p->next = (p->next + 1) % MOST_PLANS;
+    if (!fine || PyErr_Occurred()) { PyErr_Clear(); release(plan); p->hopeless = p->missed; return; }
+    int next = p->next;
+    p->next = (next + 1) % MOST_PLANS;
+    replace(&p->plans[next], plan);
 }
 
 /* Stands for the shapes of a call: two calls in a row that look alike are worth a plan, a new shape every time is not. */
@@ -191,6 +204,7 @@ static rl_object *planned(rl_planned *p, rl_object *const *arrays, int count, rl
     bool recording = PyDict_GetItemWithError(py.plans, s_recorder) != NONE_OBJECT;
     rl_plan *plan = recording ? 0 : find_plan(p, arrays, count, attrs);
     rl_object *out = plan ? run_plan(plan, arrays, attrs) : 0, *given = out ? 0 : tuple(count, arrays);
+    release(plan);
     if (out || !given) return out;
     out = PyObject_Call(p->twin, given, attrs);
     uint64_t seen = shapes_seen(arrays, count);
@@ -218,7 +232,7 @@ typedef struct {
     rl_vectorcall call;
     rl_object *op, *twin, *defaults, *names, *saves, *numbers; /* attributes that its loops take */
     const rl_entry *entry; /* of an elementwise op with attributes */
-    int arity, promotes, differentiable, auxiliary, order;
+    int arity, promotes, differentiable, auxiliary, order, effects;
     char refuses[8];
 } rl_record;
 
@@ -246,9 +260,7 @@ static rl_object *by_loop(rl_record *r, rl_object *const *arrays, int count, rl_
     if (!out) return 0;
     for (int d = 0; d < first->nd; d++) n *= first->dims[d];
     p[k] = RL_BODY(rl_ndarray, out)->data, step[k] = e->to_bool ? 1 : type == F32 ? 4 : 8;
-    for (int i = 0; i < count; i++) Py_IncRef(arrays[i]);
     run(e->loops[type][NONE], p, step, k + 1, n);
-    for (int i = 0; i < count; i++) Py_DecRef(arrays[i]);
     return out;
 }
 
@@ -276,8 +288,20 @@ static rl_object *laid(rl_record *r, rl_object *result, rl_object *const *arrays
     return out;
 }
 
-/* The kernel on arrays, quietly.  NULL, without error, where `dispatch.run` is to do it. */
-static rl_object *execute(rl_record *r, rl_object *const *arrays, int count, rl_object *attrs) {
+/* `dispatch.explain` of the error that is set; it stays where nothing better is known. */
+static void explain(rl_record *r, rl_object *const *arrays, int count, rl_object *attrs) {
+    rl_object *type, *error, *trace, *given = 0, *said = 0;
+    PyErr_Fetch(&type, &error, &trace);
+    PyErr_NormalizeException(&type, &error, &trace);
+    if (error && (given = tuple(count, arrays)))
+        said = PyObject_CallMethodObjArgs(py.dispatch_module, s_explain, r->op, given, attrs, error, (rl_object *)0);
+    drop(given), drop(said);
+    if (PyErr_Occurred()) drop(type), drop(error), drop(trace);
+    else PyErr_Restore(type, error, trace);
+}
+
+/* The kernel on arrays that are held, quietly.  NULL, without error, where `dispatch.run` is to do it. */
+static rl_object *execute_held(rl_record *r, rl_object *const *arrays, int count, rl_object *attrs) {
     rl_object *cpu = SLOT(r->op, at.o_cpu), *given, *out;
     if (r->entry && (out = by_loop(r, arrays, count, attrs))) return out;
     PyErr_Clear();
@@ -292,8 +316,19 @@ static rl_object *execute(rl_record *r, rl_object *const *arrays, int count, rl_
     if (PyContext_Exit(py.quiet) < 0) bare = 0;
     if (bare) return laid(r, bare, arrays, count, attrs);
     drop(out);
-    if (PyErr_ExceptionMatches(PyExc_Exception)) PyErr_Clear(); /* Python runs it again, and explains */
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) return 0;
+    if (r->effects) explain(r, arrays, count, attrs); /* it may have drawn or written: not again */
+    else PyErr_Clear(); /* Python runs it again, and explains */
     return 0;
+}
+
+/* The same; another thread may take the arrays from their tensors meanwhile. */
+static rl_object *execute(rl_record *r, rl_object *const *arrays, int count, rl_object *attrs) {
+    rl_object *own[MOST_ARRAYS];
+    for (int i = 0; i < count; i++) own[i] = held(arrays[i]);
+    rl_object *out = execute_held(r, own, count, attrs);
+    for (int i = 0; i < count; i++) Py_DecRef(own[i]);
+    return out;
 }
 
 INLINE rl_object *array_of(rl_object *x) { return is_a(x, py.tensor) ? SLOT(x, at.t_array) : x; }
@@ -409,8 +444,10 @@ static rl_object *call(rl_record *r, rl_object *const *xs, int count, rl_object 
 /* The same, called as `dispatch.call` calls it: (inputs, attributes). */
 static rl_object *record_call(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
     rl_object *xs[MOST_ARRAYS];
-    intptr_t count = PyTuple_Size(args[0]);
     rl_record *r = (rl_record *)self;
+    if ((flags << 1 >> 1) != 2 || keywords || TYPE(args[0]) != &PyTuple_Type || TYPE(args[1]) != &PyDict_Type)
+        return PyErr_Format(PyExc_TypeError, "a record's path takes a tuple of inputs and a dict of attributes; call the op");
+    intptr_t count = PyTuple_Size(args[0]);
     if (count > MOST_ARRAYS)
         return PyObject_CallMethodObjArgs(py.dispatch_module, s_call, r->op, args[0], args[1], (rl_object *)0);
     for (intptr_t i = 0; i < count; i++) xs[i] = PyTuple_GetItem(args[0], i);
@@ -426,13 +463,18 @@ typedef struct {
 
 static rl_object *fused_call(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
     rl_fused *u = (rl_fused *)self;
+    if (!is_rule_call(args, flags, keywords, -1)) return PyObject_Vectorcall(u->twin, args, flags, keywords);
     rl_object *n = args[0], *edges = args[2], *saved = SLOT(n, at.n_saved), *versions = SLOT(n, at.n_versions);
     rl_object *arrays[MOST_ARRAYS] = {args[1]}, *needs[MOST_ARRAYS], *attrs = 0, *wanted = 0, *out = 0, *given;
     intptr_t count = 1, inputs = PyTuple_Size(edges), next = 0;
     if (TYPE(args[1]) != py.ndarray || RL_BODY(rl_descr, RL_BODY(rl_ndarray, args[1])->descr)->kind == 'c') goto twin;
     if (!saved || saved == NONE_OBJECT || SLOT(n, at.n_stale) != &_Py_FalseStruct) goto twin;
     if (PyTuple_Size(saved) != PyTuple_Size(u->names) || PyTuple_Size(saved) >= MOST_ARRAYS || inputs > MOST_ARRAYS) goto twin;
+    for (intptr_t i = 0; i < inputs; i++)
+        needs[i] = PyTuple_GetItem(edges, i) == NONE_OBJECT ? &_Py_FalseStruct : &_Py_TrueStruct;
     if (!(attrs = PyDict_Copy(SLOT(n, at.n_attrs)))) return 0;
+    if (!(wanted = tuple(inputs, needs)) || PyDict_SetItem(attrs, s_needs, wanted) < 0) goto failed;
+    if (saved != SLOT(n, at.n_saved)) goto twin; /* making these may have run a finalizer; what follows runs none */
     for (intptr_t i = 0; i < PyTuple_Size(saved); i++) {
         rl_object *item = PyTuple_GetItem(saved, i), *v = PyTuple_GetItem(versions, i), *name = PyTuple_GetItem(u->names, i);
         if (name != NONE_OBJECT) {
@@ -446,9 +488,6 @@ static rl_object *fused_call(rl_object *self, rl_object *const *args, size_t fla
         if (item != NONE_OBJECT && TYPE(item) != py.ndarray) goto twin;
         arrays[count++] = item;
     }
-    for (intptr_t i = 0; i < inputs; i++)
-        needs[i] = PyTuple_GetItem(edges, i) == NONE_OBJECT ? &_Py_FalseStruct : &_Py_TrueStruct;
-    if (!(wanted = tuple(inputs, needs)) || PyDict_SetItem(attrs, s_needs, wanted) < 0) goto failed;
     if (!(out = execute((rl_record *)u->record, arrays, count, attrs))) {
         if (PyErr_Occurred()) goto failed;
         goto twin;
@@ -474,10 +513,11 @@ twin:
 static rl_object *op_call(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
     intptr_t given = (intptr_t)(flags << 1 >> 1), named = keywords ? PyTuple_Size(keywords) : 0;
     rl_object *twin = ((rl_fast *)self)->twin, *attrs, *out;
-    if (given < 1 || SLOT(args[0], at.o_hot) == NONE_OBJECT) return PyObject_Vectorcall(twin, args, flags, keywords);
-    rl_record *r = (rl_record *)SLOT(args[0], at.o_hot);
-    rl_object *straight = SLOT(args[0], at.o_fast);
-    if (straight != NONE_OBJECT && !named && given - 1 == r->arity && is_a(args[1], py.tensor))
+    rl_object *hot = given > 0 && is_a(args[0], py.record) ? SLOT(args[0], at.o_hot) : 0, *straight;
+    rl_record *r = (rl_record *)hot;
+    if (!hot || TYPE(hot) != record_type || r->arity < 0 || !(straight = SLOT(args[0], at.o_fast)))
+        return PyObject_Vectorcall(twin, args, flags, keywords);
+    if (straight != NONE_OBJECT && !named && given > 1 && given - 1 == r->arity && is_a(args[1], py.tensor))
         return PyObject_Vectorcall(straight, args + 1, given - 1, 0);
     if (given - 1 < r->arity || given - 1 - r->arity > PyTuple_Size(r->names) || straight != NONE_OBJECT)
         return PyObject_Vectorcall(twin, args, flags, keywords);

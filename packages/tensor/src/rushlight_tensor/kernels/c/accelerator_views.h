@@ -42,7 +42,7 @@ static bool sliced(const rl_ndarray *a, rl_object *at, rl_layout *to) {
         if (d >= a->nd) return false;
         if (TYPE(e) == &PyTuple_Type) {
             if (PyTuple_Size(e) != 3 || !cut(e, a->dims[d], &index, &to->dims[to->nd], &step)) return false;
-            to->strides[to->nd++] = a->strides[d] * step;
+            if (__builtin_mul_overflow(a->strides[d], step, &to->strides[to->nd++])) return false;
         } else {
             if (!exact_int(e, &index) || index < -a->dims[d] || index >= a->dims[d]) return false;
             if (index < 0) index += a->dims[d];
@@ -150,7 +150,7 @@ INLINE rl_object *view_name(const rl_fast *f) { return f->saved[0] == AS_SLICE ?
 static rl_object *view_path(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
     rl_fast *f = (rl_fast *)self;
     rl_object *name = view_name(f), *attribute, *t = 0;
-    if (is_a(args[0], py.tensor) && (attribute = PyDict_GetItemWithError(args[1], name)) && PyDict_Size(args[1]) == 1)
+    if ((flags << 1 >> 1) == 2 && !keywords && is_a(args[0], py.tensor) && TYPE(args[1]) == &PyDict_Type && (attribute = PyDict_GetItemWithError(args[1], name)) && PyDict_Size(args[1]) == 1)
         t = view_of(f, args[0], name, attribute);
     return t || PyErr_Occurred() ? t : PyObject_Vectorcall(f->twin, args, flags, keywords);
 }
@@ -174,10 +174,12 @@ static rl_object *plain_entry(rl_object *e) {
 /* `_getitem`, of ints, slices and None. */
 static rl_object *getitem(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
     rl_fast *f = (rl_fast *)self;
+    if ((flags << 1 >> 1) != 2 || keywords || !is_a(args[0], py.tensor))
+        return PyObject_Vectorcall(f->twin, args, flags, keywords);
     rl_object *index = args[1], *entries[MOST_DIMS], *attribute = 0, *t = 0;
     bool many = TYPE(index) == &PyTuple_Type;
     intptr_t count = many ? PyTuple_Size(index) : 1, made = 0;
-    if ((flags << 1 >> 1) != 2 || keywords || count > MOST_DIMS) return PyObject_Vectorcall(f->twin, args, flags, keywords);
+    if (count > MOST_DIMS) return PyObject_Vectorcall(f->twin, args, flags, keywords);
     for (; made < count; made++)
         if (!(entries[made] = plain_entry(many ? PyTuple_GetItem(index, made) : index))) break;
     if (made == count && (attribute = tuple(count, entries))) t = view_of(f, args[0], s_at, attribute);

@@ -11,8 +11,10 @@ typedef struct {
     int saves, saved[3];
 } rl_pull;
 
-/* The arrays that a rule reads, after the gradient.  False where they are not plain, or have changed: Python explains. */
-static bool unpack_arrays(const rl_pull *u, rl_object *n, const rl_ndarray *g, int type, char **p, double *number, int *variant) {
+/* The arrays that a rule reads, after the gradient; held in `read`, for another thread may take them from their tensors or
+   walk the same graph.  False where they are not plain, or have changed: Python explains. */
+static bool unpack_arrays(const rl_pull *u, rl_object *n, const rl_ndarray *g, int type, char **p, rl_object **read,
+                          double *number, int *variant) {
     rl_object *saved = SLOT(n, at.n_saved), *versions = SLOT(n, at.n_versions);
     if (!saved || saved == NONE_OBJECT || PyTuple_Size(saved) != u->saves) return false;
     for (int i = 0; i < u->saves; i++) {
@@ -29,7 +31,7 @@ static bool unpack_arrays(const rl_pull *u, rl_object *n, const rl_ndarray *g, i
         } else if (SLOT(n, at.n_stale) != &_Py_FalseStruct) return false;
         const rl_ndarray *a = plain(item, &other);
         if (!a || other != type || !same_shape(a, g)) return false;
-        p[i + 1] = a->data;
+        p[i + 1] = a->data, read[i] = held(item);
     }
     return true;
 }
@@ -37,13 +39,15 @@ static bool unpack_arrays(const rl_pull *u, rl_object *n, const rl_ndarray *g, i
 static rl_object *pull(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
     const rl_pull *u = (const rl_pull *)self;
     const rl_entry *e = u->entry;
-    rl_object *edges = args[2], *out;
+    rl_object *edges, *read[MOST_SAVED] = {0}, *out = 0;
     int type, variant = NONE, size;
+    if (!is_rule_call(args, flags, keywords, e->inputs)) return PyObject_Vectorcall(u->twin, args, flags, keywords);
+    edges = args[2];
     double number;
     char *p[MOST_OPERANDS];
     int step[MOST_OPERANDS];
     const rl_ndarray *g = plain(args[1], &type);
-    if (!g || !unpack_arrays(u, args[0], g, type, p, &number, &variant)) goto twin;
+    if (!g || !unpack_arrays(u, args[0], g, type, p, read, &number, &variant)) goto twin;
     for (int i = 0; i < e->inputs; i++)
         if (PyTuple_GetItem(edges, i) != NONE_OBJECT && (e->rules[i] == PYTHON ||
             (e->rules[i] == COMPUTED && !e->gradients[i][type][variant]))) goto twin;
@@ -52,20 +56,22 @@ static rl_object *pull(rl_object *self, rl_object *const *args, size_t flags, rl
     for (int d = 0; d < g->nd; d++) n *= g->dims[d];
     p[0] = g->data;
     for (int i = 0; i < MOST_OPERANDS; i++) step[i] = i == 2 && variant == SECOND ? 0 : size;
-    if (!(out = PyTuple_New(e->inputs))) return 0;
-    for (int i = 0; i < e->inputs; i++) {
+    out = PyTuple_New(e->inputs);
+    for (int i = 0; out && i < e->inputs; i++) {
         rl_object *made = held(NONE_OBJECT);
         if (PyTuple_GetItem(edges, i) != NONE_OBJECT) {
             Py_DecRef(made);
             made = e->rules[i] == GIVEN ? held(args[1]) : empty(py.dtypes[type], g->nd, g->dims);
-            if (!made) { Py_DecRef(out); return 0; }
+            if (!made) { Py_DecRef(out); out = 0; break; }
             p[u->saves + 1] = RL_BODY(rl_ndarray, made)->data;
             if (e->rules[i] == COMPUTED) run(e->gradients[i][type][variant], p, step, u->saves + 2, n);
         }
         PyTuple_SetItem(out, i, made);
     }
+    for (int i = 0; i < u->saves; i++) drop(read[i]);
     return out;
 twin:
+    for (int i = 0; i < u->saves; i++) drop(read[i]);
     return PyObject_Vectorcall(u->twin, args, flags, keywords);
 }
 
@@ -105,6 +111,8 @@ static long long count_up(rl_object *dict, rl_object *key, rl_object *old, long 
 /* `engine._count` without targets: (starts, pending). */
 static rl_object *count(rl_object *self, rl_object *const *args, intptr_t given) {
     rl_stack stack = {0};
+    if (given != 2 || TYPE(args[0]) != &PyList_Type || TYPE(args[1]) != &PyDict_Type)
+        return PyErr_Format(PyExc_TypeError, "count: takes a list and a dict");
     rl_object *pending = args[1];
     bool fine = push_all(&stack, args[0]);
     while (fine && stack.count) {
@@ -172,12 +180,12 @@ static bool arrive(rl_object *pass, rl_object *n, rl_object *g, rl_object *e, rl
 
 /* `_Walk._finish_leaf`: the first gradient of a leaf without hooks is stored here, everything else by Python. */
 static bool finish_leaf(rl_object *pass, rl_object *leaf, rl_object *g, bool detailed) {
-    rl_object *own = SLOT(leaf, at.t_array), *hooks = SLOT(leaf, at.t_hooks), *t;
     bool bare = TYPE(g) == py.ndarray;
-    t = bare ? wrap(held(g), true) : PyObject_CallMethodObjArgs(pass, s_tensor, g, (rl_object *)0);
+    rl_object *t = bare ? wrap(held(g), true) : PyObject_CallMethodObjArgs(pass, s_tensor, g, (rl_object *)0);
     if (!t) return false;
+    rl_object *own = SLOT(leaf, at.t_array), *hooks = SLOT(leaf, at.t_hooks);
     if (bare && !detailed && (!hooks || hooks == NONE_OBJECT) && SLOT(leaf, at.t_grad) == NONE_OBJECT &&
-        TYPE(own) == py.ndarray && RL_BODY(rl_ndarray, own)->descr == RL_BODY(rl_ndarray, g)->descr &&
+        SLOT(leaf, at.t_requires) == &_Py_TrueStruct && TYPE(own) == py.ndarray && RL_BODY(rl_ndarray, own)->descr == RL_BODY(rl_ndarray, g)->descr &&
         (RL_BODY(rl_ndarray, own)->flags & RL_BODY(rl_ndarray, g)->flags & NPY_C_CONTIGUOUS)) {
         put(leaf, at.t_grad, t);
         return true;
@@ -199,6 +207,8 @@ static rl_object *gradients(rl_object *pass, rl_object *n, rl_object *g, rl_obje
 
 /* `_Walk._walk` of bare gradients: (pass, ready, arrived, pending, retain_graph, with targets, _pull_wrapped). */
 static rl_object *walk(rl_object *self, rl_object *const *args, intptr_t given) {
+    if (given != 7 || TYPE(args[1]) != &PyList_Type || TYPE(args[2]) != &PyDict_Type || TYPE(args[3]) != &PyDict_Type)
+        return PyErr_Format(PyExc_TypeError, "walk: takes what `_Walk._walk` gives it");
     rl_object *pass = args[0], *arrived = args[2], *pending = args[3];
     bool keep = args[4] == &_Py_TrueStruct, detailed = args[5] == &_Py_TrueStruct, fine;
     rl_stack ready = {0};
