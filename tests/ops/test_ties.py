@@ -43,7 +43,13 @@ CASES = {  # what is summed up, the leaf, its gradient
         [1.0, 1.0, 1.0, 0.0, 0.0],
         [1, 0, 1, 0, 0],
     ),
-    "elu beside NaN": (lambda x: F.elu(x), [NAN, 0.0, 1.0], [1, 1, 1]),
+    # of NaN PyTorch's loops say one thing and what is left over behind them another: these are its loops'
+    "elu beside NaN": (lambda x: F.elu(x), [NAN, 0.0, 1.0], [NAN, 1, 1]),
+    "celu beside NaN": (lambda x: F.celu(x, 2.0), [NAN, 0.0, 1.0], [NAN, 1, 1]),
+    "selu beside NaN": (lambda x: F.selu(x), [NAN, 1.0], [NAN, 1.05070098]),
+    "hardswish beside NaN": (lambda x: F.hardswish(x), [NAN, -3.0, 3.0], [NAN, 0, 1]),
+    "hardtanh beside NaN": (lambda x: F.hardtanh(x), [NAN, -1.0, 0.5, 1.0], [0, 0, 1, 0]),
+    "relu6 beside NaN": (lambda x: F.relu6(x), [NAN, 0.0, 3.0, 6.0], [0, 0, 1, 0]),
 }
 for p in (0.5, 1.0, 1.5, 2.0, 3.0, INF, -INF, -1.0):
     CASES[f"norm {p} of zeros"] = (lambda x, p=p: x.norm(p), [0.0, 0.0], [0, 0])

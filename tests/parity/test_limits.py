@@ -58,3 +58,16 @@ def test_floor_divide_has_no_derivative_and_says_so(divide):
     want, got = (outcome(lambda t: program(t, True), t) for t in (torch, rl))
     assert got[0] == want[0]
     assert got[1].startswith(want[1])
+
+
+@pytest.mark.parametrize("name", ["elu", "celu", "selu", "hardswish", "hardtanh", "relu6"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_activations_of_not_a_number(name, dtype):
+    """As many elements as PyTorch's vectorized loop takes: those left over behind it get another gradient there."""
+
+    def program(t):
+        x = t.tensor([NAN, -7.0, -3.0, -0.5, 0.0, 0.5, 3.0, 7.0] * 16, dtype=getattr(t, dtype)).requires_grad_()
+        y = getattr(t.nn.functional, name)(x)
+        return t.autograd.grad(y, x, t.ones_like(y))
+
+    assert repr(outcome(program, rl)) == repr(outcome(program, torch))

@@ -132,7 +132,7 @@ hardtanh = Op(
     expr=clip_expr("min_val", "max_val"),
     save=("x",),
     flat=True,
-    vjp=(lambda g, x, min_val, max_val: where((x <= min_val) | (x >= max_val), 0.0, g),),
+    vjp=(lambda g, x, min_val, max_val: where((x > min_val) & (x < max_val), g, 0.0),),
 )
 
 relu6 = Op(
@@ -145,7 +145,7 @@ relu6 = Op(
     expr="{x} < 0 ? 0 : {x} > 6 ? 6 : {x}",
     save=("x",),
     flat=True,
-    vjp=(lambda g, x: where((x <= 0) | (x >= 6), 0.0, g),),
+    vjp=(lambda g, x: where((x > 0) & (x < 6), g, 0.0),),
     node_name="HardtanhBackward0",
 )
 
@@ -210,7 +210,7 @@ elu = Op(
     cpu=_floating("elu_cpu", lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(0, x)))),
     expr="{x} > 0 ? {x} : {alpha} * expm1({x})",
     save=("x",),
-    vjp=(lambda g, x, alpha: where(x <= 0, g * alpha * exp(where(x < 0, x, 0.0)), g),),
+    vjp=(lambda g, x, alpha: where(x > 0, g, g * alpha * exp(where(x >= 0, 0.0, x))),),
     onnx="Elu",
 )
 
@@ -221,7 +221,7 @@ celu = Op(
     cpu=_floating("elu_cpu", lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(0, x) / alpha))),
     expr="{x} > 0 ? {x} : {alpha} * expm1({x} / {alpha})",
     save=("x",),
-    vjp=(lambda g, x, alpha: where(x <= 0, g * exp(where(x < 0, x, 0.0) / alpha), g),),
+    vjp=(lambda g, x, alpha: where(x > 0, g, g * exp(where(x >= 0, 0.0, x) / alpha)),),
     onnx="Celu",
 )
 
@@ -232,7 +232,7 @@ selu = Op(
     cpu=_floating("elu_cpu", lambda x: _SELU_SCALE * np.where(x > 0, x, _SELU_ALPHA * np.expm1(np.minimum(0, x)))),
     expr=f"{_SELU_SCALE} * ({{x}} > 0 ? {{x}} : {_SELU_ALPHA} * expm1({{x}}))",
     save=("x",),
-    vjp=(lambda g, x: g * _SELU_SCALE * where(x <= 0, _SELU_ALPHA * exp(where(x < 0, x, 0.0)), 1.0),),
+    vjp=(lambda g, x: g * _SELU_SCALE * where(x > 0, 1.0, _SELU_ALPHA * exp(where(x >= 0, 0.0, x))),),
     node_name="EluBackward0",
     onnx="Selu",
 )
@@ -355,7 +355,7 @@ hardswish = Op(
     cpu=_floating("hardswish_cpu", lambda x: x * np.clip(x + 3, 0, 6) / 6),
     expr="{x} * ({x} + 3 < 0 ? 0 : {x} + 3 > 6 ? 6 : {x} + 3) / 6",
     save=("x",),
-    vjp=(lambda g, x: where(x <= -3, 0.0, where(x < 3, g * (x / 3 + 0.5), g)),),
+    vjp=(lambda g, x: where(x <= -3, 0.0, where(x >= 3, g, g * (x / 3 + 0.5))),),
     onnx="HardSwish",
 )
 
