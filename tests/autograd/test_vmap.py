@@ -59,7 +59,7 @@ def test_a_record_without_a_rule_runs_sample_by_sample():
     def infer(x):
         return x
 
-    op = Op("cube_for_test", kind=kinds.opaque("for this test"), infer=infer, cpu=lambda x: x**3, vjp=None)
+    op = Op("cube_for_test", kind=kinds.opaque("for this test"), infer=infer, numpy=lambda x: x**3, vjp=None)
     try:
         x = numbers(3, 2)
         same(vmap(op)(x), x**3)

@@ -189,7 +189,7 @@ def test_a_zero_and_a_negative_zero_are_not_one_expression():
 
 @pytest.mark.parametrize("effect", ["communicates", "random", "none"])
 def test_an_op_with_an_effect_stays_as_often_as_it_was_written(effect):
-    op = Op("effect_for_test", kind=kinds.opaque("for this test"), infer=unary_same, cpu=np.copy, vjp=None,
+    op = Op("effect_for_test", kind=kinds.opaque("for this test"), infer=unary_same, numpy=np.copy, vjp=None,
             random=effect == "random", communicates=effect == "communicates")  # fmt: skip
     try:
         graph = Graph()

@@ -33,7 +33,7 @@ def test_a_record_without_a_kind_or_with_unknown_names_in_it_is_refused(says, fi
         return x
 
     with pytest.raises(AssertionError, match=says):
-        Op("op_of_no_kind", infer=infer, cpu=np.copy, vjp=None, **fields)
+        Op("op_of_no_kind", infer=infer, numpy=np.copy, vjp=None, **fields)
     assert "op_of_no_kind" not in REGISTRY
 
 

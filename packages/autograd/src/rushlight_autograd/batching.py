@@ -96,7 +96,7 @@ class Batch(Level):
             with at(self.below):
                 made = self._shaped(op, made, shapes)
         arrays = tuple([Batched(self, z, with_samples) for z in made])
-        return arrays if op.aux or several else arrays[0]
+        return arrays if op.side_results or several else arrays[0]
 
     def _random_rule(self, op: Any, batched: list[bool]) -> Rule | None:
         if self.randomness == "error":
@@ -116,7 +116,7 @@ class Batch(Level):
         """
         wanted = [(self.size, *shape) for shape in shapes]
         fitting = [
-            z if z._array.shape == s or (i and op.aux and z._array.size != math.prod(s)) else reshape(z, s)
+            z if z._array.shape == s or (i and op.side_results and z._array.size != math.prod(s)) else reshape(z, s)
             for i, (z, s) in enumerate(zip(made, wanted, strict=False))
         ]
         return (*fitting, *made[len(fitting) :])

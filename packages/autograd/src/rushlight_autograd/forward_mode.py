@@ -133,7 +133,7 @@ class Forward(Level):
             duals = [Dual(self, z, None, (xs[0], op, attrs, i)) for i, z in enumerate(outs)]
         else:
             duals = [Dual(self, z, t) for z, t in zip(outs, tangents, strict=True)]
-        return tuple(duals) if op.aux or len(duals) > 1 or said(op, xs, attrs)[1] else duals[0]
+        return tuple(duals) if op.side_results or len(duals) > 1 or said(op, xs, attrs)[1] else duals[0]
 
     def _tangents(
         self, op: Any, xs: list[Any], values: Any, outs: tuple[Tensor, ...], attrs: dict[str, Any]
@@ -273,9 +273,9 @@ def twice(op: Any, xs: Any, tangents: Tangents, outs: tuple[Tensor, ...], attrs:
     """The gradient g → Jᵀg is linear in g: its own gradient with respect to g, for the tangents, is J t."""
     recorded, wants = MODE.grad, _any_requires_grad(*xs, *tangents)
     with enable_grad():
-        seeds: list[Any] = [_seed(z) for z in (outs[:1] if op.aux else outs)]
+        seeds: list[Any] = [_seed(z) for z in (outs[:1] if op.side_results else outs)]
         node = node_for(op, xs, attrs, tuple([o._array for o in outs]))
-        several = len(outs) > 1 and not op.aux
+        several = len(outs) > 1 and not op.side_results
         wanted = [None if t is None else x for x, t in zip(xs, tangents, strict=True)]
         found = pull(node, tuple(seeds) if several else seeds[0], wanted, True)
         pairs = [(v, t) for v, t in zip(found, tangents, strict=False) if v is not None and t is not None]

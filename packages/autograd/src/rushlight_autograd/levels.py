@@ -212,7 +212,7 @@ def decomposed(level: Level, op: Any, arrays: list[Any], attrs: dict[str, Any]) 
     saved = [next(given) if name is None else attrs.pop(name) for name in rule.as_attrs]
     needs = tuple(needs) or (True,) * op.forward.arity
     with at(level):
-        made = rule.composed(g, needs, *saved, **attrs)
+        made = rule.rule(g, needs, *saved, **attrs)
     wanted = tuple([d._array for d, need in zip(made, needs, strict=False) if need and d is not None])
     return wanted if several else wanted[0]
 

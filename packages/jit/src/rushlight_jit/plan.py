@@ -67,7 +67,7 @@ class Plan:
                 inplace.mutate(i.op, xs, i.attrs)
             else:
                 out = dispatch.call(i.op, xs, i.attrs)
-                env.update(zip(i.outputs, out if isinstance(out, tuple) else (out,), strict=not i.op.aux))
+                env.update(zip(i.outputs, out if isinstance(out, tuple) else (out,), strict=not i.op.side_results))
         return [env[v] for v in self.graph.outputs]
 
     def source(self) -> str:

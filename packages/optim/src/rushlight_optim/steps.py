@@ -15,6 +15,7 @@ Note [Rounding]
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from functools import wraps
@@ -24,9 +25,9 @@ import numpy as np
 
 from rushlight_tensor import Op, Tensor
 from rushlight_tensor.core import kinds
+from rushlight_tensor.core.cuda import NUMPY_TEXT
 from rushlight_tensor.core.infer import broadcast_shapes
 from rushlight_tensor.core.inplace import mutate
-from rushlight_tensor.core.op import AS_CPU
 from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels import optim as kernels
 from rushlight_tensor.kernels.arrays import contiguous
@@ -42,7 +43,7 @@ def step_op(
     columns: Callable[..., int],
     counters: int = 1,
     c: Columns | None = None,
-    cuda: Any = AS_CPU,
+    cuda: Any = NUMPY_TEXT,
 ) -> Op:
     """An op that returns nothing and writes into its inputs.
 
@@ -55,9 +56,11 @@ def step_op(
         cuda: A launcher over all arrays.
     """
 
+    defaults = {p.name: p.default for p in inspect.signature(options).parameters.values() if p.default is not p.empty}
+
     @wraps(options)
-    def infer(*arrays: Any, **options: Any) -> tuple[()]:
-        _check_shapes(arrays, len(arrays) // columns(**options), counters)
+    def infer(*arrays: Any, **given: Any) -> tuple[()]:
+        _check_shapes(arrays, len(arrays) // columns(**{**defaults, **given}), counters)
         return ()
 
     def numpy(*arrays: Array, **options: Any) -> tuple[()]:

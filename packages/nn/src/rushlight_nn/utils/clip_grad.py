@@ -15,7 +15,7 @@ from rushlight_tensor import Tensor
 from rushlight_tensor.core import kinds
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import mutate
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.kernels import optim as kernels
 from rushlight_tensor.kernels.columns import Columns
 from rushlight_tensor.ops.create import zeros
@@ -36,7 +36,6 @@ total_norm = Op(
     infer=_total_norm_aval,
     numpy=kernels.total_norm,
     c=Columns("optim", "norm_of_all", when=lambda norm_type: norm_type == 2),
-    cuda=AS_CPU,
     vjp=None,
 )
 
@@ -52,7 +51,6 @@ scale_all = Op(
     infer=_scale_out,
     numpy=kernels.scale_all,
     c=Columns("optim", "scale"),
-    cuda=AS_CPU,
     vjp=None,
 )
 """Multiplies all its inputs but the last, in place, by the last, a 0-d tensor."""

@@ -11,8 +11,8 @@ from rushlight_tensor.core import abstract
 from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.lifted import Lifted, bottom
 
-AS_CPU = object()
-"""`cuda=AS_CPU` in a record: `cpu` is written in NumPy's public functions, which CuPy arrays take over as they are."""
+NUMPY_TEXT = object()
+"""`cuda` of most records: `numpy` is written in NumPy's public functions, which CuPy arrays take over as they are."""
 
 
 LAUNCH: Any = None
@@ -141,7 +141,7 @@ def run(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     generated = op.expr if op.expr is not None else op.cuda
     if isinstance(generated, str) and not any(hasattr(a, "dtype") and a.dtype.kind == "c" for a in arrays):
         return LAUNCH(op, arrays, attrs)
-    if op.cuda is AS_CPU or isinstance(generated, str):
+    if op.cuda is NUMPY_TEXT or isinstance(generated, str):
         return op.numpy(*arrays, **attrs)
     if op.cuda is None:
         raise RuntimeError(f"{op.name}: no CUDA kernel yet; move its inputs with .cpu()")

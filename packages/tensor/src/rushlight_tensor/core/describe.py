@@ -41,7 +41,7 @@ def describe(op: Any, xs: list[Any], attrs: dict[str, Any]) -> Any:
     marked = any(x.private for x in given) and attrs.get("memory_format", preserve_format) is preserve_format
     if type(said) is Aval:
         return _completed(op, said, xs, attrs, marked)
-    return tuple([_completed(op, a, xs, attrs, marked, op.aux and i > 0) for i, a in enumerate(said)])
+    return tuple([_completed(op, a, xs, attrs, marked, op.side_results and i > 0) for i, a in enumerate(said)])
 
 
 def _completed(op: Any, a: Aval, xs: list[Any], attrs: dict[str, Any], marked: bool, kept_back: bool = False) -> Aval:

@@ -155,7 +155,7 @@ def general(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = 
             raise
         return call(op, moved, attrs)
     grad = grad and op.vjp is not None and MODE.grad
-    if op.aux:
+    if op.side_results:
         out = wrap(_array(result[0]))
         if grad:
             out._node, out._requires_grad = recorded(node_for(op, xs, attrs, result)), True

@@ -250,7 +250,7 @@ def rules(n: Node, g: Any, edges: Sequence[Any], create_graph: bool) -> Sequence
     op = n.op
     saved = unpack(n, create_graph)
     if type(op.vjp) is not tuple:
-        return op.vjp.rule(g, tuple([e is not None for e in edges]), *saved, **n.attrs)
+        return op.vjp.pull(g, tuple([e is not None for e in edges]), *saved, **n.attrs)
     return [
         None if rule is None or e is None else rule(g, *saved, **n.attrs) for rule, e in zip(op.vjp, edges, strict=True)
     ]
@@ -264,7 +264,7 @@ def pull_bare(op: Any) -> Callable[[Node, Any, Sequence[Any]], Sequence[Any]] | 
         When no graph of the backward pass is wanted, the engine runs such rules on the arrays: half the cost per node.
     """
     rules = op.vjp
-    if hasattr(rules, "pull_bare"):
+    if hasattr(rules, "pull_bare"):  # a `Gradient`
         return rules.pull_bare
     if type(rules) is not tuple or op.variadic:
         return None
@@ -343,7 +343,7 @@ def unpack(n: Node, create_graph: bool) -> tuple[Any, ...]:
             if n.stale:
                 out.append(Stale(stale_text(t, n.op.name)))
                 continue
-            if create_graph and category(item.dtype) >= 2 and (i == 0 or not n.op.aux):
+            if create_graph and category(item.dtype) >= 2 and (i == 0 or not n.op.side_results):
                 t._node, t._requires_grad = (n if kind == OUT else Slot(n, i, item.shape)), True
             out.append(t)
         elif v is not None and version(item) != v:

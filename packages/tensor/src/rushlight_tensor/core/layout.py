@@ -55,7 +55,7 @@ def lay(op: Any, result: Any, arrays: Sequence[Any], attrs: dict[str, Any]) -> A
     if op.order is None:
         return result
     if type(result) is tuple:
-        if op.aux:  # the others are for the gradient, which takes them as they are
+        if op.side_results:  # the others are for the gradient, which takes them as they are
             return (_laid(op, result[0], arrays, attrs), *map(private, result[1:]))
         if op.order is placement.CONTIGUOUS and all(type(z) is np.ndarray and z.flags.c_contiguous for z in result):
             return result

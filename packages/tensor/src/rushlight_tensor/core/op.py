@@ -3,7 +3,7 @@
 An `Op` is also the function people call: `exp(x)` runs it.  Consumers read the record and nothing else; none of them
 keeps a list of op names of its own:
 
-    eager CPU      cpu      on NumPy arrays
+    eager CPU      c        its C kernel, or `numpy`, which is also the reference
     eager CUDA     expr     as an elementwise kernel, or `cuda`, for the others
     autograd       vjp      in public ops, so that it can be differentiated and traced again; `save` says what it needs
     jit, export    infer    shapes and dtypes without data; `expr` again, fused
@@ -19,52 +19,44 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.core import dispatch, graph, kinds, placement, straight
-from rushlight_tensor.core.cuda import AS_CPU as AS_CPU
+from rushlight_tensor.core.cuda import NUMPY_TEXT
 from rushlight_tensor.core.keywords import NUMPY
 from rushlight_tensor.core.tensor import Tensor, wrap
 
 REGISTRY: dict[str, Op] = {}
 
 
-class joint:
-    """Marks a vjp that makes several gradients in one pass: `(g, needs, *saved, **attrs) -> one gradient per input`."""
+class Gradient:
+    """A vjp that makes several gradients in one pass, or that has a kernel of its own.
 
-    __slots__ = ("rule",)
-
-    def __init__(self, rule: Callable[..., tuple[Any, ...]]) -> None:
-        self.rule = rule
-
-
-class fused(joint):
-    """Marks a vjp with a kernel of its own: the op `backward(g, *saved, needs=…, **attrs)`.
-
-    It returns the wanted gradients, in order: a tuple, or an array for an op with one input.  What `save` names as
-    `x.shape` reaches it as the attribute `x_shape`.  A pass that is itself recorded, for higher derivatives, goes
-    through `composed` instead, a rule as `joint` takes it, in public ops: so `backward` needs no gradient of its own.
+    Args:
+        rule: `(g, needs, *saved, **attrs) -> one gradient per input`, in public ops.
+        by: The op that computes it, `by(g, *saved, needs=…, **attrs)`: the wanted gradients in order, a tuple or, for
+            an op with one input, an array.  What `save` names as `x.shape` reaches it as the attribute `x_shape`.  A
+            pass that is itself recorded, for higher derivatives, goes through `rule`: `by` needs no gradient.
     """
 
-    __slots__ = ("as_attrs", "backward", "composed", "has_attrs")
+    __slots__ = ("as_attrs", "by", "has_attrs", "pull_bare", "rule")
 
-    def __init__(self, backward: Op, composed: Callable[..., tuple[Any, ...]] | None) -> None:
-        super().__init__(self._pull)
-        self.backward, self.composed = backward, composed
+    def __init__(self, rule: Callable[..., tuple[Any, ...]], by: Op | None = None) -> None:
+        self.rule, self.by = rule, by
         self.as_attrs: tuple[str | None, ...] = ()
         self.has_attrs = False
+        self.pull_bare = None if by is None else self._pull_bare
 
     def bind(self, save: tuple[str, ...]) -> None:
-        """Note which of the saved things are attributes of `backward`."""
+        """Note which of the saved things are attributes of `by`."""
         self.as_attrs = tuple(item.replace(".", "_") if "." in item else None for item in save)
         self.has_attrs = any(self.as_attrs)
 
-    def _pull(self, g: Any, needs: tuple[bool, ...], *saved: Any, **attrs: Any) -> Any:
-        if not dispatch.MODE.grad:
-            xs, attrs = self._sort(saved, attrs)
-            return _by_need(dispatch.call(self.backward, (g, *xs), {**attrs, "needs": needs}), needs)
-        if self.composed is None:
-            raise RuntimeError(f"the derivative of {self.backward.name} is not implemented: differentiable only once")
-        return self.composed(g, needs, *saved, **attrs)
+    def pull(self, g: Any, needs: tuple[bool, ...], *saved: Any, **attrs: Any) -> Any:
+        """One gradient per input, as tensors; None where it is not needed."""
+        if self.by is None or dispatch.MODE.grad:
+            return self.rule(g, needs, *saved, **attrs)
+        xs, attrs = self._sort(saved, attrs)
+        return _by_need(dispatch.call(self.by, (g, *xs), {**attrs, "needs": needs}), needs)
 
-    def pull_bare(self, n: graph.Node, g: Any, edges: Any) -> Any:
+    def _pull_bare(self, n: graph.Node, g: Any, edges: Any) -> Any:
         """The gradients as arrays, with no tensor in between."""
         if g.dtype.kind == "c":  # Note [Complex gradients] in `graph.py`
             return [t if t is None else t._array for t in graph.pull(n, wrap(np.asarray(g)), edges, False)]
@@ -74,7 +66,8 @@ class fused(joint):
         if self.has_attrs:
             xs, attrs = self._sort(xs, attrs)
         g = np.asarray(g) if isinstance(g, np.generic) else g
-        return _by_need(dispatch.run(self.backward, [g, *xs], {**attrs, "needs": needs}), needs)
+        assert self.by is not None
+        return _by_need(dispatch.run(self.by, [g, *xs], {**attrs, "needs": needs}), needs)
 
     def _sort(self, saved: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         for item in saved:
@@ -111,15 +104,14 @@ class Op:
             the user's shape errors.  Its signature names the inputs (no default) and the attributes (default).
         numpy: `(*arrays, **attrs) -> array` on NumPy arrays, the reference for every other backend.
         c: Its C kernel (`kernels.plan.C`), which runs on CPU arrays where there is a compiler.
-        cpu: `numpy`, in records whose text calls C by itself.
         vjp: A tuple with one rule per input, `(g, *saved, **attrs) -> gradient`, each called only when that gradient is
-            wanted and `None` where there is none; or `joint(rule)`; or `None` for an op without gradient, as `argmax`.
+            wanted and `None` where there is none; or a `Gradient`; or `None` for an op without gradient, as `argmax`.
             Rules ignore broadcasting: the engine sums a gradient to the shape of the input it belongs to.
         save: What `vjp` reads, in order: inputs by the names in `infer`, `name.shape`, `name.dtype` for these alone,
             `out` for the result (`out0`, `out1`, … for several).
         expr: One C expression over `{x}`, `{y}`, … and attribute names, for ops that act element by element.
-        cuda: `(*arrays, **attrs) -> array` on CuPy arrays for ops without `expr`, or `AS_CPU`, or an expression as
-            `expr` is one, of functions that CUDA has and C has not.
+        cuda: `(*arrays, **attrs) -> array` on CuPy arrays for ops without `expr`, where `numpy` will not do as it is;
+            or an expression as `expr` is one, of functions that CUDA has and C has not; None: it cannot be had there.
         promote: A rule of `promote.py`, such as `same` or `to_float`: the dtype in which `cpu` computes.  `None`: the
             inputs as they come.
         view: The result shares memory with the first input.
@@ -141,14 +133,16 @@ class Op:
         scheduled: Its attributes are what Python keeps between calls, such as a learning rate and its schedule: those
             of one call say nothing about the next.
         communicates: It exchanges data with other processes, who expect it exactly as often as in the user's program.
-        aux: `cpu` returns a tuple of which callers get the first; the others are for the gradient: `out1`, … in `save`.
+        side_results: `numpy` returns a tuple of which callers get the first; the others are for the gradient: `out1`, …
+            in `save`.
     """
 
     __slots__ = (
-        "__weakref__", "aliases", "arity", "attr_names", "aux", "batch", "communicates", "cpu", "cuda", "defaults",
-        "expr", "fast", "flat", "forward", "hot", "infer", "input_names", "into", "jvp", "keywords", "kind", "name",
-        "node_name", "numeric", "numpy", "onnx", "order", "promote", "pull_bare", "random", "real", "refuses",
-        "save", "saves", "saves_out", "scheduled", "variadic", "view", "vjp", "wirtinger", "writes",
+        "__weakref__", "aliases", "arity", "attr_names", "batch", "communicates", "cpu", "cuda", "defaults",
+        "expr", "fast", "flat", "forward", "hot", "infer", "input_names", "into", "jvp", "keywords", "kind",
+        "name", "node_name", "numeric", "numpy", "onnx", "order", "promote", "pull_bare", "random", "real",
+        "refuses", "save", "saves", "saves_out", "scheduled", "side_results", "variadic", "view", "vjp",
+        "wirtinger", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -159,13 +153,12 @@ class Op:
         batch: Callable[..., Any] | None = None,
         jvp: Callable[..., Any] | None = None,
         infer: Callable[..., Any],
-        cpu: Callable[..., Any] | None = None,
-        numpy: Callable[..., Any] | None = None,
+        numpy: Callable[..., Any],
         c: Any = None,
-        vjp: tuple[Callable[..., Any] | None, ...] | joint | None,
+        vjp: tuple[Callable[..., Any] | None, ...] | Gradient | None,
         save: tuple[str, ...] = (),
         expr: str | None = None,
-        cuda: Any = None,
+        cuda: Any = NUMPY_TEXT,
         promote: Callable[..., Any] | None = None,
         view: bool = False,
         order: placement.Order | None = None,
@@ -180,11 +173,11 @@ class Op:
         onnx: str | None = None,
         communicates: bool = False,
         keywords: tuple[str, ...] = ("input", "other"),
-        aux: bool = False,
+        side_results: bool = False,
         node_name: str | Callable[[graph.Node], str] | None = None,
     ) -> None:
         assert name not in REGISTRY, f"op {name!r} is declared twice"
-        assert expr is None or cuda is None, f"op {name!r}: `expr` already says what CUDA does"
+        assert expr is None or cuda is NUMPY_TEXT, f"op {name!r}: `expr` already says what CUDA does"
         assert kind is not None or expr is not None, f"op {name!r}: which kind is it? See `kinds.py`"
         self.batch, self.jvp, self.onnx = batch, jvp, onnx
         self.forward: Op | None = None  # of the kernel of a gradient: the op that it is the gradient of
@@ -192,12 +185,16 @@ class Op:
         if order is None and not view:
             order = placement.COMBINED if isinstance(self.kind, kinds.Elementwise) else placement.CONTIGUOUS
         self.order = None if order is placement.AS_MADE else order
-        text = numpy or cpu
-        assert text is not None, f"op {name!r}: no NumPy text"
-        self.name, self.infer, self.numpy, self.vjp, self.save = name, infer, text, vjp, save
-        self.cpu: Callable[..., Any] = text if c is None else c.bind(self)
+        self.name, self.infer, self.numpy, self.vjp, self.save = name, infer, numpy, vjp, save
+        self.cpu: Callable[..., Any] = numpy if c is None else c.bind(self)
         self.expr, self.cuda, self.promote, self.view, self.into = expr, cuda, promote, view, into
-        self.aux, self.node_name, self.wirtinger, self.flat, self.real = aux, node_name, wirtinger, flat, real
+        self.side_results, self.node_name, self.wirtinger, self.flat, self.real = (
+            side_results,
+            node_name,
+            wirtinger,
+            flat,
+            real,
+        )
         self.numeric, self.keywords = numeric, keywords
         self.refuses = ("" if real is None else "c") + ("" if numeric is None else "b")
         self.random, self.writes, self.scheduled, self.communicates = random, writes, scheduled, communicates
@@ -213,10 +210,10 @@ class Op:
         taken = {*self.defaults, *self.input_names}
         self.aliases = {theirs: ours for theirs, ours in NUMPY.items() if theirs not in taken}
         self.saves = tuple(graph.selector(self, item) for item in save)
-        self.saves_out = any(kind >= graph.OUT and not (aux and i) for kind, i in self.saves)
-        if isinstance(vjp, fused):
+        self.saves_out = any(kind >= graph.OUT and not (side_results and i) for kind, i in self.saves)
+        if isinstance(vjp, Gradient) and vjp.by is not None:
             vjp.bind(save)
-            vjp.backward.forward = self
+            vjp.by.forward = self
         assert not isinstance(vjp, tuple) or len(vjp) == self.arity, f"op {name!r}: one vjp rule per input"
         self.fast = straight.fast_path(self)
         self.hot: Any = None  # what `dispatch.call` hands to the accelerator

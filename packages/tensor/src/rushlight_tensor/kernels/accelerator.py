@@ -34,7 +34,7 @@ import numpy as np
 from rushlight_tensor.core import dispatch, hot, placement
 from rushlight_tensor.core.graph import INPUT, OUT, Node, Slot
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.op import REGISTRY, Op, fused
+from rushlight_tensor.core.op import REGISTRY, Gradient, Op
 from rushlight_tensor.core.quiet import QUIET
 from rushlight_tensor.core.tensor import Tensor, View, wrap
 from rushlight_tensor.kernels import compile, plan
@@ -245,7 +245,7 @@ class _Library:
         loops = -1 if op.fast is not None else row
         arity = -1 if op.variadic else op.arity
         effects = bool(op.random or op.writes)
-        how = _int64(arity, op.promote is not None, op.vjp is not None, op.aux, loops, _order(op), effects)
+        how = _int64(arity, op.promote is not None, op.vjp is not None, op.side_results, loops, _order(op), effects)
         return self._record_of(op, dispatch.general, parts, how, op.refuses.encode())
 
 
@@ -326,8 +326,8 @@ def _places_of(library: _Library, entries: list[_Entry], twins: dict[Op, Any]) -
     found += [(op, "hot", None, record) for op, record in records.items()]
     found += [(p.op, "cpu", p.op.cpu, library.plans_of(p, p.op.cpu)) for p in plan.PLANNED]
     for op in REGISTRY.values():
-        if isinstance(op.vjp, fused) and op.vjp.backward in records:
-            pull = library.fused_pull(op.pull_bare, records[op.vjp.backward], op.vjp.as_attrs)
+        if isinstance(op.vjp, Gradient) and op.vjp.by in records:
+            pull = library.fused_pull(op.pull_bare, records[op.vjp.by], op.vjp.as_attrs)
             found.append((op, "pull_bare", op.pull_bare, pull))
     return found
 

@@ -18,7 +18,7 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import alike_in_float32, in_float32
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.layout import image
-from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.kernels import conv as kernels
 from rushlight_tensor.ops.linalg.linalg import _C_NAMES
 from rushlight_tensor.ops.math.cast import contiguous
@@ -297,8 +297,7 @@ _conv2d_backward = Op(
     kind=kinds.linear(),
     infer=_backward_aval,
     order=placement.CONVOLVED_BACK,
-    cpu=_backward_kernel,
-    cuda=AS_CPU,
+    numpy=_backward_kernel,
     vjp=None,
 )
 _conv2d = Op(
@@ -307,11 +306,10 @@ _conv2d = Op(
     batch=_conv2d_samples,
     infer=_conv2d_aval,
     order=placement.CONVOLVED,
-    cpu=_conv2d_kernel,
-    cuda=AS_CPU,
+    numpy=_conv2d_kernel,
     save=("input", "weight"),
     flat=True,
-    vjp=fused(_conv2d_backward, _rule),
+    vjp=Gradient(_rule, by=_conv2d_backward),
     node_name="ConvolutionBackward0",
     onnx="Conv",
 )
@@ -321,8 +319,7 @@ _input_gradient = Op(
     batch=_input_gradient_samples,
     infer=_input_gradient_aval,
     order=placement.CONVOLVED,
-    cpu=_input_gradient_kernel,
-    cuda=AS_CPU,
+    numpy=_input_gradient_kernel,
     save=("g", "weight"),
     flat=True,
     vjp=(
@@ -340,8 +337,7 @@ _weight_gradient = Op(
     batch=_weight_gradient_samples,
     infer=_weight_gradient_aval,
     order=placement.CONVOLVED,
-    cpu=_weight_gradient_kernel,
-    cuda=AS_CPU,
+    numpy=_weight_gradient_kernel,
     save=("g", "x"),
     vjp=(
         lambda gw, g, x, weight_shape, **geometry: _cropped(_conv2d(x, gw, None, **geometry), g),

@@ -11,7 +11,7 @@ from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import MODE, call, real_only, refuse
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.layout import image
-from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import INT64
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import pool as kernels
@@ -119,7 +119,6 @@ _max_backward = Op(
     order=placement.IMAGE,
     numpy=kernels.max_pool2d_backward,
     c=C("pool", "max_pool_backward", _max_backward_sizes, kernels.no_position),
-    cuda=AS_CPU,
     save=("indices",),
     vjp=(_max_again, None),
 )
@@ -132,14 +131,13 @@ _max_pool2d = Op(
     order=placement.IMAGE,
     numpy=kernels.max_pool2d,
     c=C("pool", "max_pool", _max_sizes),
-    cuda=AS_CPU,
     save=("out1", "x.shape"),
     flat=True,
-    vjp=fused(
-        _max_backward,
+    vjp=Gradient(
         lambda g, needs, indices, shape, **window: (_max_backward(g, indices, x_shape=shape, **window),),
+        by=_max_backward,
     ),
-    aux=True,
+    side_results=True,
     node_name="MaxPool2DWithIndicesBackward0",
     onnx="MaxPool",
 )
@@ -170,7 +168,6 @@ _max_pool2d_with_indices = Op(
     order=placement.IMAGE,
     numpy=kernels.max_pool2d,
     c=C("pool", "max_pool_with_indices", _max_sizes),
-    cuda=AS_CPU,
     save=("out1", "x.shape"),
     flat=True,
     vjp=(_max_indices_rule,),
@@ -320,7 +317,6 @@ _avg_backward = Op(
     order=placement.IMAGE,
     numpy=kernels.avg_pool2d_backward,
     c=C("pool", "avg_pool_backward", _avg_sizes),
-    cuda=AS_CPU,
     vjp=(lambda gg, x_shape, needs, **window: _avg_pool2d(gg, **window),),
 )
 _avg_pool2d = Op(
@@ -331,10 +327,9 @@ _avg_pool2d = Op(
     order=placement.IMAGE,
     numpy=kernels.avg_pool2d,
     c=C("pool", "avg_pool", _avg_sizes),
-    cuda=AS_CPU,
     save=("x.shape",),
     flat=True,
-    vjp=fused(_avg_backward, lambda g, needs, shape, **window: (_avg_backward(g, x_shape=shape, **window),)),
+    vjp=Gradient(lambda g, needs, shape, **window: (_avg_backward(g, x_shape=shape, **window),), by=_avg_backward),
     node_name="AvgPool2DBackward0",
     onnx="AveragePool",
 )

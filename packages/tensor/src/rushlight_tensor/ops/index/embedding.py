@@ -13,7 +13,7 @@ from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call, read
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import embedding as kernels
 from rushlight_tensor.kernels.plan import C
@@ -90,7 +90,6 @@ _embedding_backward = Op(
     infer=_embedding_backward_aval,
     numpy=kernels.embedding_backward,
     c=C("embedding", "embedding_backward", _table, kernels.changed),
-    cuda=AS_CPU,
     save=("indices",),
     vjp=(
         lambda gg, indices, weight_shape, padding_idx, needs: _again_rule(
@@ -106,9 +105,8 @@ _embedding = Op(
     infer=_embedding_aval,
     numpy=kernels.embedding,
     c=C("embedding", "embedding", _table, kernels.no_row, halves=False),
-    cuda=AS_CPU,
     save=("indices", "weight.shape"),
-    vjp=fused(_embedding_backward, _embedding_rule),
+    vjp=Gradient(_embedding_rule, by=_embedding_backward),
     onnx="Gather",
 )
 
@@ -163,7 +161,7 @@ def _one_hot_kernel(x: Any, num_classes: int) -> Any:
     return (x[..., None] == classes).astype(np.int64, order="C")
 
 
-_one_hot = Op("one_hot", kind=kinds.rows(), infer=_one_hot_aval, cpu=_one_hot_kernel, cuda=AS_CPU, vjp=None)
+_one_hot = Op("one_hot", kind=kinds.rows(), infer=_one_hot_aval, numpy=_one_hot_kernel, vjp=None)
 
 
 def one_hot(input: Any, num_classes: int = -1) -> Any:

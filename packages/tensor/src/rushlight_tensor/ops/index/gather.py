@@ -23,7 +23,7 @@ from rushlight_tensor.core import cuda, kinds, placement, promote
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels.arrays import add_at, contiguous, in_order
 from rushlight_tensor.kernels.plan import C
@@ -136,8 +136,7 @@ _index_select = Op(
     batch=_index_select_samples,
     infer=_index_select_aval,
     order=placement.PICKED,
-    cpu=_index_select_kernel,
-    cuda=AS_CPU,
+    numpy=_index_select_kernel,
     save=("x.shape", "index"),
     vjp=(lambda g, shape, index, dim, wrap: _index_select_backward(g, index, shape, dim), None),
     onnx="Gather",
@@ -176,7 +175,6 @@ _index_select_backward = Op(
     infer=_index_select_backward_aval,
     numpy=_index_select_backward_kernel,
     c=C("embedding", "embedding_backward", _index_select_sizes, _index_changed, halves=False),
-    cuda=AS_CPU,
     save=("index",),
     vjp=(lambda g, index, shape, dim: _index_select(g, index, dim), None),
 )
@@ -250,8 +248,7 @@ _index_put = Op(
     kind=kinds.rows("dim", shared=("index",)),
     batch=_index_put_samples,
     infer=_index_put_aval,
-    cpu=_index_put_kernel,
-    cuda=AS_CPU,
+    numpy=_index_put_kernel,
     into=_index_put_into,
     save=("index",),
     vjp=(_index_put_rule, None, lambda g, index, dim, accumulate: _index_select(g, index, dim)),
@@ -282,9 +279,7 @@ def _flat_index_kernel(*indices: Any, sizes: tuple[int, ...]) -> Any:
     return flat
 
 
-_flat_index = Op(
-    "flat_index", kind=kinds.ELEMENTWISE, infer=_flat_index_aval, cpu=_flat_index_kernel, cuda=AS_CPU, vjp=None
-)
+_flat_index = Op("flat_index", kind=kinds.ELEMENTWISE, infer=_flat_index_aval, numpy=_flat_index_kernel, vjp=None)
 
 
 # -------------------------------------------------------------------------------------------------------- elements
@@ -333,8 +328,7 @@ _gather = Op(
     kind=kinds.rows("dim"),
     infer=_gather_aval,
     order=placement.GATHERED,
-    cpu=_gather_kernel,
-    cuda=AS_CPU,
+    numpy=_gather_kernel,
     save=("x.shape", "index"),
     vjp=(lambda g, shape, index, dim, alike: _scatter_add(_zeros(g, shape), index, g, dim), None),
     onnx="GatherElements",
@@ -404,8 +398,7 @@ _scatter = Op(
     "scatter",
     kind=kinds.rows("dim"),
     infer=_scatter_aval,
-    cpu=_copied(_scatter_into),
-    cuda=AS_CPU,
+    numpy=_copied(_scatter_into),
     into=_scatter_into,
     save=("index",),
     vjp=(_scatter_rule, None, lambda g, index, dim: _gather(g, index, dim)),
@@ -416,8 +409,7 @@ _scatter_add = Op(
     "scatter_add",
     kind=kinds.rows("dim"),
     infer=_scatter_aval,
-    cpu=_copied(_scatter_add_into),
-    cuda=AS_CPU,
+    numpy=_copied(_scatter_add_into),
     into=_scatter_add_into,
     save=("index",),
     vjp=(lambda g, index, dim: g, None, lambda g, index, dim: _gather(g, index, dim)),

@@ -22,7 +22,7 @@ from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.core.inplace import inplace
 from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.layout import is_contiguous
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.quiet import quietly
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import Tensor, wrap
@@ -355,8 +355,7 @@ _masked_fill = Op(
     kind=kinds.INTO_FIRST,
     infer=_masked_fill_aval,
     order=placement.CONTIGUOUS,
-    cpu=_masked_fill_kernel,
-    cuda=AS_CPU,
+    numpy=_masked_fill_kernel,
     into=_masked_fill_into,
     save=("mask",),
     vjp=(_masked_fill_rule, None, lambda g, mask: where(mask, g, 0.0)),

@@ -11,7 +11,7 @@ from rushlight_tensor.core import cuda, kinds, promote
 from rushlight_tensor.core.dispatch import refuse
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import composed, inplace
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels.arrays import combine_at
@@ -149,8 +149,7 @@ _scatter_reduce = Op(
     "scatter_reduce",
     kind=kinds.rows("dim"),
     infer=_scatter_reduce_aval,
-    cpu=_copied(_scatter_reduce_into),
-    cuda=AS_CPU,
+    numpy=_copied(_scatter_reduce_into),
     into=_scatter_reduce_into,
     save=("x", "index", "y", "out"),
     vjp=(_scatter_reduce_x, None, _scatter_reduce_y),

@@ -12,7 +12,7 @@ from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call, numbers_only
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
-from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import BOOL, category
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import wrap
@@ -123,7 +123,6 @@ _matmul_backward = Op(
         pack=blas.in_two_loops,
         other=C("blas", "gemm_backward_f64", blas.product_backward, blas=True, pack=blas.in_two_loops),
     ),
-    cuda=AS_CPU,
     vjp=None,
 )
 _matmul = Op(
@@ -140,9 +139,8 @@ _matmul = Op(
         pack=blas.in_two_loops,
         other=C("blas", "gemm_f64", blas.product, blas=True, pack=blas.in_two_loops),
     ),
-    cuda=AS_CPU,
     save=("input", "other"),
-    vjp=fused(_matmul_backward, _matmul_rule),
+    vjp=Gradient(_matmul_rule, by=_matmul_backward),
     node_name=_matmul_name,
     onnx="MatMul",
 )
@@ -225,7 +223,6 @@ _linear_backward = Op(
         blas=True,
         other=C("blas", "linear_backward_f64", kernels.linear_backward_sizes, blas=True),
     ),
-    cuda=AS_CPU,
     vjp=None,
 )
 _linear = Op(
@@ -241,9 +238,8 @@ _linear = Op(
         blas=True,
         other=C("blas", "linear_f64", kernels.linear_sizes, blas=True),
     ),
-    cuda=AS_CPU,
     save=("input", "weight"),
-    vjp=fused(_linear_backward, _linear_rule),
+    vjp=Gradient(_linear_rule, by=_linear_backward),
     node_name=_linear_name,
 )
 

@@ -1,4 +1,4 @@
-"""Losses of classes: cross-entropy and negative log-likelihood, with fused gradients."""
+"""Losses of classes: cross-entropy and negative log-likelihood, with kernels for their gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.layout import image
-from rushlight_tensor.core.op import AS_CPU, REGISTRY, Op, fused
+from rushlight_tensor.core.op import REGISTRY, Gradient, Op
 from rushlight_tensor.core.promote import category
 from rushlight_tensor.kernels import class_loss as kernels
 from rushlight_tensor.kernels import cuda_kernels
@@ -189,7 +189,6 @@ _wanted = Op(
     batch=_wanted_samples,
     infer=_wanted_aval,
     numpy=_wanted_text,
-    cuda=AS_CPU,
     vjp=None,
 )
 
@@ -237,8 +236,8 @@ _cross_entropy = Op(
     c=C("class_loss", "cross_entropy", _sizes, _no_class),
     cuda=cuda_kernels.cross_entropy,
     save=("input", "target", "weight", "out1"),
-    vjp=fused(_cross_entropy_backward, _cross_entropy_rule),
-    aux=True,
+    vjp=Gradient(_cross_entropy_rule, by=_cross_entropy_backward),
+    side_results=True,
     node_name="NllLossBackward0",
     onnx="SoftmaxCrossEntropyLoss",
 )
@@ -336,7 +335,6 @@ _nll_backward = Op(
     order=placement.IMAGE,
     numpy=kernels.nll_loss_backward,
     c=C("class_loss", "nll_loss_backward", _backward_sizes, _no_class_now),
-    cuda=AS_CPU,
     vjp=None,
 )
 _nll = Op(
@@ -346,10 +344,9 @@ _nll = Op(
     infer=_nll_aval,
     numpy=kernels.nll_loss,
     c=C("class_loss", "nll_loss", _sizes, _no_class),
-    cuda=AS_CPU,
     save=("input", "target", "weight"),
     flat=True,
-    vjp=fused(_nll_backward, _nll_rule),
+    vjp=Gradient(_nll_rule, by=_nll_backward),
     onnx="NegativeLogLikelihoodLoss",
 )
 

@@ -1,4 +1,4 @@
-"""Losses of regression and of probabilities; that of mean squares has a fused gradient."""
+"""Losses of regression and of probabilities; that of mean squares has a kernel for its gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rushlight_tensor.core.dispatch import call, real_only
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, broadcast_shapes
-from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import category, same
 from rushlight_tensor.core.size import Size
 from rushlight_tensor.ops.loss.class_loss import _check_reduction, _reduced
@@ -75,8 +75,7 @@ _mse_backward = Op(
     kind=kinds.opaque("elementwise, but `reduction` may make one number of all"),
     infer=_mse_backward_aval,
     order=placement.COMBINED,
-    cpu=_mse_backward_kernel,
-    cuda=AS_CPU,
+    numpy=_mse_backward_kernel,
     vjp=None,
 )
 _mse = Op(
@@ -87,10 +86,9 @@ _mse = Op(
     promote=same,
     real="mse_cpu",
     order=placement.COMBINED,
-    cpu=_mse_kernel,
-    cuda=AS_CPU,
+    numpy=_mse_kernel,
     save=("input", "target"),
-    vjp=fused(_mse_backward, _mse_rule),
+    vjp=Gradient(_mse_rule, by=_mse_backward),
 )
 
 
@@ -216,8 +214,7 @@ _bce = Op(
     infer=_bce_aval,
     promote=same,
     real="binary_cross_entropy",
-    cpu=_bce_kernel,
-    cuda=AS_CPU,
+    numpy=_bce_kernel,
     save=("input", "target"),
     vjp=(_bce_rule, _bce_target_rule),
 )

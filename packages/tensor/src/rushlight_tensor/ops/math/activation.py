@@ -14,7 +14,7 @@ from rushlight_tensor.core.dispatch import floats_only, real_only
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axis, unary_float, unary_same
-from rushlight_tensor.core.op import Op, fused
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import category, floating, same, to_float
 from rushlight_tensor.kernels import activation as kernels
 from rushlight_tensor.kernels.plan import C, elements
@@ -85,7 +85,7 @@ relu = Op(
     expr="{x} < 0 ? 0 : {x}",
     save=("out",),
     flat=True,
-    vjp=fused(_relu_backward, lambda g, needs, out: (where(out <= 0, 0.0, g),)),
+    vjp=Gradient(lambda g, needs, out: (where(out <= 0, 0.0, g),), by=_relu_backward),
     onnx="Relu",
 )
 
@@ -100,7 +100,7 @@ leaky_relu = Op(
     infer=_leaky_aval,
     promote=same,
     real="leaky_relu_cpu",
-    cpu=_floating("leaky_relu_cpu", lambda x, negative_slope: np.where(x > 0, x, x * negative_slope)),
+    numpy=_floating("leaky_relu_cpu", lambda x, negative_slope: np.where(x > 0, x, x * negative_slope)),
     expr="{x} > 0 ? {x} : {x} * {negative_slope}",
     save=("x",),
     flat=True,
@@ -128,7 +128,7 @@ hardtanh = Op(
     promote=same,
     real=_NO_CLAMP,
     numeric=_NO_BOOLS,
-    cpu=in_float32(_hardtanh_kernel),
+    numpy=in_float32(_hardtanh_kernel),
     expr=clip_expr("min_val", "max_val"),
     save=("x",),
     flat=True,
@@ -141,7 +141,7 @@ relu6 = Op(
     promote=same,
     real=_NO_CLAMP,
     numeric=_NO_BOOLS,
-    cpu=in_float32(lambda x: np.clip(x, x.dtype.type(0), x.dtype.type(6))),
+    numpy=in_float32(lambda x: np.clip(x, x.dtype.type(0), x.dtype.type(6))),
     expr="{x} < 0 ? 0 : {x} > 6 ? 6 : {x}",
     save=("x",),
     flat=True,
@@ -160,7 +160,7 @@ threshold = Op(
     promote=same,
     real="threshold_cpu",
     numeric="threshold_cpu",
-    cpu=in_float32(lambda x, threshold, value: np.where(x <= threshold, x.dtype.type(value), x)),
+    numpy=in_float32(lambda x, threshold, value: np.where(x <= threshold, x.dtype.type(value), x)),
     expr="{x} <= {threshold} ? {value} : {x}",
     save=("x",),
     flat=True,
@@ -207,7 +207,7 @@ elu = Op(
     "elu",
     infer=_elu_aval,
     promote=same,
-    cpu=_floating("elu_cpu", lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(0, x)))),
+    numpy=_floating("elu_cpu", lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(0, x)))),
     expr="{x} > 0 ? {x} : {alpha} * expm1({x})",
     save=("x",),
     vjp=(lambda g, x, alpha: where(x > 0, g, g * alpha * exp(where(x >= 0, 0.0, x))),),
@@ -218,7 +218,7 @@ celu = Op(
     "celu",
     infer=_elu_aval,
     promote=same,
-    cpu=_floating("elu_cpu", lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(0, x) / alpha))),
+    numpy=_floating("elu_cpu", lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(0, x) / alpha))),
     expr="{x} > 0 ? {x} : {alpha} * expm1({x} / {alpha})",
     save=("x",),
     vjp=(lambda g, x, alpha: where(x > 0, g, g * exp(where(x >= 0, 0.0, x) / alpha)),),
@@ -229,7 +229,7 @@ selu = Op(
     "selu",
     infer=_float_only("elu_cpu"),
     promote=same,
-    cpu=_floating("elu_cpu", lambda x: _SELU_SCALE * np.where(x > 0, x, _SELU_ALPHA * np.expm1(np.minimum(0, x)))),
+    numpy=_floating("elu_cpu", lambda x: _SELU_SCALE * np.where(x > 0, x, _SELU_ALPHA * np.expm1(np.minimum(0, x)))),
     expr=f"{_SELU_SCALE} * ({{x}} > 0 ? {{x}} : {_SELU_ALPHA} * expm1({{x}}))",
     save=("x",),
     vjp=(lambda g, x: g * _SELU_SCALE * where(x > 0, 1.0, _SELU_ALPHA * exp(where(x >= 0, 0.0, x))),),
@@ -255,7 +255,7 @@ logsigmoid = Op(
     "logsigmoid",
     infer=_float_only("log_sigmoid_cpu"),
     promote=same,
-    cpu=_floating("log_sigmoid_cpu", lambda x: np.minimum(0, x) - np.log1p(np.exp(-np.abs(x)))),
+    numpy=_floating("log_sigmoid_cpu", lambda x: np.minimum(0, x) - np.log1p(np.exp(-np.abs(x)))),
     expr="({x} < 0 ? {x} : 0) - log1p(exp({x} < 0 ? {x} : -{x}))",
     save=("x",),
     vjp=(lambda g, x: g * sigmoid(-x),),
@@ -290,7 +290,7 @@ silu = Op(
     c=C("activation", "silu_f32", elements),
     expr="{x} / (1 + exp(-{x}))",
     save=("x",),
-    vjp=fused(_silu_backward, _silu_rule),
+    vjp=Gradient(_silu_rule, by=_silu_backward),
 )
 
 
@@ -308,7 +308,7 @@ softplus = Op(
     "softplus",
     infer=_softplus_aval,
     promote=same,
-    cpu=_floating("softplus_cpu", _softplus_kernel),
+    numpy=_floating("softplus_cpu", _softplus_kernel),
     expr="{x} * {beta} > {threshold} ? {x} : log1p(exp({x} * {beta})) / {beta}",
     save=("x",),
     vjp=(lambda g, x, beta, threshold: where(x * beta > threshold, g, g * sigmoid(x * beta)),),
@@ -328,7 +328,7 @@ mish = Op(
     "mish",
     infer=_float_only("mish_cpu"),
     promote=same,
-    cpu=_floating("mish_cpu", _mish_kernel),
+    numpy=_floating("mish_cpu", _mish_kernel),
     expr="{x} * tanh({x} > 20 ? {x} : log1p(exp({x})))",
     save=("x",),
     vjp=(_mish_rule,),
@@ -341,7 +341,7 @@ hardsigmoid = Op(
     "hardsigmoid",
     infer=_float_only("hardsigmoid_cpu"),
     promote=same,
-    cpu=_floating("hardsigmoid_cpu", lambda x: np.clip(x + 3, 0, 6) / 6),
+    numpy=_floating("hardsigmoid_cpu", lambda x: np.clip(x + 3, 0, 6) / 6),
     expr="({x} + 3 < 0 ? 0 : {x} + 3 > 6 ? 6 : {x} + 3) / 6",
     save=("x",),
     flat=True,
@@ -352,7 +352,7 @@ hardswish = Op(
     "hardswish",
     infer=_float_only("hardswish_cpu"),
     promote=same,
-    cpu=_floating("hardswish_cpu", lambda x: x * np.clip(x + 3, 0, 6) / 6),
+    numpy=_floating("hardswish_cpu", lambda x: x * np.clip(x + 3, 0, 6) / 6),
     expr="{x} * ({x} + 3 < 0 ? 0 : {x} + 3 > 6 ? 6 : {x} + 3) / 6",
     save=("x",),
     vjp=(lambda g, x: where(x <= -3, 0.0, where(x >= 3, g, g * (x / 3 + 0.5))),),
@@ -371,7 +371,7 @@ softsign = Op(
     "softsign",
     infer=unary_float,
     promote=to_float,
-    cpu=in_float32(lambda x: x / (1 + np.abs(x))),
+    numpy=in_float32(lambda x: x / (1 + np.abs(x))),
     expr="{x} / (1 + ({x} < 0 ? -{x} : {x}))",
     save=("x",),
     vjp=(_softsign_rule,),
@@ -383,7 +383,7 @@ tanhshrink = Op(
     "tanhshrink",
     infer=unary_float,
     promote=to_float,
-    cpu=in_float32(lambda x: x - tanh.cpu(x)),
+    numpy=in_float32(lambda x: x - tanh.cpu(x)),
     expr="{x} - tanh({x})",
     save=("x",),
     vjp=(lambda g, x: g * (tanh(x) * tanh(x)),),
@@ -399,7 +399,7 @@ softshrink = Op(
     infer=_shrink_aval,
     promote=floating("softshrink_check"),
     real="softshrink_check",
-    cpu=in_float32(
+    numpy=in_float32(
         lambda x, lambd: np.where(x > lambd, x - lambd, np.where(x < -lambd, x + lambd, x * 0)).astype(x.dtype)
     ),
     expr="{x} > {lambd} ? {x} - {lambd} : {x} < -{lambd} ? {x} + {lambd} : {x} * 0",
@@ -413,7 +413,7 @@ hardshrink = Op(
     infer=_shrink_aval,
     promote=floating("hardshrink_cpu"),
     real="hardshrink_cpu",
-    cpu=in_float32(lambda x, lambd: np.where((x >= -lambd) & (x <= lambd), x.dtype.type(0), x)),
+    numpy=in_float32(lambda x, lambd: np.where((x >= -lambd) & (x <= lambd), x.dtype.type(0), x)),
     expr="{x} >= -{lambd} && {x} <= {lambd} ? 0 : {x}",
     save=("x",),
     flat=True,
@@ -449,7 +449,7 @@ erfc = Op(
     infer=unary_float,
     promote=to_float,
     real="erfc_vml_cpu",
-    cpu=in_float32(lambda x: np.asarray(_ERFC(x), np.float64).astype(x.dtype)),
+    numpy=in_float32(lambda x: np.asarray(_ERFC(x), np.float64).astype(x.dtype)),
     expr="erfc({x})",
     save=("x",),
     vjp=(lambda g, x: -_erf_rule(g, x),),
@@ -482,7 +482,7 @@ _gelu = Op(
     c=C("activation", "gelu_erf", elements),
     expr=f"0.5 * {{x}} * (1 + erf({{x}} * {math.sqrt(0.5)}))",
     save=("x",),
-    vjp=fused(_gelu_backward, _erf_gelu_rule),
+    vjp=Gradient(_erf_gelu_rule, by=_gelu_backward),
     onnx="Gelu",
 )
 
@@ -506,7 +506,7 @@ _gelu_tanh = Op(
     c=C("activation", "gelu_tanh", elements),
     expr=f"0.5 * {{x}} * (1 + {_TANH_X})",
     save=("x",),
-    vjp=fused(_gelu_tanh_backward, _tanh_gelu_rule),
+    vjp=Gradient(_tanh_gelu_rule, by=_gelu_tanh_backward),
     node_name="GeluBackward0",
 )
 

@@ -12,7 +12,7 @@ from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import floats_only, numbers_only, real_only, refuse
 from rushlight_tensor.core.infer import Aval, broadcast_shapes
 from rushlight_tensor.core.inplace import inplace
-from rushlight_tensor.core.op import AS_CPU, Op, joint
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import BOOL, category, result_type
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import Tensor, wrap
@@ -172,10 +172,9 @@ _clamp_tensor = Op(
     kind=kinds.ELEMENTWISE,
     infer=_clamp_tensor_aval,
     real=_NO_CLAMP,
-    cpu=_clamp_tensor_kernel,
-    cuda=AS_CPU,
+    numpy=_clamp_tensor_kernel,
     save=("x", "low", "high"),
-    vjp=joint(_clamp_tensor_rule),
+    vjp=Gradient(_clamp_tensor_rule),
     flat=True,
 )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from rushlight_tensor.core import cuda, devices, dispatch, kinds, labels, layout, order, placement
 from rushlight_tensor.core.infer import Aval, broadcast_shapes, unary_same
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import wrap
 
 
@@ -30,8 +30,7 @@ cast = Op(
     kind=kinds.ELEMENTWISE,
     infer=_cast_aval,
     order=placement.LIKE,
-    cpu=lambda x, dtype: _real_part(x, dtype).astype(dtype),
-    cuda=AS_CPU,
+    numpy=lambda x, dtype: _real_part(x, dtype).astype(dtype),
     save=("x.dtype",),
     vjp=(_cast_rule,),
     wirtinger=True,
@@ -54,8 +53,7 @@ clone = Op(
     batch=_clone_samples,
     infer=_clone_aval,
     order=placement.CLONED,
-    cpu=layout.copy,
-    cuda=AS_CPU,
+    numpy=layout.copy,
     vjp=(lambda g, memory_format: g,),
     onnx="Identity",
 )
@@ -81,15 +79,14 @@ _alias = Op(
     "alias",
     kind=kinds.view(),
     infer=unary_same,
-    cpu=lambda x: x[...],
-    cuda=AS_CPU,
+    numpy=lambda x: x[...],
     vjp=(lambda g: g,),
     view=True,
     flat=True,
     onnx="Identity",
 )
 
-detach = Op("detach", kind=kinds.view(), infer=unary_same, cpu=lambda x: x[...], cuda=AS_CPU, vjp=None, view=True)
+detach = Op("detach", kind=kinds.view(), infer=unary_same, numpy=lambda x: x[...], vjp=None, view=True)
 
 
 def unrecorded(x: Any) -> Any:
@@ -137,8 +134,7 @@ copy = Op(
     "copy",
     kind=kinds.INTO_FIRST,
     infer=_copy_aval,
-    cpu=_copy_kernel,
-    cuda=AS_CPU,
+    numpy=_copy_kernel,
     save=("y.dtype",),
     vjp=(lambda g, dtype: _zeros(g), lambda g, dtype: cast(g, dtype=dtype)),
     into=_copy_into,
@@ -155,8 +151,7 @@ to_device = Op(
     kind=kinds.ELEMENTWISE,
     infer=_move_aval,
     order=placement.AS_MADE,
-    cpu=lambda x, to, back: devices.place(x, to),
-    cuda=AS_CPU,
+    numpy=lambda x, to, back: devices.place(x, to),
     vjp=(lambda g, to, back: to_device(g, to=back, back=to),),
 )
 

@@ -12,7 +12,7 @@ import numpy as np
 from rushlight_tensor.core import dispatch, graph, kinds
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, broadcast_shapes, real_dtype, unary_real, unary_same
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.views import conjugates
 from rushlight_tensor.ops.math.cast import _alias, cast, clone
 
@@ -22,8 +22,7 @@ _conj = Op(
     "conj",
     kind=kinds.ELEMENTWISE,
     infer=unary_same,
-    cpu=np.conjugate,
-    cuda=AS_CPU,
+    numpy=np.conjugate,
     vjp=(lambda g: _conj(g),),
     wirtinger=True,
 )
@@ -33,8 +32,7 @@ _real = Op(
     "real",
     kind=kinds.view(),
     infer=unary_real,
-    cpu=lambda x: x.real,
-    cuda=AS_CPU,
+    numpy=lambda x: x.real,
     save=("x.dtype",),
     vjp=(lambda g, dtype: cast(g, dtype=dtype),),
     view=True,
@@ -44,8 +42,7 @@ _imag = Op(
     "imag",
     kind=kinds.view(),
     infer=unary_real,
-    cpu=lambda x: x.imag,
-    cuda=AS_CPU,
+    numpy=lambda x: x.imag,
     save=("x.dtype",),
     vjp=(lambda g, dtype: cast(g, dtype=dtype) * 1j,),
     view=True,
@@ -120,8 +117,7 @@ view_as_real = Op(
     "view_as_real",
     kind=kinds.view(),
     infer=_as_real_aval,
-    cpu=_as_real_kernel,
-    cuda=AS_CPU,
+    numpy=_as_real_kernel,
     vjp=(lambda g: view_as_complex(g.contiguous()),),
     view=True,
     wirtinger=True,
@@ -130,8 +126,7 @@ view_as_complex = Op(
     "view_as_complex",
     kind=kinds.view(),
     infer=_as_complex_aval,
-    cpu=_as_complex_kernel,
-    cuda=AS_CPU,
+    numpy=_as_complex_kernel,
     vjp=(lambda g: view_as_real(g),),
     view=True,
     wirtinger=True,
@@ -159,8 +154,7 @@ complex = Op(
     "complex",
     kind=kinds.ELEMENTWISE,
     infer=_complex_aval,
-    cpu=_complex_kernel,
-    cuda=AS_CPU,
+    numpy=_complex_kernel,
     vjp=(lambda g: real(g), lambda g: imag(g)),
     wirtinger=True,
 )

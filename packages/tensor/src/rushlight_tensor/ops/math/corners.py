@@ -14,7 +14,7 @@ import numpy as np
 from rushlight_tensor.core import kinds
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, binary_float, binary_promoted, unary_float
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.promote import floating, to_float
 from rushlight_tensor.ops.math.cast import _zeros
 from rushlight_tensor.ops.math.complex import real
@@ -26,7 +26,7 @@ hypot = Op(
     infer=binary_promoted,
     promote=floating("hypot_cpu"),
     real="hypot_cpu",
-    cpu=np.hypot,
+    numpy=np.hypot,
     expr="hypot({x}, {y})",
     save=("x", "y", "out"),
     vjp=(lambda g, x, y, out: g * (x / out), lambda g, x, y, out: g * (y / out)),
@@ -43,7 +43,7 @@ copysign = Op(
     infer=binary_float,
     promote=to_float,
     real="copysign_cpu",
-    cpu=np.copysign,
+    numpy=np.copysign,
     expr="copysign({x}, {y})",
     save=("x", "y", "out"),
     vjp=(_copysign_rule, lambda g, x, y, out: _zeros(g)),
@@ -58,7 +58,7 @@ _logaddexp = Op(
     infer=binary_promoted,
     promote=floating("logaddexp_cpu"),
     real="logaddexp_cpu",
-    cpu=np.logaddexp,
+    numpy=np.logaddexp,
     expr="{x} == {y} ? {x} + log(2.0) : ({x} > {y} ? {x} : {y}) + log1p(exp({x} > {y} ? {y} - {x} : {x} - {y}))",
     save=("x", "y"),
     vjp=(lambda g, x, y: g / (1 + exp(y - x)), lambda g, x, y: g / (1 + exp(x - y))),
@@ -69,7 +69,7 @@ logaddexp2 = Op(
     infer=binary_promoted,
     promote=floating("logaddexp2_cpu"),
     real="logaddexp2_cpu",
-    cpu=np.logaddexp2,
+    numpy=np.logaddexp2,
     expr="{x} == {y} ? {x} + 1 : ({x} > {y} ? {x} : {y}) + "
     f"log1p(exp2({{x}} > {{y}} ? {{y}} - {{x}} : {{x}} - {{y}})) * {1 / math.log(2)!r}",
     save=("x", "y"),
@@ -111,7 +111,7 @@ xlogy = Op(
     infer=binary_float,
     promote=to_float,
     real="xlogy_cpu",
-    cpu=_xlogy_kernel,
+    numpy=_xlogy_kernel,
     expr="{x} == 0 && {y} == {y} ? 0 : {x} * log({y})",
     save=("x", "y"),
     vjp=(_xlogy_x, lambda g, x, y: g * x / y),
@@ -141,8 +141,7 @@ logit = Op(
     infer=_logit_aval,
     promote=to_float,
     real="logit_cpu",
-    cpu=_logit_kernel,
-    cuda=AS_CPU,
+    numpy=_logit_kernel,
     save=("x",),
     vjp=(_logit_rule,),
 )

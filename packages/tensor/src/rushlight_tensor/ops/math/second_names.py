@@ -10,7 +10,7 @@ import numpy as np
 from rushlight_tensor.core import dtypes, kinds, promote
 from rushlight_tensor.core.dispatch import floats_only, numbers_only, real_only
 from rushlight_tensor.core.infer import Aval, real_dtype, unary_bool, unary_float
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.promote import same, to_float
 from rushlight_tensor.ops.math.arithmetic import clamp, div, sub
 from rushlight_tensor.ops.math.cast import _zeros, cast
@@ -24,7 +24,7 @@ asinh = Op(
     "asinh",
     infer=unary_float,
     promote=to_float,
-    cpu=np.arcsinh,
+    numpy=np.arcsinh,
     expr="asinh({x})",
     save=("x",),
     vjp=(lambda g, x: g * rsqrt(x * x + 1),),
@@ -42,7 +42,7 @@ acosh = Op(
     "acosh",
     infer=unary_float,
     promote=to_float,
-    cpu=np.arccosh,
+    numpy=np.arccosh,
     expr="acosh({x})",
     save=("x",),
     vjp=(_acosh_rule,),
@@ -52,7 +52,7 @@ atanh = Op(
     "atanh",
     infer=unary_float,
     promote=to_float,
-    cpu=np.arctanh,
+    numpy=np.arctanh,
     expr="atanh({x})",
     save=("x",),
     vjp=(lambda g, x: g / (1 - x * x),),
@@ -63,7 +63,7 @@ signbit = Op(
     infer=unary_bool,
     promote=same,
     real=NotImplementedError("signbit is not implemented for complex tensors."),
-    cpu=np.signbit,
+    numpy=np.signbit,
     expr="signbit({x})",
     vjp=None,
 )
@@ -92,8 +92,7 @@ angle = Op(
     kind=kinds.ELEMENTWISE,
     infer=_angle_aval,
     promote=to_float,
-    cpu=_angle_kernel,
-    cuda=AS_CPU,
+    numpy=_angle_kernel,
     save=("x",),
     vjp=(_angle_rule,),
     wirtinger=True,

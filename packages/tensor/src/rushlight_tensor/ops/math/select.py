@@ -9,62 +9,62 @@ import numpy as np
 from rushlight_tensor.core import cuda, dispatch, kinds, promote
 from rushlight_tensor.core.dispatch import read
 from rushlight_tensor.core.infer import Aval, binary_bool, binary_promoted, broadcast_shapes, unary_bool, unary_same
-from rushlight_tensor.core.op import AS_CPU, Op, joint
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import same
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels import integers
 from rushlight_tensor.ops.math.cast import cast
 
-eq = Op("eq", infer=binary_bool, promote=same, cpu=np.equal, expr="{x} == {y}", vjp=None, onnx="Equal")
-ne = Op("ne", infer=binary_bool, promote=same, cpu=np.not_equal, expr="{x} != {y}", vjp=None)
-lt = Op("lt", infer=binary_bool, promote=same, real="lt_cpu", cpu=np.less, expr="{x} < {y}", vjp=None, onnx="Less")
+eq = Op("eq", infer=binary_bool, promote=same, numpy=np.equal, expr="{x} == {y}", vjp=None, onnx="Equal")
+ne = Op("ne", infer=binary_bool, promote=same, numpy=np.not_equal, expr="{x} != {y}", vjp=None)
+lt = Op("lt", infer=binary_bool, promote=same, real="lt_cpu", numpy=np.less, expr="{x} < {y}", vjp=None, onnx="Less")
 le = Op(
     "le",
     infer=binary_bool,
     promote=same,
     real="le_cpu",
-    cpu=np.less_equal,
+    numpy=np.less_equal,
     expr="{x} <= {y}",
     vjp=None,
     onnx="LessOrEqual",
 )
 gt = Op(
-    "gt", infer=binary_bool, promote=same, real="gt_cpu", cpu=np.greater, expr="{x} > {y}", vjp=None, onnx="Greater"
+    "gt", infer=binary_bool, promote=same, real="gt_cpu", numpy=np.greater, expr="{x} > {y}", vjp=None, onnx="Greater"
 )
 ge = Op(
     "ge",
     infer=binary_bool,
     promote=same,
     real="ge_cpu",
-    cpu=np.greater_equal,
+    numpy=np.greater_equal,
     expr="{x} >= {y}",
     vjp=None,
     onnx="GreaterOrEqual",
 )
 
 logical_and = Op(
-    "logical_and", infer=binary_bool, promote=same, cpu=np.logical_and, expr="({x} != 0) && ({y} != 0)", vjp=None
+    "logical_and", infer=binary_bool, promote=same, numpy=np.logical_and, expr="({x} != 0) && ({y} != 0)", vjp=None
 )
 logical_or = Op(
-    "logical_or", infer=binary_bool, promote=same, cpu=np.logical_or, expr="({x} != 0) || ({y} != 0)", vjp=None
+    "logical_or", infer=binary_bool, promote=same, numpy=np.logical_or, expr="({x} != 0) || ({y} != 0)", vjp=None
 )
 logical_xor = Op(
-    "logical_xor", infer=binary_bool, promote=same, cpu=np.logical_xor, expr="({x} != 0) != ({y} != 0)", vjp=None
+    "logical_xor", infer=binary_bool, promote=same, numpy=np.logical_xor, expr="({x} != 0) != ({y} != 0)", vjp=None
 )
-logical_not = Op("logical_not", infer=unary_bool, promote=same, cpu=np.logical_not, expr="{x} == 0", vjp=None)
+logical_not = Op("logical_not", infer=unary_bool, promote=same, numpy=np.logical_not, expr="{x} == 0", vjp=None)
 
-isnan = Op("isnan", infer=unary_bool, promote=same, cpu=np.isnan, expr="{x} != {x}", vjp=None, onnx="IsNaN")
+isnan = Op("isnan", infer=unary_bool, promote=same, numpy=np.isnan, expr="{x} != {x}", vjp=None, onnx="IsNaN")
 isinf = Op(
     "isinf",
     infer=unary_bool,
     promote=same,
-    cpu=np.isinf,
+    numpy=np.isinf,
     expr="{x} == {x} && {x} - {x} != {x} - {x}",
     vjp=None,
     onnx="IsInf",
 )
-isfinite = Op("isfinite", infer=unary_bool, promote=same, cpu=np.isfinite, expr="{x} - {x} == {x} - {x}", vjp=None)
+isfinite = Op("isfinite", infer=unary_bool, promote=same, numpy=np.isfinite, expr="{x} - {x} == {x} - {x}", vjp=None)
 
 
 def _bits(kernel: str, *, bools: bool = True) -> Any:
@@ -84,7 +84,7 @@ bitwise_and = Op(
     "bitwise_and",
     infer=binary_promoted,
     promote=_bits("bitwise_and_cpu"),
-    cpu=np.bitwise_and,
+    numpy=np.bitwise_and,
     expr="{x} & {y}",
     vjp=None,
     onnx="BitwiseAnd",
@@ -93,7 +93,7 @@ bitwise_or = Op(
     "bitwise_or",
     infer=binary_promoted,
     promote=_bits("bitwise_or_cpu"),
-    cpu=np.bitwise_or,
+    numpy=np.bitwise_or,
     expr="{x} | {y}",
     vjp=None,
     onnx="BitwiseOr",
@@ -102,7 +102,7 @@ bitwise_xor = Op(
     "bitwise_xor",
     infer=binary_promoted,
     promote=_bits("bitwise_xor_cpu"),
-    cpu=np.bitwise_xor,
+    numpy=np.bitwise_xor,
     expr="{x} ^ {y}",
     vjp=None,
     onnx="BitwiseXor",
@@ -112,8 +112,7 @@ bitwise_not = Op(
     kind=kinds.ELEMENTWISE,
     infer=unary_same,
     promote=_bits("bitwise_not_cpu"),
-    cpu=np.invert,
-    cuda=AS_CPU,
+    numpy=np.invert,
     vjp=None,
     onnx="BitwiseNot",
 )
@@ -122,8 +121,7 @@ bitwise_left_shift = Op(
     kind=kinds.ELEMENTWISE,
     infer=binary_promoted,
     promote=_bits("lshift_cpu", bools=False),
-    cpu=integers.shift_left,
-    cuda=AS_CPU,
+    numpy=integers.shift_left,
     vjp=None,
 )
 bitwise_right_shift = Op(
@@ -131,8 +129,7 @@ bitwise_right_shift = Op(
     kind=kinds.ELEMENTWISE,
     infer=binary_promoted,
     promote=_bits("rshift_cpu", bools=False),
-    cpu=integers.shift_right,
-    cuda=AS_CPU,
+    numpy=integers.shift_right,
     vjp=None,
 )
 
@@ -159,10 +156,9 @@ _where = Op(
     "where",
     kind=kinds.ELEMENTWISE,
     infer=_where_aval,
-    cpu=_where_kernel,
-    cuda=AS_CPU,
+    numpy=_where_kernel,
     save=("condition",),
-    vjp=joint(_where_rule),
+    vjp=Gradient(_where_rule),
     onnx="Where",
 )
 

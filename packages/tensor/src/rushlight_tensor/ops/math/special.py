@@ -10,7 +10,7 @@ import numpy as np
 from rushlight_tensor.core import kinds
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import unary_float
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.promote import to_float
 from rushlight_tensor.ops.math.elementwise import exp
 
@@ -128,8 +128,7 @@ _polygamma = Op(
     infer=_polygamma_aval,
     promote=to_float,
     real="polygamma",
-    cpu=_polygamma_kernel,
-    cuda=AS_CPU,
+    numpy=_polygamma_kernel,
     save=("x",),
     vjp=(lambda g, x, n: g * _polygamma(x, n=n + 1),),
 )
@@ -139,8 +138,7 @@ _trigamma = Op(
     infer=unary_float,
     promote=to_float,
     real="polygamma",
-    cpu=_trigamma_kernel,
-    cuda=AS_CPU,
+    numpy=_trigamma_kernel,
     save=("x",),
     vjp=(lambda g, x: g * _polygamma(x, n=2),),
 )
@@ -150,8 +148,7 @@ digamma = Op(
     infer=unary_float,
     promote=to_float,
     real="digamma",
-    cpu=_digamma_kernel,
-    cuda=AS_CPU,
+    numpy=_digamma_kernel,
     save=("x",),
     vjp=(lambda g, x: g * _trigamma(x),),
 )
@@ -160,7 +157,7 @@ lgamma = Op(
     infer=unary_float,
     promote=to_float,
     real="lgamma_vml_cpu",
-    cpu=_lgamma_kernel,
+    numpy=_lgamma_kernel,
     expr="lgamma({x})",
     save=("x",),
     vjp=(lambda g, x: g * digamma(x),),
@@ -171,7 +168,7 @@ erfinv = Op(
     infer=unary_float,
     promote=to_float,
     real="erfinv_vml_cpu",
-    cpu=_erfinv_kernel,
+    numpy=_erfinv_kernel,
     cuda="erfinv({x})",
     save=("out",),
     vjp=(lambda g, out: g * (math.sqrt(math.pi) / 2) * exp(out * out),),

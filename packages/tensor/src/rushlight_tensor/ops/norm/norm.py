@@ -13,7 +13,7 @@ from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import mutate
 from rushlight_tensor.core.layout import image
-from rushlight_tensor.core.op import AS_CPU, REGISTRY, Op, fused
+from rushlight_tensor.core.op import REGISTRY, Gradient, Op
 from rushlight_tensor.core.size import Size
 from rushlight_tensor.kernels import batch_norm as channel_kernels
 from rushlight_tensor.kernels import cuda_kernels
@@ -105,8 +105,8 @@ _layer_norm = Op(
     c=C("norm", "layer_norm", rows),
     cuda=cuda_kernels.layer_norm,
     save=("input", "weight", "out1", "out2"),
-    vjp=fused(_layer_norm_backward, _layer_norm_rule),
-    aux=True,
+    vjp=Gradient(_layer_norm_rule, by=_layer_norm_backward),
+    side_results=True,
     node_name="NativeLayerNormBackward0",
     onnx="LayerNormalization",
 )
@@ -167,7 +167,6 @@ _rms_norm_backward = Op(
     infer=_rms_norm_backward_aval,
     numpy=row_kernels.rms_norm_backward,
     c=C("norm", "rms_norm_backward", rows),
-    cuda=AS_CPU,
     vjp=None,
 )
 _rms_norm = Op(
@@ -178,10 +177,9 @@ _rms_norm = Op(
     order=placement.FORMAT,
     numpy=row_kernels.rms_norm,
     c=C("norm", "rms_norm", rows),
-    cuda=AS_CPU,
     save=("input", "weight", "out1"),
-    vjp=fused(_rms_norm_backward, _rms_norm_rule),
-    aux=True,
+    vjp=Gradient(_rms_norm_rule, by=_rms_norm_backward),
+    side_results=True,
 )
 
 
@@ -279,7 +277,6 @@ _moments = Op(
     real="batch_norm",
     numpy=channel_kernels.moments,
     c=C("batch_norm", "moments", _channels),
-    cuda=AS_CPU,
     vjp=None,
 )
 
@@ -300,7 +297,6 @@ _update = Op(
     infer=_update_aval,
     numpy=channel_kernels.update,
     c=C("batch_norm", "batch_norm_update", lambda running_mean, *others, **attrs: {"c": math.prod(running_mean.shape)}),
-    cuda=AS_CPU,
     vjp=None,
 )
 
@@ -364,7 +360,6 @@ _batch_norm_backward = Op(
     order=placement.IMAGE,
     numpy=channel_kernels.batch_norm_backward,
     c=C("batch_norm", "batch_norm_backward", _channels),
-    cuda=AS_CPU,
     vjp=None,
 )
 _batch_norm = Op(
@@ -376,9 +371,8 @@ _batch_norm = Op(
     order=placement.IMAGE,
     numpy=channel_kernels.batch_norm,
     c=C("batch_norm", "batch_norm", _channels),
-    cuda=AS_CPU,
     save=("input", "weight", "centre", "var"),
-    vjp=fused(_batch_norm_backward, _batch_norm_rule),
+    vjp=Gradient(_batch_norm_rule, by=_batch_norm_backward),
     node_name="NativeBatchNormBackward0",
     onnx="BatchNormalization",
 )

@@ -10,7 +10,7 @@ from rushlight_tensor.core import dtypes, kinds
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, axis
 from rushlight_tensor.core.labels import contiguous_format
-from rushlight_tensor.core.op import Op, fused
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import category
 from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels import softmax as kernels
@@ -61,7 +61,7 @@ _softmax = Op(
     c=C("softmax", "softmax", along),
     cuda=cuda_kernels.softmax,
     save=("out",),
-    vjp=fused(_softmax_backward, _softmax_rule),
+    vjp=Gradient(_softmax_rule, by=_softmax_backward),
     onnx="Softmax",
 )
 _log_softmax_backward = Op(
@@ -81,7 +81,7 @@ _log_softmax = Op(
     c=C("softmax", "log_softmax", along),
     cuda=cuda_kernels.log_softmax,
     save=("out",),
-    vjp=fused(_log_softmax_backward, _log_softmax_rule),
+    vjp=Gradient(_log_softmax_rule, by=_log_softmax_backward),
     onnx="LogSoftmax",
 )
 

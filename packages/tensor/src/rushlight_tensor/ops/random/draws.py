@@ -62,7 +62,9 @@ def _draw(shape: tuple[int, ...], dtype: Any, sampler: str, args: tuple[Any, ...
     return _fill(np.empty(shape, dtype), sampler, args, generator)
 
 
-random_draw = Op("random_draw", kind=kinds.opaque("no inputs"), infer=_draw_aval, cpu=_draw, vjp=None, random=True)
+random_draw = Op(
+    "random_draw", kind=kinds.opaque("no inputs"), infer=_draw_aval, numpy=_draw, cuda=None, vjp=None, random=True
+)
 
 
 def _like_aval(
@@ -93,7 +95,7 @@ random_like = Op(
     kind=kinds.ELEMENTWISE,
     infer=_like_aval,
     order=placement.LIKE,
-    cpu=_like,
+    numpy=_like,
     cuda=_on_host(_like),
     vjp=(_zero,),
     into=_like_into,
@@ -123,7 +125,7 @@ bernoulli_like = Op(
     kind=kinds.ELEMENTWISE,
     infer=_bernoulli_aval,
     order=placement.CONTIGUOUS,
-    cpu=_bernoulli,
+    numpy=_bernoulli,
     cuda=_on_host(_bernoulli),
     vjp=(_zero, _zero),
     into=_bernoulli_into,
@@ -149,7 +151,7 @@ multinomial = Op(
     kind=kinds.rows(),
     batch=_multinomial_samples,
     infer=_multinomial_aval,
-    cpu=_multinomial,
+    numpy=_multinomial,
     cuda=_on_host(_multinomial),
     vjp=None,
     random=True,

@@ -46,12 +46,12 @@ _dropout = Op(
     kind=kinds.ELEMENTWISE,
     infer=_dropout_aval,
     real="bernoulli_scalar_cpu_",
-    cpu=_dropout_kernel,
+    numpy=_dropout_kernel,
     cuda=_dropout_on_host,
     random=True,
     save=("out1",),
     vjp=(lambda g, noise, p: g * noise,),
-    aux=True,
+    side_results=True,
     node_name="MulBackward0",
 )
 

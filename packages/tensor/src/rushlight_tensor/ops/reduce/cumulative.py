@@ -11,7 +11,7 @@ from rushlight_tensor.core import kinds, promote
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axis
-from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels.arrays import accumulate, in_order
 from rushlight_tensor.ops.math.complex import real
@@ -43,8 +43,7 @@ _cumsum = Op(
     "cumsum",
     kind=kinds.rows("dim"),
     infer=_cumulative_aval,
-    cpu=_cumulative(np.cumsum),
-    cuda=AS_CPU,
+    numpy=_cumulative(np.cumsum),
     vjp=(lambda g, dim, reverse: _cumsum(g, dim=dim, reverse=not reverse),),
     onnx="CumSum",
 )
@@ -73,8 +72,7 @@ _cumprod = Op(
     "cumprod",
     kind=kinds.rows("dim"),
     infer=_cumulative_aval,
-    cpu=_cumulative(np.cumprod),
-    cuda=AS_CPU,
+    numpy=_cumulative(np.cumprod),
     save=("x",),
     vjp=(_cumprod_rule,),
 )
@@ -125,19 +123,17 @@ _logcumsumexp_backward = Op(
     "logcumsumexp_backward",
     kind=kinds.rows("dim"),
     infer=_log_running_backward_aval,
-    cpu=_log_running_backward,
-    cuda=AS_CPU,
+    numpy=_log_running_backward,
     vjp=None,
 )
 _logcumsumexp = Op(
     "logcumsumexp",
     kind=kinds.rows("dim"),
     infer=_cumulative_aval,
-    cpu=in_float32(_log_running),
-    cuda=AS_CPU,
+    numpy=in_float32(_log_running),
     real="logcumsumexp",
     save=("x", "out"),
-    vjp=fused(_logcumsumexp_backward, _logcumsumexp_rule),
+    vjp=Gradient(_logcumsumexp_rule, by=_logcumsumexp_backward),
 )
 
 

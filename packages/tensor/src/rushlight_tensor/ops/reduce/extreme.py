@@ -13,7 +13,7 @@ from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import numbers_only, real_only
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axes, axis, reduced
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels.arrays import accumulate, in_order
 from rushlight_tensor.ops.math.elementwise import maximum, minimum
@@ -93,8 +93,7 @@ def _picked(name: str, find: Callable[[Any, int], Any]) -> Op:
         f"{name}_dim",
         kind=kinds.rows("dim"),
         infer=_picked_aval(name),
-        cpu=_pick(find),
-        cuda=AS_CPU,
+        numpy=_pick(find),
         real="median_out" if name == "median" else RuntimeError(f"{name}(): does not support complex input"),
         save=("out1", "x.shape"),
         vjp=(_picked_rule,),
@@ -153,8 +152,7 @@ def _shared(kind: str, along: Op) -> Op:
         batch=batch,
         kind=kinds.opaque("the value is given; its gradient goes to all elements that have it"),
         infer=_even_aval,
-        cpu=lambda x, value: value.copy(),
-        cuda=AS_CPU,
+        numpy=lambda x, value: value.copy(),
         save=("x", "value"),
         vjp=(_even_rule, None),
         node_name=f"{kind.title()}Backward1" if kind != "median" else "MedianBackward0",
@@ -214,8 +212,7 @@ def _arg(name: str, find: Any) -> Op:
         kind=kinds.reduction("dim"),
         batch=_one_dim_samples(lambda: op),
         infer=_arg_aval(name),
-        cpu=kernel,
-        cuda=AS_CPU,
+        numpy=kernel,
         vjp=None,
         real=RuntimeError(f"{name}(): does not support complex input"),
         numeric=RuntimeError(f"{name}(): does not support bool input"),
@@ -266,8 +263,7 @@ def _running(name: str, better: Any) -> Op:
         f"_{name}",
         kind=kinds.rows("dim"),
         infer=_running_aval,
-        cpu=kernel,
-        cuda=AS_CPU,
+        numpy=kernel,
         real=f"{name}_cpu",
         save=("out1", "x.shape"),
         vjp=(rule,),
@@ -300,7 +296,7 @@ def _truth(name: str, reduce: Any) -> Op:
         out = reduce(x != 0, axis=None if dim is None else axes(dim, x.ndim), keepdims=keepdim)
         return out.astype(np.uint8) if x.dtype == promote.UINT8 else out
 
-    return Op(name, kind=kinds.reduction("dim"), infer=_truth_aval, cpu=kernel, cuda=AS_CPU, vjp=None)
+    return Op(name, kind=kinds.reduction("dim"), infer=_truth_aval, numpy=kernel, vjp=None)
 
 
 _any, _all = _truth("any", np.any), _truth("all", np.all)

@@ -15,7 +15,7 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axes, axis, real_dtype, reduced, sizes
 from rushlight_tensor.core.keywords import also_as
-from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels.arrays import in_order
 from rushlight_tensor.ops.math.cast import cast
@@ -85,8 +85,7 @@ _sum = Op(
     "sum",
     kind=kinds.reduction("dim"),
     infer=_sum_aval,
-    cpu=_sum_kernel,
-    cuda=AS_CPU,
+    numpy=_sum_kernel,
     save=("x.shape",),
     vjp=(lambda g, shape, dim, keepdim: _spread(g, shape, dim, keepdim),),
     node_name=_numbered("Sum"),
@@ -165,8 +164,7 @@ _mean_backward = Op(
     "mean_backward",
     kind=kinds.reduction("dim", shapes=("x_shape",)),
     infer=_mean_backward_aval,
-    cpu=_mean_backward_kernel,
-    cuda=AS_CPU,
+    numpy=_mean_backward_kernel,
     vjp=None,
 )
 
@@ -179,10 +177,9 @@ _mean = Op(
     "mean",
     kind=kinds.reduction("dim"),
     infer=_mean_aval,
-    cpu=_mean_kernel,
-    cuda=AS_CPU,
+    numpy=_mean_kernel,
     save=("x.shape",),
-    vjp=fused(_mean_backward, _mean_rule),
+    vjp=Gradient(_mean_rule, by=_mean_backward),
     node_name=_numbered("Mean"),
     onnx="ReduceMean",
 )
@@ -232,8 +229,7 @@ _prod_backward = Op(
     "prod_backward",
     kind=kinds.linear("dim"),
     infer=_prod_backward_aval,
-    cpu=_prod_backward_kernel,
-    cuda=AS_CPU,
+    numpy=_prod_backward_kernel,
     vjp=None,
 )
 
@@ -272,10 +268,9 @@ _prod = Op(
     kind=kinds.reduction("dim"),
     batch=_one_dim_samples(lambda: _prod),
     infer=_prod_aval,
-    cpu=_prod_kernel,
-    cuda=AS_CPU,
+    numpy=_prod_kernel,
     save=("x",),
-    vjp=fused(_prod_backward, _prod_rule),
+    vjp=Gradient(_prod_rule, by=_prod_backward),
     node_name=_numbered("Prod"),
     onnx="ReduceProd",
 )
@@ -317,8 +312,7 @@ _var = Op(
     "var",
     kind=kinds.reduction("dim"),
     infer=_var_aval,
-    cpu=_var_kernel,
-    cuda=AS_CPU,
+    numpy=_var_kernel,
     save=("x",),
     vjp=(_var_rule,),
     wirtinger=True,
@@ -403,8 +397,7 @@ def _extreme(name: str, reduce: Any) -> Op:
         kind=kinds.reduction("dim"),
         node_name=lambda n: f"M{name[2:]}Backward1" if n.attrs["dim"] == () else f"{name.capitalize()}Backward0",
         infer=_extreme_aval(name),
-        cpu=lambda x, dim, keepdim: reduce(x, axis=axes(dim, x.ndim), keepdims=keepdim),
-        cuda=AS_CPU,
+        numpy=lambda x, dim, keepdim: reduce(x, axis=axes(dim, x.ndim), keepdims=keepdim),
         real=f"{name[1:]}_values_cpu",
         save=("x", "out"),
         vjp=(_shared_rule,),
@@ -449,8 +442,7 @@ _logsumexp = Op(
     "logsumexp",
     kind=kinds.reduction("dim"),
     infer=_logsumexp_aval,
-    cpu=_logsumexp_kernel,
-    cuda=AS_CPU,
+    numpy=_logsumexp_kernel,
     save=("x", "out"),
     vjp=(_logsumexp_rule,),
     onnx="ReduceLogSumExp",

@@ -15,7 +15,7 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axis
 from rushlight_tensor.core.labels import contiguous_format
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.ops.index.gather import _gather
 from rushlight_tensor.ops.math.cast import clone
@@ -84,8 +84,7 @@ _order = Op(
     infer=_order_aval,
     real=RuntimeError(" Sort does not support complex dtypes on CPU"),
     order=placement.LIKE,
-    cpu=_order_kernel,
-    cuda=AS_CPU,
+    numpy=_order_kernel,
     vjp=None,
 )
 
@@ -138,8 +137,7 @@ _top = Op(
     infer=_top_aval,
     real=RuntimeError(" topk does not support complex dtypes on CPU"),
     numeric=RuntimeError("topk does not support bool dtypes on CPU"),
-    cpu=_top_kernel,
-    cuda=AS_CPU,
+    numpy=_top_kernel,
     vjp=None,
     onnx="TopK",
 )
@@ -260,8 +258,7 @@ _searchsorted = Op(
     batch=_searchsorted_samples,
     infer=_searchsorted_aval,
     real="searchsorted_out_cpu",
-    cpu=_searchsorted_kernel,
-    cuda=AS_CPU,
+    numpy=_searchsorted_kernel,
     vjp=None,
 )
 
@@ -319,8 +316,7 @@ _isin = Op(
     "isin",
     kind=kinds.opaque("every element is compared with all of the second input"),
     infer=_isin_aval,
-    cpu=_isin_kernel,
-    cuda=AS_CPU,
+    numpy=_isin_kernel,
     promote=promote.same,
     vjp=None,
 )
@@ -380,8 +376,7 @@ _histc = Op(
     "histc",
     kind=kinds.opaque("counts over all elements, between bounds that depend on these"),
     infer=_histc_aval,
-    cpu=_histc_kernel,
-    cuda=AS_CPU,
+    numpy=_histc_kernel,
     vjp=None,
 )
 

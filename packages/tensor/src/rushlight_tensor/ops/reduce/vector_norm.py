@@ -20,7 +20,7 @@ from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axes, real_dtype, reduced
-from rushlight_tensor.core.op import AS_CPU, Op, joint
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.ops.math.cast import _zeros, cast
 from rushlight_tensor.ops.math.elementwise import abs, pow, sgn
 from rushlight_tensor.ops.math.select import where
@@ -46,8 +46,7 @@ _norm2 = Op(
     "norm2",
     kind=kinds.reduction("dim"),
     infer=_norm2_aval,
-    cpu=_norm2_kernel,
-    cuda=AS_CPU,
+    numpy=_norm2_kernel,
     save=("x", "out"),
     vjp=(_norm2_rule,),
     wirtinger=True,
@@ -101,10 +100,9 @@ _norm_p = Op(
     "norm_p",
     kind=kinds.reduction("dim"),
     infer=_norm_p_aval,
-    cpu=_norm_p_kernel,
-    cuda=AS_CPU,
+    numpy=_norm_p_kernel,
     save=("x", "out"),
-    vjp=joint(_norm_p_rule),
+    vjp=Gradient(_norm_p_rule),
     wirtinger=True,
     node_name="LinalgVectorNormBackward0",
 )

@@ -12,7 +12,7 @@ from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.half_precision import aux_in_float32, in_float32, wide
 from rushlight_tensor.core.infer import Aval, broadcast_shapes
-from rushlight_tensor.core.op import AS_CPU, Op, fused
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import FLOAT32
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import attention as kernels
@@ -209,8 +209,7 @@ _attention_backward = Op(
     kind=kinds.linear(),
     infer=_attention_backward_aval,
     order=placement.ATTENDED_BACK,
-    cpu=_attention_backward_kernel,
-    cuda=AS_CPU,
+    numpy=_attention_backward_kernel,
     vjp=None,
 )
 _attention = Op(
@@ -220,11 +219,10 @@ _attention = Op(
     infer=_attention_aval,
     real="softmax_lastdim_kernel_impl",
     order=placement.ATTENDED,
-    cpu=_attention_of_one_dtype,
-    cuda=AS_CPU,
+    numpy=_attention_of_one_dtype,
     save=("query", "key", "value", "attn_mask", "out1"),
-    vjp=fused(_attention_backward, _attention_rule),
-    aux=True,
+    vjp=Gradient(_attention_rule, by=_attention_backward),
+    side_results=True,
     node_name="ScaledDotProductFlashAttentionForCpuBackward0",
 )
 

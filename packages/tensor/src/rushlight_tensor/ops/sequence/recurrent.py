@@ -7,7 +7,7 @@ from typing import Any
 from rushlight_tensor.core import kinds
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.op import AS_CPU, REGISTRY, Op, fused
+from rushlight_tensor.core.op import REGISTRY, Gradient, Op
 from rushlight_tensor.kernels import recurrent as kernels
 from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.linalg.linalg import matmul
@@ -95,7 +95,6 @@ _lstm_backward = Op(
     infer=_backward_aval,
     numpy=kernels.lstm_backward,
     c=C("recurrent", "lstm_backward", kernels.backward_sizes, blas=True),
-    cuda=AS_CPU,
     vjp=None,
 )
 
@@ -106,10 +105,9 @@ lstm_sequence = Op(
     infer=_lstm_aval,
     numpy=kernels.lstm,
     c=C("recurrent", "lstm_forward", kernels.sizes, blas=True),
-    cuda=AS_CPU,
-    aux=True,
+    side_results=True,
     save=("x", "h", "c", "w", "out", "out1"),
-    vjp=fused(_lstm_backward, _rule),
+    vjp=Gradient(_rule, by=_lstm_backward),
 )
 """All states (2, T, B, H), h and c of every step, from projected inputs x (T, B, 4 H) in the order i, f, g, o.
 
@@ -180,7 +178,6 @@ _gru_backward = Op(
     infer=_gru_backward_aval,
     numpy=kernels.gru_backward,
     c=C("recurrent", "gru_backward", kernels.backward_sizes, blas=True),
-    cuda=AS_CPU,
     vjp=None,
 )
 
@@ -191,10 +188,9 @@ gru_sequence = Op(
     infer=_gru_aval,
     numpy=kernels.gru,
     c=C("recurrent", "gru_forward", kernels.sizes, blas=True),
-    cuda=AS_CPU,
-    aux=True,
+    side_results=True,
     save=("x", "h", "w", "b", "out", "out1"),
-    vjp=fused(_gru_backward, _gru_rule),
+    vjp=Gradient(_gru_rule, by=_gru_backward),
 )
 """h of every step (T, B, H), from projected inputs x (T, B, 3 H) in the order r, z, n.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from rushlight_tensor.core import cuda, kinds
 from rushlight_tensor.core.infer import Aval, axis
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.ops.index.gather import _zeros
 from rushlight_tensor.ops.index.index import _masked_fill
@@ -48,8 +48,7 @@ _diagonal = Op(
     "diagonal",
     kind=kinds.view("dim1", "dim2"),
     infer=_diagonal_aval,
-    cpu=_diagonal_kernel,
-    cuda=AS_CPU,
+    numpy=_diagonal_kernel,
     view=True,
     save=("x.shape",),
     vjp=(lambda g, shape, offset, dim1, dim2: _diagonal_put(g, shape, offset, dim1, dim2),),
@@ -59,8 +58,7 @@ _diagonal_put = Op(
     "diagonal_backward",
     kind=kinds.linear("dim1", "dim2", shapes=("shape",)),
     infer=_diagonal_put_aval,
-    cpu=_diagonal_put_kernel,
-    cuda=AS_CPU,
+    numpy=_diagonal_put_kernel,
     vjp=(lambda g, shape, offset, dim1, dim2: _diagonal(g, offset, dim1, dim2),),
 )
 
@@ -202,8 +200,7 @@ _unfold = Op(
     "unfold",
     kind=kinds.view("dimension"),
     infer=_unfold_aval,
-    cpu=_unfold_kernel,
-    cuda=AS_CPU,
+    numpy=_unfold_kernel,
     view=True,
     save=("x.shape",),
     vjp=(lambda g, shape, dimension, size, step: _fold(g, shape, dimension, size, step),),
@@ -213,8 +210,7 @@ _fold = Op(
     "unfold_backward",
     kind=kinds.linear("dimension", shapes=("shape",)),
     infer=_fold_aval,
-    cpu=_fold_kernel,
-    cuda=AS_CPU,
+    numpy=_fold_kernel,
     vjp=(lambda g, shape, dimension, size, step: _unfold(g, dimension, size, step),),
 )
 

@@ -13,7 +13,7 @@ from rushlight_tensor.core.infer import Aval, axes, axis, sizes
 from rushlight_tensor.core.keywords import also_as
 from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.layout import operand
-from rushlight_tensor.core.op import AS_CPU, Op, joint
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.ops.index.along import index_select
 from rushlight_tensor.ops.math.cast import clone
@@ -86,11 +86,10 @@ _cat = Op(
     kind=kinds.rows("dim"),
     infer=_cat_aval,
     order=placement.JOINED,
-    cpu=_cat_kernel,
-    cuda=AS_CPU,
+    numpy=_cat_kernel,
     promote=promote.same,
     save=("xs.shape",),
-    vjp=joint(_cat_rule),
+    vjp=Gradient(_cat_rule),
     onnx="Concat",
 )
 

@@ -11,7 +11,7 @@ from rushlight_tensor.core import kinds, placement
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.ops.math.cast import as_image, flat
@@ -53,8 +53,7 @@ _pad = Op(
     batch=_pad_samples,
     infer=_pad_aval,
     order=placement.FORMAT,
-    cpu=_pad_kernel,
-    cuda=AS_CPU,
+    numpy=_pad_kernel,
     vjp=(_pad_rule,),
     onnx="Pad",
 )
@@ -233,8 +232,7 @@ _col2im = Op(
     "col2im",
     kind=kinds.rows(folds=True),
     infer=_col2im_aval,
-    cpu=_col2im_kernel,
-    cuda=AS_CPU,
+    numpy=_col2im_kernel,
     vjp=(_col2im_rule,),
     onnx="Col2Im",
 )

@@ -14,7 +14,7 @@ from rushlight_tensor.core.infer import broadcast_shapes as _broadcast
 from rushlight_tensor.core.inplace import touch
 from rushlight_tensor.core.keywords import named
 from rushlight_tensor.core.labels import contiguous_format
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.size import Size
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.core.views import view_path
@@ -51,8 +51,7 @@ _view = Op(
     "view",
     kind=kinds.view(shapes=("shape",)),
     infer=_view_aval,
-    cpu=_view_kernel,
-    cuda=AS_CPU,
+    numpy=_view_kernel,
     view=True,
     save=("x.shape",),
     vjp=(_view_rule,),
@@ -100,8 +99,7 @@ _view_dtype = Op(
     "view_dtype",
     kind=kinds.view(),
     infer=_view_dtype_aval,
-    cpu=lambda x, dtype: x.view(dtype),
-    cuda=AS_CPU,
+    numpy=lambda x, dtype: x.view(dtype),
     view=True,
     vjp=None,
 )
@@ -137,8 +135,7 @@ _permute = Op(
     kind=kinds.view("dims"),
     batch=_permute_samples,
     infer=_permute_aval,
-    cpu=lambda x, dims: x.transpose(dims),
-    cuda=AS_CPU,
+    numpy=lambda x, dims: x.transpose(dims),
     view=True,
     vjp=(lambda g, dims: _permute(g, tuple([int(d) for d in np.argsort([d % len(dims) for d in dims])])),),
     onnx="Transpose",
@@ -202,8 +199,7 @@ _expand = Op(
     kind=kinds.view(shapes=("shape",)),
     batch=_expand_samples,
     infer=_expand_aval,
-    cpu=_expand_kernel,
-    cuda=AS_CPU,
+    numpy=_expand_kernel,
     view=True,
     vjp=(lambda g, shape: g,),
     onnx="Expand",  # the engine sums it to the input's shape

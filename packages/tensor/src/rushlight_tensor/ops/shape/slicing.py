@@ -16,7 +16,7 @@ import numpy as np
 from rushlight_tensor.core import kinds
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.infer import Aval, axis
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.views import view_path
 
 CHECKS_ARGUMENTS = True  # see `ops`
@@ -94,8 +94,7 @@ _slice = Op(
     kind=kinds.view(),
     batch=_slice_samples,
     infer=_slice_aval,
-    cpu=_slice_kernel,
-    cuda=AS_CPU,
+    numpy=_slice_kernel,
     view=True,
     save=("x.shape",),
     vjp=(_slice_rule,),
@@ -107,8 +106,7 @@ _slice_put = Op(
     kind=kinds.linear(shapes=("shape",)),
     batch=_slice_put_samples,
     infer=_slice_put_aval,
-    cpu=_slice_put_kernel,
-    cuda=AS_CPU,
+    numpy=_slice_put_kernel,
     vjp=(lambda g, shape, at: _slice(g, at),),
 )
 

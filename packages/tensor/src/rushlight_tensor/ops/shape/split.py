@@ -16,7 +16,7 @@ import numpy as np
 
 from rushlight_tensor.core import cuda, dispatch, kinds
 from rushlight_tensor.core.infer import Aval, axis
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.ops.shape.join import _cat, stack
 from rushlight_tensor.ops.shape.slicing import _ALL, _at, _dim_of, _numpy_index, _slice
@@ -47,8 +47,7 @@ _split = Op(
     "split",
     kind=kinds.view("dim"),
     infer=_split_aval,
-    cpu=_split_kernel,
-    cuda=AS_CPU,
+    numpy=_split_kernel,
     view=True,
     save=("x.shape",),
     vjp=(_split_rule,),
@@ -73,8 +72,7 @@ _unbind = Op(
     "unbind",
     kind=kinds.view("dim"),
     infer=_unbind_aval,
-    cpu=_unbind_kernel,
-    cuda=AS_CPU,
+    numpy=_unbind_kernel,
     view=True,
     save=("x.shape",),
     vjp=(_unbind_rule,),

@@ -17,7 +17,7 @@ import numpy as np
 from rushlight_tensor.core import cuda, dispatch, kinds, layout, placement
 from rushlight_tensor.core.dispatch import settle
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.op import AS_CPU, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.core.views import conjugates
 from rushlight_tensor.kernels.arrays import add_at, memory_behind
@@ -104,8 +104,7 @@ _strided = Op(
     kind=kinds.view(),
     batch=_strided_samples,
     infer=_strided_aval,
-    cpu=_strided_kernel,
-    cuda=AS_CPU,
+    numpy=_strided_kernel,
     view=True,
     save=("x.shape",),
     vjp=(_strided_rule,),
@@ -131,8 +130,7 @@ _gathered = Op(
     "as_strided_backward",
     kind=kinds.opaque("elements of one memory, wherever they lie in it"),
     infer=_gathered_aval,
-    cpu=_gathered_kernel,
-    cuda=AS_CPU,
+    numpy=_gathered_kernel,
     save=("g.shape",),
     vjp=(lambda g, shape, size, stride, own, offset: _gathered(g, shape, own, stride, -offset),),
 )
@@ -158,8 +156,7 @@ _spread = Op(
     kind=kinds.opaque("how one sample lies in its memory"),
     infer=_spread_aval,
     order=placement.GIVEN,
-    cpu=_spread_kernel,
-    cuda=AS_CPU,
+    numpy=_spread_kernel,
     vjp=(lambda g, stride: g,),
 )
 """A copy that lies in memory with these strides."""
