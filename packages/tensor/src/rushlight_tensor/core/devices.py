@@ -89,9 +89,12 @@ def get_default_device() -> device:
     return _DEFAULT.stack[-1] if _DEFAULT.stack else CPU
 
 
-def set_default_device(on: Any) -> None:
+_as_device = device  # where an argument has its name, as PyTorch's has
+
+
+def set_default_device(device: Any) -> None:
     """Make tensors there where no device is asked for, in this thread; None: on the CPU."""
-    _choose(() if on is None else (device(on),))
+    _choose(() if device is None else (_as_device(device),))
 
 
 def _choose(stack: tuple[device, ...]) -> None:
