@@ -194,11 +194,15 @@ PLANTED: list[Fault] = [
         ("Py_DecRef(result);\n    return fine;", "return fine;"),
         ("(!hooks || hooks == NONE_OBJECT)", "true"),
         ("if (!left) continue;", "if (!left) break;"),
+        ("RL_BODY(rl_ndarray, own)->descr == RL_BODY(rl_ndarray, g)->descr", "true"),
+        ("SLOT(leaf, at.t_requires) == &_Py_TrueStruct", "true"),
     ),
     *_faults(
         TENSOR + "kernels/c/accelerator_call.h", TWINS,
         ("a->dims[d] != look->dims[d]", "false"),
         ("while (done) Py_DecRef(made[--done]);", ""),
+        ("(common && dtype != common)", "false"),
+        ("if (r->effects) explain(r, arrays, count, attrs);", "if (false) explain(r, arrays, count, attrs);"),
     ),
     *_faults(
         TENSOR + "kernels/c/accelerator_views.h", TWINS,
