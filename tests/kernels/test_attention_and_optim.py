@@ -159,3 +159,10 @@ def test_gradient_norm_and_scale_on_any_number_of_threads():
     for got, original in zip(xs, arrays(), strict=True):
         np.testing.assert_array_equal(got, original * np.float32(0.5))
     assert total_norm([np.zeros(0, np.float32)]) == 0
+
+
+def test_columns_of_different_lengths_are_refused_with_and_without_c():
+    p, counters, means, squares, g = adam_state(np.float32)
+    for run in (REGISTRY["adam_step"].cpu, REGISTRY["adam_step"].numpy):
+        with pytest.raises(RuntimeError, match="expected 5 columns of equally many tensors, got 24 tensors"):
+            run(*chain(p, counters, means, squares, g[1:]), **REGISTRY["adam_step"].defaults)

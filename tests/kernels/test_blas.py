@@ -243,3 +243,14 @@ def test_default_threads_follow_the_environment_and_are_shared_among_ranks(envir
 def test_thread_count_must_be_a_positive_integer(count):
     with pytest.raises(RuntimeError, match="expects a positive integer"):
         set_num_threads(count)
+
+
+@pytest.mark.parametrize("shapes", [((0,), (0,)), ((3, 0), (0,)), ((0,), (0, 3)), ((2, 3, 0), (0,)), ((0, 4), (4,))])
+def test_gradients_of_products_without_elements(shapes):
+    x, y = (np.zeros(s, np.float32) for s in shapes)
+    g = np.ones(np.matmul(x, y).shape, np.float32)
+    for run in (REGISTRY["matmul_backward"].cpu, REGISTRY["matmul_backward"].numpy):
+        dx, dy = run(g, x, y, needs=(True, True))
+        assert (dx.shape, dy.shape) == shapes
+        assert not dx.any()
+        assert not dy.any()

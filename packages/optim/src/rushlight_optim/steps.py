@@ -60,12 +60,15 @@ def step_op(
 
     @wraps(options)
     def infer(*arrays: Any, **given: Any) -> tuple[()]:
-        _check_shapes(arrays, len(arrays) // columns(**{**defaults, **given}), counters)
+        count = columns(**{**defaults, **given})
+        if len(arrays) % count:
+            raise RuntimeError(f"{name}: expected {count} columns of equally many tensors, got {len(arrays)} tensors")
+        _check_shapes(arrays, len(arrays) // count, counters)
         return ()
 
     def numpy(*arrays: Array, **options: Any) -> tuple[()]:
+        infer(*arrays, **options)
         n = len(arrays) // columns(**options)
-        _check_shapes(arrays, n, counters)
         for x in arrays[:n]:
             if x.dtype.kind == "c":
                 arrays = tuple([_pairs(x) if x.dtype.kind == "c" else x for x in arrays])

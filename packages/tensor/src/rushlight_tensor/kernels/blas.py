@@ -84,7 +84,7 @@ def matmul_backward(g: Array, x: Array, y: Array, needs: tuple[bool, ...]) -> tu
     """Gradients of `matmul` by x and y, those that are needed; where batches are broadcast, for each of the results."""
     grads: tuple[Callable[[], Array], ...]
     if y.ndim == 1:
-        grads = (lambda: g[..., None] * y, lambda: (g[..., None] * x).reshape(-1, x.shape[-1]).sum(0))
+        grads = (lambda: g[..., None] * y, lambda: _rows(g[..., None] * x).sum(0))
     elif x.ndim == 1:
         grads = (
             lambda: np.matmul(g[..., None, :], y.swapaxes(-1, -2))[..., 0, :],
