@@ -48,8 +48,7 @@ static bool look_at(rl_look *look, rl_object *object) {
     const rl_ndarray *a = RL_BODY(rl_ndarray, object);
     if (a->nd > PLAN_DIMS || !(a->flags & NPY_ALIGNED)) return false;
     look->dtype = a->descr, look->nd = a->nd, look->ordered = a->flags & NPY_C_CONTIGUOUS;
-    memcpy(look->dims, a->dims, a->nd * sizeof *a->dims);
-    memcpy(look->strides, a->strides, a->nd * sizeof *a->strides);
+    for (int d = 0; d < a->nd; d++) look->dims[d] = a->dims[d], look->strides[d] = a->strides[d];
     return true;
 }
 
