@@ -501,8 +501,9 @@ def test_mistakes_are_named_in_their_words(i):
 
 def test_nan_and_infinity():
     x = np.array([[math.nan, 1, -1], [-INF, 0, INF], [-INF, -INF, -INF]], np.float32)
+    many = np.tile(x, (1, 64))  # PyTorch's gradients at NaN differ between its vector loops and what is left over
     for name in ("relu", "sigmoid", "relu6", "hardtanh", "leaky_relu", "softplus", "silu"):
-        agree(lambda m, t, n=name: getattr(F(m), n)(t), x, second=False)
+        agree(lambda m, t, n=name: getattr(F(m), n)(t), many, second=False)
     agree(lambda m, t: (F(m).softmax(t, dim=1), F(m).log_softmax(t, dim=1)), x, second=False)
     y = X.copy()
     y[0, 1, 2] = math.nan
