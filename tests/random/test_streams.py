@@ -215,7 +215,9 @@ def test_a_state_that_is_none_is_refused(state, error, words):
 
 
 def test_unknown_devices_are_refused():
-    with pytest.raises(RuntimeError, match="Expected one of cpu, cuda device type at start of device string: foo"):
+    with pytest.raises(
+        RuntimeError, match="Expected one of cpu, cuda, meta device type at start of device string: foo"
+    ):
         Generator("foo")
 
 
