@@ -73,8 +73,8 @@ def empty_cache() -> None:
 
 
 def is_cuda(array: Any) -> bool:
-    """Whether an array lives on a CUDA device."""
-    host = (np.ndarray, AbstractArray)
+    """Whether an array lives on a CUDA device; NumPy's numbers, which its arithmetic makes of 0-d arrays, do not."""
+    host = (np.ndarray, np.generic, AbstractArray)
     return not isinstance(array, host) and not isinstance(bottom(array), host)
 
 
