@@ -94,7 +94,7 @@ def defined(op, dtype, arrays):
         return arrays
     if "pow" in op.name:
         arrays[1] = np.abs(arrays[1]) % 8 if isinstance(arrays[1], np.ndarray) else arrays[1]
-    if op.name in ("floor_divide", "remainder", "fmod"):
+    if op.name in ("floor_divide", "div_floor", "remainder", "fmod"):
         arrays[1] = np.where(arrays[1] == 0, 5, arrays[1]).astype(numpy_dtype(dtype))
     return arrays
 
