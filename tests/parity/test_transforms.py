@@ -145,3 +145,48 @@ def test_nested_with_different_dimensions_agrees():
         return v(v(lambda a, b: (a[:, None] * b).sum(0).softmax(0), in_dims=(0, None)), in_dims=(1, 0), out_dims=1)
 
     alike(nested(rl, vmap)(xa, xb), nested(torch, torch.vmap)(a, b))
+
+
+STRICT = {
+    "depends": lambda m, x: x * 2,
+    "constant": lambda m, x: m.ones(2),
+    "one of two": lambda m, x: (x * 2, m.ones(1)),
+    "detached": lambda m, x: x.detach(),
+    "times zero": lambda m, x: x * 0,
+    "two that depend": lambda m, x: (x.sum(), x + 1),
+}
+
+
+@pytest.mark.parametrize("name", STRICT)
+def test_strict_jvp_refuses_results_that_are_independent(name):
+    def of(m, jvp):
+        try:
+            found = jvp(lambda x: STRICT[name](m, x), (m.ones(2),), (m.ones(2),), strict=True)
+        except RuntimeError as e:
+            return str(e)
+        return [[z.tolist() for z in (part if isinstance(part, tuple) else (part,))] for part in found]
+
+    assert of(rl, jvp) == of(torch, torch.func.jvp)
+
+
+CUT = {
+    "detach": lambda m, x: x.detach(),
+    "times itself detached": lambda m, x: x * x.detach(),
+    "data": lambda m, x: x.data * x,
+    "function of it": lambda m, x: x.detach().sin() + x,
+    "part of it": lambda m, x: x.detach()[:1] * x,
+    "detached part": lambda m, x: x[:1].detach() * x,
+    "sign": lambda m, x: x.sign() * x,
+    "rounded": lambda m, x: x.round() + x,
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_no_tangent_goes_through_what_cuts_the_graph(name):
+    def of(m, jvp):
+        value, tangent = jvp(lambda x: CUT[name](m, x), (m.tensor([2.0, 3.0]),), (m.ones(2),))
+        return value.tolist(), tangent.tolist()
+
+    (value, tangent), (want, moved) = of(rl, jvp), of(torch, torch.func.jvp)
+    assert value == pytest.approx(want)
+    assert tangent == pytest.approx(moved)

@@ -53,6 +53,9 @@ class Batch(Level):
     def __repr__(self) -> str:
         return f"vmap over {self.size} samples"
 
+    def receive(self, x: Tensor) -> None:
+        """Nothing: `write` refuses what has no room for all samples."""
+
     def lift(self, x: Tensor) -> Batched:
         return Batched(self, x, False)
 

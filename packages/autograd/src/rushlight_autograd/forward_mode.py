@@ -129,7 +129,7 @@ class Forward(Level):
             values = tuple([x.value if isinstance(x, Dual) else x for x in xs])
             outs = results(op, values, attrs)
             tangents = self._tangents(op, xs, values, outs, attrs)
-        if op.view and tangents[0] is None:
+        if op.view and op.vjp is not None and tangents[0] is None:  # `detach` cuts: what it shows has no tangent
             duals = [Dual(self, z, None, (xs[0], op, attrs, i)) for i, z in enumerate(outs)]
         else:
             duals = [Dual(self, z, t) for z, t in zip(outs, tangents, strict=True)]
@@ -313,12 +313,13 @@ def jvp(
         func: Takes and returns tensors, in tuples, lists and dicts of any depth.
         primals: The arguments of `func`, a tuple.
         tangents: Of the same structure.
-        strict: Not supported, as in PyTorch.
+        strict: Every result has to depend on the primals; else one that does not has the tangent zero.
         has_aux: `func` returns (results, other); `other` is returned as the third part, without tangents.
+    Raises:
+        RuntimeError: Primals and tangents do not belong together, `func` returns what is no tensor, or it is `strict`
+            and a result is independent of the primals.
     """
     head = "jvp(f, primals, tangents): "
-    if strict:
-        raise NotImplementedError(f"{head}strict=True is not supported; leave it out")
     if not isinstance(primals, tuple):
         raise RuntimeError(f"{head}Expected primals to be a tuple. E.g. it should be valid to call f(*primals).")
     xs: list[Tensor] = []
@@ -342,6 +343,11 @@ def jvp(
         shape = flatten(out, made)
         for other in leaves_of(shape):
             raise RuntimeError(f"{head}expected f(*primals) to return only tensors, got unsupported type {type(other)}")
+        if strict and not all(_depends(level, z) for z in made):
+            raise RuntimeError(
+                "jvp(f, primals, tangents, strict=True): The output of f is independent of the inputs. This is not "
+                "allowed with strict=True."
+            )
         split = [_parts(level, z) for z in made]
         extra: list[Tensor] = []
         aux_shape = flatten(aux, extra)
@@ -364,6 +370,12 @@ def _check(head: str, structure: Any, xs: list[Tensor], ts: list[Tensor]) -> Non
                 f"not supported. Tensor is of size {list(x._array.shape)} while the given forward gradient is of size "
                 f"{list(t._array.shape)}."
             )
+
+
+def _depends(level: Forward, x: Tensor) -> bool:
+    """Whether a result has a tangent at this level."""
+    a = x._array
+    return isinstance(a, Dual) and a.level is level and a.tangent is not None
 
 
 def _parts(level: Forward, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ A transform is a subclass of `Level` that says how an op runs on its arrays; `wi
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,8 +24,8 @@ class _Here(threading.local):
 _HERE = _Here()
 
 
-class Level:
-    """One running transform.  The methods that raise are what each kind of transform has to say."""
+class Level(ABC):
+    """One running transform.  The abstract methods are what each kind of transform has to say."""
 
     below: Level | None
 
@@ -38,28 +39,29 @@ class Level:
         _HERE.top = self.below
         _INTERCEPTOR.leave()
 
+    @abstractmethod
     def lift(self, x: Tensor) -> Lifted:
         """A tensor from below as an array that is the same in every sample and depends on no input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, op: Any, xs: list[Any], attrs: dict[str, Any]) -> Any:
         """The results of an op as arrays of this level; `xs` are lifted arrays, numbers and None."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, op: Any, xs: list[Any], attrs: dict[str, Any]) -> None:
         """Put the result of an op into the memory of its first input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def mutate(self, op: Any, xs: list[Any], attrs: dict[str, Any]) -> None:
         """Run an op that writes into its inputs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def receive(self, x: Tensor) -> None:
-        """A tensor from below is about to be written into with one of this level: nothing, unless that is possible."""
+        """A tensor from below is about to be written into with one of this level."""
 
+    @abstractmethod
     def read(self, array: Lifted, by: str) -> Any:
         """The elements, for Python to look at; `by` names the function that needs them."""
-        raise NotImplementedError
 
     def takes(self, op: Any) -> bool:
         """Whether an op belongs to this level although none of its inputs does."""
