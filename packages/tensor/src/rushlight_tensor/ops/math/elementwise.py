@@ -294,38 +294,26 @@ sign = Op(
     vjp=(_nothing,),
     onnx="Sign",
 )
-floor = Op(
-    "floor",
-    infer=unary_same,
-    promote=same,
-    real=NotImplementedError("floor is not supported for complex inputs"),
-    numeric="floor_vml_cpu",
-    numpy=np.floor,
-    expr="floor({x})",
-    vjp=(_nothing,),
-    onnx="Floor",
-)
-ceil = Op(
-    "ceil",
-    infer=unary_same,
-    promote=same,
-    real=NotImplementedError("ceil is not supported for complex inputs"),
-    numeric="ceil_vml_cpu",
-    numpy=np.ceil,
-    expr="ceil({x})",
-    vjp=(_nothing,),
-    onnx="Ceil",
-)
-trunc = Op(
-    "trunc",
-    infer=unary_same,
-    promote=same,
-    real=NotImplementedError("trunc is not supported for complex inputs"),
-    numeric="trunc_vml_cpu",
-    numpy=np.trunc,
-    expr="trunc({x})",
-    vjp=(_nothing,),
-)
+
+
+def _rounding(name: str, ufunc: np.ufunc, onnx: str | None = None) -> Op:
+    """Numbers to whole numbers, in steps whose slope is zero."""
+    return Op(
+        name,
+        infer=unary_same,
+        promote=same,
+        real=NotImplementedError(f"{name} is not supported for complex inputs"),
+        numeric=f"{name}_vml_cpu",
+        numpy=ufunc,
+        expr=f"{name}({{x}})",
+        vjp=(_nothing,),
+        onnx=onnx,
+    )
+
+
+floor = _rounding("floor", np.floor, "Floor")
+ceil = _rounding("ceil", np.ceil, "Ceil")
+trunc = _rounding("trunc", np.trunc)
 
 
 def _round_kernel(x: Any) -> Any:

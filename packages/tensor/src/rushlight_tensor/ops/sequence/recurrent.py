@@ -16,6 +16,8 @@ from rushlight_tensor.ops.math.elementwise import tanh
 from rushlight_tensor.ops.shape.join import cat, stack
 from rushlight_tensor.ops.shape.samples import _in_front, _merged, _parted
 
+_SEQUENCE = kinds.opaque("the first dimension is time, and the second the batch, of some inputs only")
+
 
 def _check(x: Any, h: Any, c: Any, w: Any) -> None:
     hidden = w.shape[1] if len(w.shape) == 2 else -1
@@ -91,7 +93,7 @@ def _sequence_samples(name: str, state: int, shared: int) -> Any:
 
 _lstm_backward = Op(
     "lstm_sequence_backward",
-    kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
+    kind=_SEQUENCE,
     infer=_backward_aval,
     numpy=kernels.lstm_backward,
     c=C("recurrent", "lstm_backward", kernels.backward_sizes, blas=True),
@@ -101,7 +103,7 @@ _lstm_backward = Op(
 lstm_sequence = Op(
     "lstm_sequence",
     batch=_sequence_samples("lstm_sequence", 2, 1),
-    kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
+    kind=_SEQUENCE,
     infer=_lstm_aval,
     numpy=kernels.lstm,
     c=C("recurrent", "lstm_forward", kernels.sizes, blas=True),
@@ -174,7 +176,7 @@ def _gru_rule(
 
 _gru_backward = Op(
     "gru_sequence_backward",
-    kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
+    kind=_SEQUENCE,
     infer=_gru_backward_aval,
     numpy=kernels.gru_backward,
     c=C("recurrent", "gru_backward", kernels.backward_sizes, blas=True),
@@ -184,7 +186,7 @@ _gru_backward = Op(
 gru_sequence = Op(
     "gru_sequence",
     batch=_sequence_samples("gru_sequence", 1, 2),
-    kind=kinds.opaque("the first dimension is time, and the second the batch, of some inputs only"),
+    kind=_SEQUENCE,
     infer=_gru_aval,
     numpy=kernels.gru,
     c=C("recurrent", "gru_forward", kernels.sizes, blas=True),
