@@ -36,7 +36,7 @@ def _sum_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
 
 
 def _add_up(x: Any, over: Any, keepdim: Any = False) -> Any:
-    """`x.sum`; NumPy's warnings count as ours then: Note [The straight line] in `dispatch`."""
+    """`x.sum`; NumPy's warnings count as ours then: Note [The straight line] in `straight.py`."""
     add: Any = np.add
     return add.reduce(x, over, keepdims=keepdim) if type(x) is np.ndarray else x.sum(over, keepdims=keepdim)
 
