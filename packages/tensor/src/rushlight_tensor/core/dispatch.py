@@ -194,11 +194,18 @@ def run(op: Any, arrays: list[Any], attrs: dict[str, Any], seen: bool = True) ->
 
     Raises the user's error where shapes or dtypes do not fit.
     """
+    hidden = False
     for a in arrays:
-        if type(a) is not ndarray and a is not None and not isinstance(a, _NUMBERS):
-            result = _run_elsewhere(op, arrays, attrs)
-            break
+        if type(a) is ndarray or a is None or isinstance(a, _NUMBERS):
+            continue
+        if type(a) is PrivateOrder:
+            hidden = True
+            continue
+        result = _run_elsewhere(op, arrays, attrs)
+        break
     else:
+        if hidden:
+            return _run_private(op, arrays, attrs, seen)
         try:
             result = quiet(op.cpu, *arrays, **attrs)
         except Exception as e:
@@ -215,6 +222,19 @@ def run(op: Any, arrays: list[Any], attrs: dict[str, Any], seen: bool = True) ->
     elif isinstance(result, np.generic):
         return result
     return lay(op, result, arrays, attrs)
+
+
+def _run_private(op: Any, arrays: list[Any], attrs: dict[str, Any], seen: bool) -> Any:
+    """`run` where some arrays lie in an order that users do not know.  See Note [Private order]."""
+    bare = []
+    for a in arrays:
+        if type(a) is PrivateOrder:
+            a = np.array(a, order="C") if op.random else a.view(ndarray)  # draws go by the order that is seen
+        bare.append(a)
+    result = run(op, bare, attrs, seen=False)
+    if op.order is None:  # a view
+        return tuple([private(z) for z in result]) if type(result) is tuple else private(result)
+    return lay(op, result, arrays, attrs) if seen else result
 
 
 def _run_kernel(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
@@ -242,19 +262,9 @@ def _run_elsewhere(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
 
 
 def _run_marked(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
-    """`run` where some arrays are of a subclass of NumPy's.  See Note [Private order]."""
-    bare, marked = [], False
-    for a in arrays:
-        if type(a) is PrivateOrder:
-            a = np.array(a, order="C") if op.random else a.view(ndarray)  # draws go by the order that is seen
-            marked = True
-        elif type(a) is not ndarray:
-            a = plain(a)
-        bare.append(a)
-    result = run(op, bare, attrs, seen=False)
-    if op.order is None and marked:  # a view
-        return tuple([private(z) for z in result]) if type(result) is tuple else private(result)
-    return result
+    """`run` where some arrays are of a subclass of NumPy's that is not ours."""
+    kept = (ndarray, PrivateOrder)
+    return run(op, [a if type(a) in kept else plain(a) for a in arrays], attrs, seen=False)
 
 
 def numbers_moved(xs: tuple[Any, ...]) -> tuple[Any, ...]:

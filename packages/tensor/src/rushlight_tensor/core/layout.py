@@ -73,8 +73,32 @@ def _laid(op: Any, array: Any, arrays: Sequence[Any], attrs: dict[str, Any]) -> 
         or (not rule.moves and _all_plain(arrays) and not (rule.images and _has_one_channel(arrays)))
     ):
         return array
-    xs = [operand(a) for a in arrays]
-    return with_strides(array, rule.strides(array.shape, xs, attrs), rule.private or _any_private(arrays))
+    if rule.asks_attrs:
+        return _placed(array, _verdict(array, rule, arrays, attrs))
+    key: list[Any] = [rule.strides, type(array), array.shape, array.strides, array.itemsize]
+    for a in arrays:
+        if hasattr(a, "strides"):
+            key += [type(a), a.shape, a.strides, a.itemsize]
+        else:
+            key.append(a is None)
+    known = tuple(key)
+    verdict = _VERDICTS.get(known)
+    if verdict is None:
+        if len(_VERDICTS) >= _MOST_VERDICTS:
+            _VERDICTS.clear()
+        verdict = _VERDICTS[known] = _verdict(array, rule, arrays, attrs)
+    return _placed(array, verdict)
+
+
+_VERDICTS: dict[tuple[Any, ...], Any] = {}
+"""What to do with a result, by its rule and by how it and the inputs lie: images meet the same cases in each step."""
+
+_MOST_VERDICTS = 4096
+
+
+def _verdict(array: Any, rule: Any, arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
+    want = rule.strides(array.shape, [operand(a) for a in arrays], attrs)
+    return placing(array, want, rule.private or _any_private(arrays))
 
 
 def _all_plain(arrays: Sequence[Any]) -> bool:
@@ -99,18 +123,40 @@ def _any_private(arrays: Sequence[Any]) -> bool:
 
 def with_strides(array: Any, want: tuple[int, ...], hidden: bool) -> Any:
     """`array`, or a copy, with these strides; `hidden`: contiguous ones may be claimed only."""
+    return _placed(array, placing(array, want, hidden))
+
+
+def placing(array: Any, want: tuple[int, ...], hidden: bool) -> Any:
+    """What `_placed` shall do: a function of the array, or the axes of a copy and those of the view of it."""
     if tuple([s // array.itemsize for s in array.strides]) == want:
-        return plain(array)
+        return plain
     if order.is_contiguous(array.shape, want):
         if array.flags.c_contiguous or type(array) is PrivateOrder:
-            return array
-        if hidden and type(array) is np.ndarray:
-            return array.view(PrivateOrder)
-        return array.copy("C")
-    dims = sorted(range(array.ndim), key=lambda d: -want[d])
-    back = sorted(range(array.ndim), key=dims.__getitem__)
+            return _itself
+        return _mark if hidden and type(array) is np.ndarray else _copy
+    dims = tuple(sorted(range(array.ndim), key=lambda d: -want[d]))
+    back = tuple(sorted(range(array.ndim), key=dims.__getitem__))
+    return dims, back
+
+
+def _placed(array: Any, verdict: Any) -> Any:
+    if type(verdict) is not tuple:
+        return verdict(array)
+    dims, back = verdict
     seen = array.transpose(dims)
     return array if seen.flags.c_contiguous else seen.copy("C").transpose(back)
+
+
+def _itself(array: Any) -> Any:
+    return array
+
+
+def _mark(array: Any) -> Any:
+    return array.view(PrivateOrder)
+
+
+def _copy(array: Any) -> Any:
+    return array.copy("C")
 
 
 def operand(array: Any) -> placement.Operand | None:

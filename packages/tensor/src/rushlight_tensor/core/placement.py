@@ -38,13 +38,15 @@ class Order(NamedTuple):
     """A rule: `strides(shape of the result, operands, attrs)`.
 
     It may be about `images`, and the contiguous ones among its results may lie in an order of their own, in `private`.
-    It `moves` elements if contiguous inputs may have results that are not.
+    It `moves` elements if contiguous inputs may have results that are not, and `asks_attrs` if strides alone do not
+    decide.
     """
 
     strides: Callable[[Shape, Sequence[Operand | None], dict[str, Any]], Shape]
     images: bool = False
     private: bool = False
     moves: bool = False
+    asks_attrs: bool = False
 
 
 def permuted(shape: Shape, order: Sequence[int]) -> Shape:
@@ -241,9 +243,9 @@ IMAGE = Order(_format, images=True, private=True)
 CONVOLVED = Order(_convolved, images=True, private=True)
 CONVOLVED_BACK = Order(_back_from(_convolved), images=True, private=True)
 JOINED = Order(_joined, images=True)
-PICKED = Order(_picked)
-GATHERED = Order(_gathered)
+PICKED = Order(_picked, asks_attrs=True)
+GATHERED = Order(_gathered, asks_attrs=True)
 ATTENDED = Order(_attended)
 ATTENDED_BACK = Order(_attended_back, moves=True)
-GIVEN = Order(_given)
-CLONED = Order(_cloned)
+GIVEN = Order(_given, asks_attrs=True)
+CLONED = Order(_cloned, asks_attrs=True)

@@ -147,7 +147,7 @@ class Planned:
 
     def __init__(self, op: Any, kernel: C, first: bool = True) -> None:
         self.op, self.kernel, self._text = op, kernel, op.numpy
-        self.plans: dict[tuple[Any, ...], Plan | None] = {}
+        self.plans: dict[tuple[Any, ...], Any] = {}  # in `PlannedElements` axes
         self._fits = None  # not looked for yet
         self._strided = False
         self.entry = 0
@@ -381,8 +381,7 @@ class PlannedElements(Planned):
             return self._by_widening(arrays, attrs)
         if not _are_alike(arrays):
             return self._by_text(arrays, attrs)
-        shape = arrays[0].shape
-        axes = fastest_first(shape, *arrays)[::-1]
+        axes, back = self._axes(arrays)
         packed = []
         for x in arrays:
             turned = x.transpose(axes)
@@ -391,7 +390,18 @@ class PlannedElements(Planned):
                 RECORDER.moved(self.op.name, turned, packed[-1])
         if not self._fits(*packed):
             return self._by_text(arrays, attrs)
-        return self.run(*packed, **attrs).transpose([axes.index(i) for i in range(len(axes))])
+        return self.run(*packed, **attrs).transpose(back)
+
+    def _axes(self, arrays: tuple[Any, ...]) -> tuple[Any, Any]:
+        """The dimensions of the result from the slowest to the fastest, and the way back."""
+        key = (arrays[0].shape, *[a.strides for a in arrays])
+        axes = self.plans.get(key)
+        if axes is None:
+            if len(self.plans) >= _MOST_PLANS:
+                self.plans.clear()
+            order = fastest_first(arrays[0].shape, *arrays)[::-1]
+            axes = self.plans[key] = order, [order.index(i) for i in range(len(order))]
+        return axes
 
     def _finished(self, made: Any, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         """The result, narrowed where inputs were widened; ufuncs put it where this class does."""
