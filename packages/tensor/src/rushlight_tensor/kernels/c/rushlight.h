@@ -40,6 +40,19 @@ INLINE int rl_threads(void) { return (int)rl_state[0]; }
 /* The same, keeping the first row that is wrong: the smallest `row` that the loop assigns. */
 #define PARALLEL_FOR_FIRST(work, row) \
     RL_PRAGMA(omp parallel for schedule(static) num_threads(rl_threads()) if ((work) > 16384) reduction(min : row))
+/*
+ * A region of one thread costs GNU's OpenMP 0.7 us, several times what a small kernel computes: it makes a team first.
+ * The linker hands us its calls (`--wrap`), and where no region is open yet, the body of one thread is a plain call.
+ */
+#ifdef RL_WRAP_GOMP
+extern int omp_in_parallel(void);
+extern void __real_GOMP_parallel(void (*)(void *), void *, unsigned, unsigned);
+__attribute__((visibility("hidden"))) void __wrap_GOMP_parallel(void (*body)(void *), void *data, unsigned threads,
+    unsigned flags) {
+    if (threads == 1 && !omp_in_parallel()) body(data);
+    else __real_GOMP_parallel(body, data, threads, flags);
+}
+#endif
 /* An index as it is now, read a single time: what was checked is what is used, whatever another thread writes. */
 #define READ_ONCE(place) (*(const volatile int64_t *)&(place))
 /* A sum in the order that vector registers give; NaN and infinity pass through it unharmed. */
