@@ -90,6 +90,11 @@ def groups(graph: Graph) -> list[Instr | Kernel]:
     return out
 
 
+def instrs_of(part: Instr | Kernel) -> list[Instr]:
+    """What a part stands for."""
+    return part.instrs if isinstance(part, Kernel) else [part]
+
+
 def _independent(i: Instr, group: list[Instr]) -> bool:
     made = {o for g in group for o in g.outputs}
     return not i.writes and not any(v in made for v in i.values())

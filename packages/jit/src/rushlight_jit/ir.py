@@ -12,16 +12,29 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.op import Op
 
 
 class Value:
-    """The result of an instruction, an input, or an array that the function holds; `name` is for people."""
+    """The result of an instruction, an input, or an array that the function holds; `name` is for people.
 
-    __slots__ = ("dtype", "name", "shape")
+    `aval` describes it.  In a graph from a file that is its shape and dtype alone; else layout and device are known,
+    too.  Which memory it lies in says `Graph.memory`.
+    """
 
-    def __init__(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.name, self.shape, self.dtype = name, shape, dtype
+    __slots__ = ("aval", "name")
+
+    def __init__(self, name: str, aval: Aval) -> None:
+        self.name, self.aval = name, aval
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.aval.dtype
 
     def __repr__(self) -> str:
         return f"%{self.name}"

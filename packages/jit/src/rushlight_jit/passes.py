@@ -1,10 +1,12 @@
 """Passes: graph in, graph out.
 
-Each keeps the meaning; an instruction that writes is never moved, merged or dropped.
+Each keeps the meaning; an instruction that writes is never moved, merged or dropped.  What a pass has to keep is
+written down in `verify.py`, which looks at every pass in the tests.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -87,6 +89,16 @@ def _literal(x: Any) -> Any:
     return type(x), repr(x) if isinstance(x, slice) else id(x)
 
 
+VERIFY: Callable[[Graph, Graph, str], None] | None = None
+"""Looks at what each pass made: `(before, after, name of the pass)`; None where nobody does."""
+
+PASSES = (eliminate_common_subexpressions, eliminate_dead_code)
+
+
 def optimize(graph: Graph) -> Graph:
     """The passes in their order."""
-    return eliminate_dead_code(eliminate_common_subexpressions(graph))
+    for change in PASSES:
+        before, graph = graph, change(graph)
+        if VERIFY is not None:
+            VERIFY(before, graph, change.__name__)
+    return graph

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_jit.fuse import Kernel, groups
+from rushlight_jit import passes
+from rushlight_jit.fuse import Kernel, groups, instrs_of
 from rushlight_jit.ir import Graph, Instr, Value
-from rushlight_tensor.core import cuda, dispatch, inplace, layout
+from rushlight_tensor.core import devices, dispatch, inplace, layout
 from rushlight_tensor.core.placement import NUMBER
 from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.kernels import elementwise_cuda
@@ -30,13 +31,15 @@ class Plan:
         self._steps: list[Step] = []
         self._captured = list(graph.captured.values())
         parts = groups(graph)
+        if passes.VERIFY is not None:
+            passes.VERIFY(graph, graph.part([i for p in parts for i in instrs_of(p)]), "fuse.groups")
         last = self._last_uses(parts)
         for part in parts:
             if isinstance(part, Kernel) and part.build():
                 self.kernels.append(part)
                 self._steps.append(self._fused(part))
             else:
-                for i in part.instrs if isinstance(part, Kernel) else [part]:
+                for i in instrs_of(part):
                     self._steps.append(self._single(i))
             done = [self._slot[v] for v in last.get(id(part), ())]
             if done:
@@ -138,10 +141,7 @@ class Plan:
             for (o, _), op in zip(outs, k.device, strict=True):
                 env[o] = elementwise_cuda.launch(op, arrays, {})
 
-        def fused(env: Env) -> None:
-            if cuda.is_cuda(env[ins[0]]):
-                on_device(env)
-                return
+        def on_host(env: Env) -> None:
             arrays = [np.ascontiguousarray(env[s]) for s in ins]
             made = [np.empty(shape, dtype) for _, dtype in outs]
             function(*arrays, *made, rows, columns)
@@ -150,7 +150,8 @@ class Plan:
             for (o, _), z in zip(outs, made, strict=True):
                 env[o] = z
 
-        return fused
+        on = {"cpu": on_host, "cuda": on_device}
+        return lambda env: on[devices.of(env[ins[0]]).type](env)
 
 
 def _in_order(k: Kernel, arrays: list[Any], made: list[Any]) -> list[Any]:

@@ -21,6 +21,7 @@ from rushlight_jit.plan import Plan
 from rushlight_jit.tracer import TraceError, Tracer, tracing
 from rushlight_tensor import files
 from rushlight_tensor.core import dispatch, dtypes, labels
+from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.op import REGISTRY
 from rushlight_tensor.core.structure import flatten, is_plain, leaves_of, unflatten
 from rushlight_tensor.core.tensor import Tensor, wrap
@@ -266,7 +267,7 @@ def _value_out(v: Value) -> dict[str, Any]:
 
 
 def _value_in(entry: dict[str, Any]) -> Value:
-    return Value(entry["name"], tuple(entry["shape"]), getattr(dtypes, entry["dtype"]).np)
+    return Value(entry["name"], Aval(tuple(entry["shape"]), getattr(dtypes, entry["dtype"]).np))
 
 
 def _plain_out(x: Any) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from rushlight_jit.ir import Graph, Instr, Value
 from rushlight_jit.memory import extent, overlap
 from rushlight_jit.origin import place
-from rushlight_tensor.core import dispatch, inplace
+from rushlight_tensor.core import abstract, devices, dispatch, inplace, layout
 from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import Tensor
 
@@ -67,7 +67,8 @@ class Tracer:
         return found
 
     def _new(self, name: str, array: Any, among: Iterable[Value] | None = None) -> Value:
-        value = Value(name, array.shape, array.dtype)
+        described = abstract.of(array)._replace(device=str(devices.of(array)), private=layout.is_private(array))
+        value = Value(name, described)
         self._of[id(array)] = value
         self.arrays[value] = array
         span = extent(array)
