@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALL = ("overhead", "steps", "loader", "allreduce", "scaling")
+ALL = ("overhead", "chains", "steps", "loader", "allreduce", "scaling")
 
 
 def main() -> int:

@@ -9,7 +9,8 @@ Note [What runs as it is]
     Tracing runs the function, so its first call is right whatever it does.  Where Python decided by a value, or did
     what a replay would leave out (`breaks` says what and where), no trace is kept, and such calls go on running the
     function itself.  With `fullgraph=True` they are errors instead.  A function that was broken off too often, or has
-    too many kinds of call, is not traced any more, which is logged once, as a warning.
+    too many kinds of call, is not traced any more, which is logged once, as a warning.  Nor is a call on so few
+    elements that a replay takes longer than the function (Note [Small calls]).
 """
 
 from __future__ import annotations
@@ -17,23 +18,28 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
+from rushlight_jit import worth
 from rushlight_jit.guards import Walk, closure, difference, walk
 from rushlight_jit.ir import Graph
 from rushlight_jit.joint import Joint
-from rushlight_jit.memory import classes, extent, touches
+from rushlight_jit.memory import classes, extent, own, touches
 from rushlight_jit.tracer import TraceError, Tracer, tracing
 from rushlight_jit.watch import Watch
 from rushlight_tensor.core import devices, dispatch, dtypes
 from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.structure import flatten, is_plain, leaves_of, without_leaves
-from rushlight_tensor.core.tensor import Tensor
+from rushlight_tensor.core.tensor import Tensor, wrap
 
 MOST_TRACES, MOST_BREAKS = 64, 8
 
+_ndarray = np.ndarray
 _log = logging.getLogger(__name__)
 
 
@@ -44,7 +50,7 @@ def _name_of(fn: Any) -> str:
 class Compiled:
     """A function that is traced, fused and replayed.
 
-    `graph` and `source()` show what the last call ran, `breaks` why calls could not be traced.
+    `graph` and `source()` show what the last call ran that was not a small one, `breaks` why calls could not be traced.
     """
 
     def __init__(self, fn: Callable[..., Any], fullgraph: bool = False) -> None:
@@ -54,18 +60,32 @@ class Compiled:
         self._last: Joint | None = None
         self.breaks: list[str] = []
         self._gave_up = False
+        self._small, self._large = -1, math.inf  # elements of arguments: up to so many, and from so many on
         functools.update_wrapper(self, fn, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._small >= 0 and not kwargs:  # See Note [Small calls]
+            count = 0
+            for x in args:
+                if type(x) is not Tensor:
+                    break
+                count += x._array.size
+            else:
+                if count <= self._small:
+                    return self._fn(*args)
+        return self._find(args, kwargs)
+
+    def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The call by its trace, which is made if there is none yet."""
         if dispatch.INTERCEPT is not None:  # inside another trace: part of that one
             return self._fn(*args, **kwargs)
         call = _Call(args, kwargs)
-        if _without_data(call.tensors):
+        if call.without_data:
             return self._fn(*args, **kwargs)
         for names in self._names:
             found = walk(self._fn, call.leaves, names, call.tensors)
             for entry in self._traces.get((call.kind, tuple(found.tokens)), ()):
-                if call.overlaps(entry.spans) == entry.overlaps:
+                if entry.meets(call):
                     if entry.joint is None:
                         return self._as_it_is(call)
                     self._last = entry.joint
@@ -103,11 +123,24 @@ class Compiled:
             self.breaks.append(attempt.breaks[0])
         if before.names not in self._names:
             self._names.append(before.names)
-        spans = [extent(t._array) for t in before.tensors.values()]
-        entry = _Entry(attempt.joint, before.keep, spans, call.overlaps(spans))
+        entry = _Entry(attempt.joint, before, call)
         self._traces.setdefault((call.kind, tuple(before.tokens)), []).append(entry)
         self._last = attempt.joint or self._last
+        if attempt.joint is not None and not self._fullgraph:
+            self._learn(call, worth.pays(attempt.joint, len(call.tensors), len(before.tokens)))
         return result
+
+    def _learn(self, call: _Call, pays: bool) -> None:
+        """Which calls are small: up to the most elements that did not pay, where no fewer have."""
+        if not all(type(t._array) is _ndarray for t in call.tensors):
+            return
+        count = sum([t._array.size for t in call.tensors])
+        if pays:
+            self._large = min(self._large, count)
+        if count < self._large:
+            self._small = max(self._small, -1 if pays else count)
+        elif self._small >= self._large:
+            self._small = -1
 
     def _guarded(self) -> Any:
         return self._fn
@@ -159,7 +192,7 @@ def compile(
 
     Args:
         model: Function of tensors and other values; traced once per kind of call.
-        fullgraph: Raise TraceError, with the user's line, instead of running `model` as it is.
+        fullgraph: Raise TraceError, with the user's line, instead of running `model` as it is; no call is too small.
         dynamic, options: Accepted for PyTorch's signature: shapes are always static.
         backend, mode: One of PyTorch's names; all mean the same, as there is one backend.
         disable: Return `model` as it is.
@@ -198,15 +231,28 @@ class _Entry:
 
     Args:
         joint: The trace.
-        keep: What ids in the key stand for.
-        spans: The memory of the tensors that the function refers to.
-        overlaps: Which of these each argument lies in.
+        before: The walk before it, which has met the tensors that the function refers to, and keeps what ids stand for.
+        call: That which was traced.
     """
 
-    __slots__ = ("joint", "keep", "overlaps", "spans")
+    __slots__ = ("_held", "_keep", "_overlaps", "_own", "_spans", "joint")
 
-    def __init__(self, joint: Joint | None, keep: list[Any], spans: list[tuple[int, int]], overlaps: Any) -> None:
-        self.joint, self.keep, self.spans, self.overlaps = joint, keep, spans, overlaps
+    def __init__(self, joint: Joint | None, before: Walk, call: _Call) -> None:
+        held = [t._array for t in before.tensors.values()]
+        self.joint, self._keep = joint, before.keep
+        self._held, self._own = {id(a) for a in held}, own(held)
+        self._spans = [extent(a) for a in held]
+        self._overlaps = call.overlaps(self._spans)
+
+    def meets(self, call: _Call) -> bool:
+        """Whether the arguments lie in the same memory of these tensors as they did."""
+        if not self._held:
+            return True
+        if self._own and not any(map(any, self._overlaps)):  # then they are others, with memory of their own
+            arrays = [t._array for t in call.tensors]
+            if own(arrays) and self._held.isdisjoint(map(id, arrays)):
+                return True
+        return bool(call.overlaps(self._spans) == self._overlaps)
 
 
 def _without_data(tensors: Iterable[Tensor]) -> bool:
@@ -217,31 +263,43 @@ def _without_data(tensors: Iterable[Tensor]) -> bool:
 class _Call:
     """The arguments of a call: their tensors, each once, the other leaves, and what is known of them beforehand."""
 
-    __slots__ = ("args", "kind", "kwargs", "leaves", "order", "structure", "tensors")
+    __slots__ = ("args", "kind", "kwargs", "leaves", "order", "structure", "tensors", "without_data")
 
     def __init__(self, args: Any, kwargs: Any) -> None:
         self.args, self.kwargs = args, kwargs
-        given: list[Tensor] = []
-        self.structure = flatten((args, kwargs), given)
-        self.leaves = leaves_of(self.structure)
+        if not kwargs and {*map(type, args)} <= {Tensor}:
+            given = list(args)
+            self.structure, shape = _of_tensors(len(args))
+            self.leaves: list[Any] = []
+        else:
+            given = []
+            self.structure = flatten((args, kwargs), given)
+            self.leaves, shape = leaves_of(self.structure), without_leaves(self.structure)
         unique = {id(t): t for t in given}
-        self.tensors = list(unique.values())
+        self.tensors = given if len(unique) == len(given) else list(unique.values())
         place = {key: i for i, key in enumerate(unique)}
         self.order = tuple([place[id(t)] for t in given])
         arrays = [dispatch.settle(t) for t in self.tensors]  # what is written into is seen by whoever holds them
-        self.kind = (
-            without_leaves(self.structure), self.order, tuple([_kind(t) for t in self.tensors]),
-            None if _without_data(self.tensors) else classes(arrays), _modes(),
-        )  # fmt: skip
+        self.without_data = _without_data(self.tensors)
+        kinds = tuple([_kind(t) for t in self.tensors])
+        self.kind = shape, self.order, kinds, () if self.without_data else classes(arrays), _modes()
 
     def overlaps(self, spans: list[tuple[int, int]]) -> Any:
         """Which of these stretches of memory each argument lies in."""
         return [touches(t._array, spans) for t in self.tensors]
 
 
+@functools.cache
+def _of_tensors(count: int) -> tuple[Any, Any]:
+    """The structure of a call with so many tensors and nothing else, and what `without_leaves` leaves of it."""
+    structure = flatten((tuple([wrap(np.empty(0))] * count), {}), [])
+    return structure, without_leaves(structure)
+
+
 def _kind(t: Tensor) -> Any:
     a = t._array
-    return type(t), a.shape, a.strides, a.dtype, str(devices.of(a)), t._requires_grad, t._node is None
+    on = "cpu" if type(a) is _ndarray else str(devices.of(a))
+    return type(t), a.shape, a.strides, a.dtype, on, t._requires_grad, t._node is None
 
 
 def _modes() -> Any:

@@ -44,7 +44,7 @@ class DeviceOp:
 class Kernel:
     """A fused group: what it replaces, what it reads and makes, its C text, and its outputs as expressions for CUDA."""
 
-    __slots__ = ("device", "function", "inputs", "instrs", "outputs", "shape", "text")
+    __slots__ = ("device", "fits", "function", "inputs", "instrs", "outputs", "shape", "text")
 
     def __init__(self, instrs: list[Instr], inputs: list[Value], outputs: list[Value]) -> None:
         self.instrs, self.inputs, self.outputs = instrs, inputs, outputs
@@ -52,12 +52,15 @@ class Kernel:
         self.text = _c_text(self)
         self.device = _device_ops(self)
         self.function: Any = None
+        self.fits: Any = None
 
     def build(self) -> bool:
         """Compile; False where there is no compiler, and the operations run one by one."""
         library = compile_c(self.text)
-        self.function = None if library is None else library.fused
-        return library is not None
+        if library is None:
+            return False
+        self.function, self.fits = library.fused, getattr(library, "fused.fits")
+        return True
 
 
 def groups(graph: Graph) -> list[Instr | Kernel]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
+_ndarray = np.ndarray
+
 
 def extent(array: Any) -> tuple[int, int]:
     """The addresses of the first byte of an array and of the first one after it; equal for an empty array."""
@@ -26,8 +30,16 @@ def overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return a[0] < b[1] and b[0] < a[1]
 
 
-def classes(arrays: Iterable[Any]) -> tuple[int, ...]:
+def own(arrays: Iterable[Any]) -> bool:
+    """Whether each is an array of NumPy's with memory of its own: two of them overlap only if they are one."""
+    return all(type(a) is _ndarray and a.base is None and a.flags.owndata for a in arrays)
+
+
+def classes(arrays: Sequence[Any]) -> tuple[int, ...]:
     """For each array the number of the first one in its class: arrays that overlap, directly or through others."""
+    count = len(arrays)
+    if count < 2 or (own(arrays) and len({id(a) for a in arrays}) == count):
+        return tuple(range(count))
     spans = [extent(a) for a in arrays]
     order = sorted(range(len(spans)), key=spans.__getitem__)
     out = list(range(len(spans)))

@@ -6,12 +6,14 @@ written down in `verify.py`, which looks at every pass in the tests.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from rushlight_jit.ir import Graph, Instr, Value
+from rushlight_tensor.core import dispatch
 
 
 def memory_of(graph: Graph) -> dict[Value, Value]:
@@ -89,10 +91,51 @@ def _literal(x: Any) -> Any:
     return type(x), repr(x) if isinstance(x, slice) else id(x)
 
 
+def eliminate_copies(graph: Graph) -> Graph:
+    """Drop copies of what nobody changes: the engine copies gradients that others may hold as well.
+
+    Where the copy is a result, what was copied is made in its place; else its uses read what was copied.
+    """
+    root, changing, results = memory_of(graph), written(graph), set(graph.outputs)
+    shared = Counter(root.values())
+    maker = {o: i for i in graph.instrs for o in i.outputs if not is_counted(i)}
+    stands_for: dict[Value, Value] = {}
+
+    def found(x: Any) -> Any:
+        while isinstance(x, Value) and x in stands_for:
+            x = stands_for[x]
+        return x
+
+    def alone(v: Value) -> bool:
+        return v in maker and root[v] is v and shared[v] == 1
+
+    def spare(source: Value, made: Value) -> bool:
+        if not alone(made) or not _lie_alike(source, made) or not changing.isdisjoint((root[source], made)):
+            return False
+        return made not in results or (alone(source) and source not in results)
+
+    kept = []
+    for i in graph.instrs:
+        if i.op is dispatch.CLONE and i.outputs and spare(source := found(i.inputs[0]), made := i.outputs[0]):
+            if made in results:
+                stands_for[source] = made
+            else:
+                stands_for[made] = source
+        else:
+            kept.append(i)
+    return graph.part(
+        [Instr(i.op, tuple(map(found, i.inputs)), i.attrs, tuple(map(found, i.outputs)), i.into, i.where) for i in kept]
+    )
+
+
+def _lie_alike(a: Value, b: Value) -> bool:
+    return a.aval.device is not None and a.aval._replace(offset=0) == b.aval._replace(offset=0)
+
+
 VERIFY: Callable[[Graph, Graph, str], None] | None = None
 """Looks at what each pass made: `(before, after, name of the pass)`; None where nobody does."""
 
-PASSES = (eliminate_common_subexpressions, eliminate_dead_code)
+PASSES = (eliminate_common_subexpressions, eliminate_copies, eliminate_dead_code)
 
 
 def optimize(graph: Graph) -> Graph:

@@ -124,7 +124,7 @@ class Plan:
         return execute
 
     def _fused(self, k: Kernel) -> Step:
-        function, shape = k.function, k.shape
+        function, fits, shape = k.function, k.fits, k.shape
         ins = [self._slot[v] for v in k.inputs]
         outs = [(self._of(v), v.dtype) for v in k.outputs]
         columns = shape[-1]
@@ -142,16 +142,24 @@ class Plan:
                 env[o] = elementwise_cuda.launch(op, arrays, {})
 
         def on_host(env: Env) -> None:
-            arrays = [np.ascontiguousarray(env[s]) for s in ins]
+            arrays = given = [env[s] for s in ins]
+            if not fits(*arrays):
+                arrays = [np.ascontiguousarray(a) for a in given]
             made = [np.empty(shape, dtype) for _, dtype in outs]
             function(*arrays, *made, rows, columns)
-            if any(env[s].ndim > 1 and not env[s].flags.c_contiguous for s in ins):
-                made = _in_order(k, [env[s] for s in ins], made)
+            if arrays is not given:
+                made = _in_order(k, given, made)
             for (o, _), z in zip(outs, made, strict=True):
                 env[o] = z
 
         on = {"cpu": on_host, "cuda": on_device}
-        return lambda env: on[devices.of(env[ins[0]]).type](env)
+
+        def fused(env: Env) -> None:
+            first = env[ins[0]]
+            run = on_host if type(first) is np.ndarray else on[devices.of(first).type]
+            run(env)
+
+        return fused
 
 
 def _in_order(k: Kernel, arrays: list[Any], made: list[Any]) -> list[Any]:
