@@ -12,7 +12,6 @@ import pytest
 
 from rushlight_tensor import REGISTRY
 from rushlight_tensor.core import cuda
-from rushlight_tensor.core.op import Gradient
 from tests.cuda.machines import ONE_OF_EACH, WHOLE, using
 from tests.device.walk import CLAIMING, check, compile_kernels, dtypes_of, samples_of
 from tests.ops.harness import backward_ops
@@ -60,7 +59,7 @@ def test_layout_in_memory_does_not_matter(machine, op):
     assert not found, found
 
 
-WITH_A_GRADIENT = [op for op in CLAIMING if isinstance(op.vjp, Gradient) and op.vjp.by is not None]
+WITH_A_GRADIENT = [op for op in CLAIMING if op.backward is not None]
 
 
 @pytest.mark.parametrize("op", WITH_A_GRADIENT, ids=lambda op: op.name)
@@ -68,9 +67,9 @@ def test_records_of_gradients_run_on_the_device_too(machine, op, monkeypatch):
     seen, run = set(), cuda.run
     monkeypatch.setattr(cuda, "run", lambda op, *rest: (seen.add(op.name), run(op, *rest))[1])
     for sample in samples_of(op):
-        if "float32" in sample.dtypes and op.vjp.by.name not in seen:
+        if "float32" in sample.dtypes and op.backward.name not in seen:
             check(op, sample, "float32")
-    assert op.vjp.by.name in seen
+    assert op.backward.name in seen
 
 
 def test_every_record_claims_to_run_on_a_gpu():

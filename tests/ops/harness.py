@@ -22,7 +22,7 @@ from rushlight_tensor.core import abstract, dispatch
 from rushlight_tensor.core.describe import describe
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.layout import PrivateOrder
-from rushlight_tensor.core.op import Gradient, Op
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import Tensor, wrap
 
 FLOATS = ("float64", "float32", "float16", "bfloat16")
@@ -145,8 +145,8 @@ def call(op: Op, xs: list[Any], attrs: dict[str, Any]) -> tuple[Tensor, ...]:
 def backward_ops() -> Iterator[str]:
     """Ops that are the gradient of another one, and so are tested by its samples."""
     for op in REGISTRY.values():
-        if isinstance(op.vjp, Gradient) and op.vjp.by is not None:
-            yield op.vjp.by.name
+        if op.backward is not None:
+            yield op.backward.name
 
 
 def described(x: Any) -> Any:

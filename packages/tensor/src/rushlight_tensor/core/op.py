@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from rushlight_tensor.core import dispatch, graph, kinds, placement, straight
 from rushlight_tensor.core.cuda import NUMPY_TEXT
+from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.keywords import NUMPY
 from rushlight_tensor.core.tensor import Tensor, wrap
 
@@ -30,29 +33,83 @@ class Gradient:
     """A vjp that makes several gradients in one pass, or that has a kernel of its own.
 
     Args:
-        rule: `(g, needs, *saved, **attrs) -> one gradient per input`, in public ops.
-        by: The op that computes it, `by(g, *saved, needs=…, **attrs)`: the wanted gradients in order, a tuple or, for
-            an op with one input, an array.  What `save` names as `x.shape` reaches it as the attribute `x_shape`.  A
-            pass that is itself recorded, for higher derivatives, goes through `rule`: `by` needs no gradient.
+        rule: `(g, needs, *saved, **attrs) -> one gradient per input`, in public ops; None: what `record` computes can
+            itself be differentiated, by the `vjp` given there.
+        results: Of a kernel, `(known) -> description per input`, from all that it is given, by name: `known.g`, what
+            is saved, the attributes.  Left out, for an op of one input: as that, or what is saved of it.
+        record: The kernel: fields of an `Op`, `numpy` and what else there is.  Its inputs are `g` and what is saved
+            (`out` is called `y`), its attributes those of the forward op, what `save` names as `x.shape` (`x_shape`),
+            and `needs`: it makes the wanted gradients only, a tuple in order, or one array for an op with one.  Its
+            kind is that of the forward op.  A pass that is itself recorded, for higher derivatives, goes through
+            `rule`.
     """
 
-    __slots__ = ("as_attrs", "by", "has_attrs", "pull_bare", "rule")
+    __slots__ = ("as_attrs", "by", "has_attrs", "pull_bare", "record", "results", "rule")
 
-    def __init__(self, rule: Callable[..., tuple[Any, ...]], by: Op | None = None) -> None:
-        self.rule, self.by = rule, by
+    def __init__(
+        self,
+        rule: Callable[..., tuple[Any, ...]] | None = None,
+        *,
+        results: Callable[[Any], Any] | None = None,
+        **record: Any,
+    ) -> None:
+        assert rule is not None or "vjp" in record
+        self.rule, self.results, self.record = rule, results, record
+        self.by: Op | None = None  # until `bind`
         self.as_attrs: tuple[str | None, ...] = ()
         self.has_attrs = False
-        self.pull_bare = None if by is None else self._pull_bare
+        self.pull_bare = self._pull_bare if record else None
 
-    def bind(self, save: tuple[str, ...]) -> None:
-        """Note which of the saved things are attributes of `by`."""
-        self.as_attrs = tuple(item.replace(".", "_") if "." in item else None for item in save)
+    def bind(self, op: Op) -> None:
+        """Make the record of the kernel, the gradient of `op`."""
+        self.as_attrs = tuple(item.replace(".", "_") if "." in item else None for item in op.save)
         self.has_attrs = any(self.as_attrs)
+        if self.record:
+            self.by = Op(
+                **{
+                    "name": f"{op.name}_backward",
+                    "infer": self._infer(op),
+                    "vjp": None,
+                    **self._kind(op),
+                    **self.record,
+                }
+            )
+            self.by.forward = op
+            op.backward = self.by
+
+    def _kind(self, op: Op) -> dict[str, Any]:
+        """The kind of the kernel, where its record does not say another: that of `op`, told of saved shapes."""
+        shapes = tuple([item.replace(".", "_") for item in op.save if item.endswith(".shape")])
+        return {"kind": replace(op.kind, shapes=shapes) if shapes else op.kind}
+
+    def _infer(self, op: Op) -> Callable[..., Any]:
+        """`infer` of the kernel: its signature from what is saved, the descriptions from `results`."""
+        inputs = ["g", *["y" if item == "out" else item for item in op.save if "." not in item]]
+        attrs: dict[str, Any] = {name: () for name in self.as_attrs if name is not None}
+        attrs |= {**op.defaults, "needs": (True,) * op.arity}
+        results = self.results or _as_input(op)
+
+        def infer(*xs: Any, **given: Any) -> Any:
+            known = SimpleNamespace(**dict(zip(inputs, xs, strict=True)), **{**attrs, **given})
+            made = results(known)
+            if type(made) is Aval:
+                return made
+            return tuple([a for a, need in zip(made, known.needs, strict=False) if need])
+
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        infer.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                *[inspect.Parameter(name, kind) for name in inputs],
+                *[inspect.Parameter(name, kind, default=value) for name, value in attrs.items()],
+            ]
+        )
+        return infer
 
     def pull(self, g: Any, needs: tuple[bool, ...], *saved: Any, **attrs: Any) -> Any:
         """One gradient per input, as tensors; None where it is not needed."""
-        if self.by is None or dispatch.MODE.grad:
+        if self.rule is not None and (self.by is None or dispatch.MODE.grad):
             return self.rule(g, needs, *saved, **attrs)
+        assert self.by is not None
         xs, attrs = self._sort(saved, attrs)
         return _by_need(dispatch.call(self.by, (g, *xs), {**attrs, "needs": needs}), needs)
 
@@ -78,6 +135,20 @@ class Gradient:
         named = list(zip(self.as_attrs, saved, strict=True))
         extra = {name: x for name, x in named if name is not None}
         return tuple([x for name, x in named if name is None]), {**attrs, **extra}
+
+
+def _as_input(op: Op) -> Callable[[Any], Aval]:
+    """The description of the gradient of an op with one input: as that, or what is saved of it."""
+    assert op.arity == 1, f"op {op.name!r}: its gradient has to say what `results` it makes"
+    (first, *_), (name,) = op.save, op.input_names
+    if first == f"{name}.shape":
+        return lambda known: Aval(getattr(known, f"{name}_shape"), known.g.dtype)
+
+    def like_saved(known: Any) -> Aval:
+        x = known.y if first == "out" else getattr(known, first)
+        return Aval(x.shape, x.dtype)
+
+    return like_saved
 
 
 def _by_need(gradients: Any, needs: tuple[bool, ...]) -> Any:
@@ -138,7 +209,7 @@ class Op:
     """
 
     __slots__ = (
-        "__weakref__", "aliases", "arity", "attr_names", "batch", "communicates", "cpu", "cuda", "defaults",
+        "__weakref__", "aliases", "arity", "attr_names", "backward", "batch", "communicates", "cpu", "cuda", "defaults",
         "expr", "fast", "flat", "forward", "hot", "infer", "input_names", "into", "jvp", "keywords", "kind",
         "name", "node_name", "numeric", "numpy", "onnx", "order", "promote", "pull_bare", "random", "real",
         "refuses", "save", "saves", "saves_out", "scheduled", "side_results", "variadic", "view", "vjp",
@@ -181,6 +252,7 @@ class Op:
         assert kind is not None or expr is not None, f"op {name!r}: which kind is it? See `kinds.py`"
         self.batch, self.jvp, self.onnx = batch, jvp, onnx
         self.forward: Op | None = None  # of the kernel of a gradient: the op that it is the gradient of
+        self.backward: Any = None  # and that kernel's record, of this op
         self.kind = kinds.ELEMENTWISE if kind is None else kind
         if order is None and not view:
             order = placement.COMBINED if isinstance(self.kind, kinds.Elementwise) else placement.CONTIGUOUS
@@ -211,9 +283,8 @@ class Op:
         self.aliases = {theirs: ours for theirs, ours in NUMPY.items() if theirs not in taken}
         self.saves = tuple(graph.selector(self, item) for item in save)
         self.saves_out = any(kind >= graph.OUT and not (side_results and i) for kind, i in self.saves)
-        if isinstance(vjp, Gradient) and vjp.by is not None:
-            vjp.bind(save)
-            vjp.by.forward = self
+        if isinstance(vjp, Gradient):
+            vjp.bind(self)
         assert not isinstance(vjp, tuple) or len(vjp) == self.arity, f"op {name!r}: one vjp rule per input"
         self.fast = straight.fast_path(self)
         self.hot: Any = None  # what `dispatch.call` hands to the accelerator

@@ -326,8 +326,8 @@ def _places_of(library: _Library, entries: list[_Entry], twins: dict[Op, Any]) -
     found += [(op, "hot", None, record) for op, record in records.items()]
     found += [(p.op, "cpu", p.op.cpu, library.plans_of(p, p.op.cpu)) for p in plan.PLANNED]
     for op in REGISTRY.values():
-        if isinstance(op.vjp, Gradient) and op.vjp.by in records:
-            pull = library.fused_pull(op.pull_bare, records[op.vjp.by], op.vjp.as_attrs)
+        if isinstance(op.vjp, Gradient) and op.backward in records:
+            pull = library.fused_pull(op.pull_bare, records[op.backward], op.vjp.as_attrs)
             found.append((op, "pull_bare", op.pull_bare, pull))
     return found
 

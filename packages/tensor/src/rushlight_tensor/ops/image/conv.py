@@ -220,18 +220,9 @@ def _weight_gradient_kernel(
     return kernels.conv2d_backward(g, x, weight, stride, padding, dilation, groups, (False, True, False))[1]
 
 
-def _backward_aval(
-    g: Any,
-    input: Any,
-    weight: Any,
-    stride: Sizes = (1, 1),
-    padding: Sizes = (0, 0),
-    dilation: Sizes = (1, 1),
-    groups: int = 1,
-    needs: Any = (True, True, True),
-) -> tuple[Aval, ...]:
-    made = (image(input.shape, g.dtype, g, input, weight), Aval(weight.shape, g.dtype), Aval(weight.shape[:1], g.dtype))
-    return tuple(a for a, need in zip(made, needs, strict=True) if need)
+def _grads(known: Any) -> tuple[Aval, ...]:
+    g, x, shape = known.g, known.input, known.weight.shape
+    return image(x.shape, g.dtype, g, x, known.weight), Aval(shape, g.dtype), Aval(shape[:1], g.dtype)
 
 
 @in_float32
@@ -292,14 +283,6 @@ def _weight_gradient_samples(size: int, batched: Any, xs: Any, attrs: Any) -> An
     return _parted(call(_weight_gradient, (_merged(g, 1), _merged(x, 1)), attrs), 0, size)
 
 
-_conv2d_backward = Op(
-    "conv2d_backward",
-    kind=kinds.linear(),
-    infer=_backward_aval,
-    order=placement.CONVOLVED_BACK,
-    numpy=_backward_kernel,
-    vjp=None,
-)
 _conv2d = Op(
     "conv2d",
     kind=kinds.linear(),
@@ -309,7 +292,7 @@ _conv2d = Op(
     numpy=_conv2d_kernel,
     save=("input", "weight"),
     flat=True,
-    vjp=Gradient(_rule, by=_conv2d_backward),
+    vjp=Gradient(_rule, results=_grads, order=placement.CONVOLVED_BACK, numpy=_backward_kernel),
     node_name="ConvolutionBackward0",
     onnx="Conv",
 )

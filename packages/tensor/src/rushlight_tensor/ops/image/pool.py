@@ -85,20 +85,12 @@ def _max_sizes(x: Any, **window: Any) -> dict[str, int]:
     return kernels.geometry(x.shape, **window)
 
 
-def _max_backward_aval(
-    g: Any,
-    indices: Any,
-    x_shape: Sizes = (),
-    kernel: Sizes = (),
-    stride: Sizes = (),
-    padding: Sizes = (0, 0),
-    dilation: Sizes = (1, 1),
-    ceil_mode: bool = False,
-    needs: Any = (True,),
-) -> Aval:
-    if g.shape != _pooled(x_shape, kernel, stride, padding, dilation, ceil_mode) or g.shape != indices.shape:
-        raise RuntimeError(f"max_pool2d: a gradient of {g.shape} with indices of {indices.shape} for {x_shape}")
-    return image(x_shape, g.dtype, g, indices)
+def _max_grad(known: Any) -> Aval:
+    window = (known.kernel, known.stride, known.padding, known.dilation, known.ceil_mode)
+    given, indices = known.g.shape, known.out1.shape
+    if given != _pooled(known.x_shape, *window) or given != indices:
+        raise RuntimeError(f"max_pool2d: a gradient of {given} with indices of {indices} for {known.x_shape}")
+    return image(known.x_shape, known.g.dtype, known.g, known.out1)
 
 
 def _max_backward_sizes(g: Any, indices: Any, x_shape: Sizes, needs: Any, **window: Any) -> dict[str, int]:
@@ -112,16 +104,6 @@ def _max_again(gg: Any, indices: Any, x_shape: Sizes, **window: Any) -> Any:
     return reshape(found, indices._array.shape)
 
 
-_max_backward = Op(
-    "max_pool2d_backward",
-    kind=kinds.rows(shapes=("x_shape",), folds=True),
-    infer=_max_backward_aval,
-    order=placement.IMAGE,
-    numpy=kernels.max_pool2d_backward,
-    c=C("pool", "max_pool_backward", _max_backward_sizes, kernels.no_position),
-    save=("indices",),
-    vjp=(_max_again, None),
-)
 _max_pool2d = Op(
     "max_pool2d",
     kind=kinds.rows(folds=True),
@@ -134,8 +116,12 @@ _max_pool2d = Op(
     save=("out1", "x.shape"),
     flat=True,
     vjp=Gradient(
-        lambda g, needs, indices, shape, **window: (_max_backward(g, indices, x_shape=shape, **window),),
-        by=_max_backward,
+        results=_max_grad,
+        order=placement.IMAGE,
+        numpy=kernels.max_pool2d_backward,
+        c=C("pool", "max_pool_backward", _max_backward_sizes, kernels.no_position),
+        save=("out1",),
+        vjp=(_max_again, None),
     ),
     side_results=True,
     node_name="MaxPool2DWithIndicesBackward0",
@@ -156,7 +142,7 @@ def _max_indices_aval(
 
 
 def _max_indices_rule(g: Any, indices: Any, shape: Sizes, **window: Any) -> Any:
-    return _max_backward(g[0], cast(indices, dtype=_INT32), x_shape=shape, **window)
+    return _max_pool2d.backward(g[0], cast(indices, dtype=_INT32), x_shape=shape, **window)
 
 
 _max_pool2d_with_indices = Op(
@@ -294,31 +280,13 @@ def _avg_sizes(
     return {**sizes, "count_padding": count_include_pad, "divisor": divisor or 0}
 
 
-def _avg_backward_aval(
-    g: Any,
-    x_shape: Sizes = (),
-    kernel: Sizes = (),
-    stride: Sizes = (),
-    padding: Sizes = (0, 0),
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor: int | None = None,
-    needs: Any = (True,),
-) -> Aval:
-    if g.shape != _pooled(x_shape, kernel, stride, padding, (1, 1), ceil_mode):
-        raise RuntimeError(f"avg_pool2d: a gradient of {g.shape} for {x_shape}")
-    return image(x_shape, g.dtype, g)
+def _avg_grad(known: Any) -> Aval:
+    given = known.g.shape
+    if given != _pooled(known.x_shape, known.kernel, known.stride, known.padding, (1, 1), known.ceil_mode):
+        raise RuntimeError(f"avg_pool2d: a gradient of {given} for {known.x_shape}")
+    return image(known.x_shape, known.g.dtype, known.g)
 
 
-_avg_backward = Op(
-    "avg_pool2d_backward",
-    kind=kinds.rows(shapes=("x_shape",), folds=True),
-    infer=_avg_backward_aval,
-    order=placement.IMAGE,
-    numpy=kernels.avg_pool2d_backward,
-    c=C("pool", "avg_pool_backward", _avg_sizes),
-    vjp=(lambda gg, x_shape, needs, **window: _avg_pool2d(gg, **window),),
-)
 _avg_pool2d = Op(
     "avg_pool2d",
     kind=kinds.rows(folds=True),
@@ -329,7 +297,13 @@ _avg_pool2d = Op(
     c=C("pool", "avg_pool", _avg_sizes),
     save=("x.shape",),
     flat=True,
-    vjp=Gradient(lambda g, needs, shape, **window: (_avg_backward(g, x_shape=shape, **window),), by=_avg_backward),
+    vjp=Gradient(
+        results=_avg_grad,
+        order=placement.IMAGE,
+        numpy=kernels.avg_pool2d_backward,
+        c=C("pool", "avg_pool_backward", _avg_sizes),
+        vjp=(lambda gg, x_shape, needs, **window: _avg_pool2d(gg, **window),),
+    ),
     node_name="AvgPool2DBackward0",
     onnx="AveragePool",
 )

@@ -32,12 +32,11 @@ def _embedding_aval(weight: Any, indices: Any, padding_idx: int = -1) -> Aval:
     return Aval((*indices.shape, weight.shape[1]), weight.dtype)
 
 
-def _embedding_backward_aval(
-    g: Any, indices: Any, weight_shape: Any = (), padding_idx: int = -1, needs: Any = (True, False)
-) -> Aval:
-    if g.shape != (*indices.shape, *weight_shape[1:]):
-        raise RuntimeError(f"embedding: a gradient of {g.shape} for indices of {indices.shape} into {weight_shape}")
-    return Aval(weight_shape, g.dtype)
+def _table_grad(known: Any) -> Aval:
+    g, indices, shape = known.g, known.indices, known.weight_shape
+    if g.shape != (*indices.shape, *shape[1:]):
+        raise RuntimeError(f"embedding: a gradient of {g.shape} for indices of {indices.shape} into {shape}")
+    return Aval(shape, g.dtype)
 
 
 def _table(x: Any, indices: Any, weight_shape: Any = None, **attrs: Any) -> dict[str, int]:
@@ -49,10 +48,6 @@ def _table(x: Any, indices: Any, weight_shape: Any = None, **attrs: Any) -> dict
 def _again_rule(gg: Any, indices: Any, weight_shape: Any, padding_idx: int, needs: Any) -> Any:
     out = _embedding(gg, indices, padding_idx=padding_idx)
     return out if padding_idx < 0 else out.masked_fill((indices == padding_idx).unsqueeze(-1), 0)
-
-
-def _embedding_rule(g: Any, needs: Any, indices: Any, weight_shape: Any, padding_idx: int) -> Any:
-    return _embedding_backward(g, indices, weight_shape=weight_shape, padding_idx=padding_idx), None
 
 
 def _of_tables(size: int, rows: int, batched: Any, indices: Any, like: Any) -> Any:
@@ -79,25 +74,10 @@ def _embedding_backward_samples(size: int, batched: Any, xs: Any, attrs: Any) ->
     at = _of_tables(size, rows, batched[1], indices, g)
     if attrs["padding_idx"] >= 0:
         g = where((at % rows == attrs["padding_idx"]).unsqueeze(-1), 0.0, g)
-    out = call(_embedding_backward, (g, at), {**attrs, "weight_shape": (size * rows, width), "padding_idx": -1})
+    out = call(_embedding.backward, (g, at), {**attrs, "weight_shape": (size * rows, width), "padding_idx": -1})
     return out.reshape(size, rows, width)
 
 
-_embedding_backward = Op(
-    "embedding_backward",
-    kind=kinds.linear(shapes=("weight_shape",)),
-    batch=_embedding_backward_samples,
-    infer=_embedding_backward_aval,
-    numpy=kernels.embedding_backward,
-    c=C("embedding", "embedding_backward", _table, kernels.changed),
-    save=("indices",),
-    vjp=(
-        lambda gg, indices, weight_shape, padding_idx, needs: _again_rule(
-            gg, indices, weight_shape, padding_idx, needs
-        ),
-        None,
-    ),
-)
 _embedding = Op(
     "embedding",
     kind=kinds.rows(shared=("weight",)),
@@ -106,7 +86,15 @@ _embedding = Op(
     numpy=kernels.embedding,
     c=C("embedding", "embedding", _table, kernels.no_row, halves=False),
     save=("indices", "weight.shape"),
-    vjp=Gradient(_embedding_rule, by=_embedding_backward),
+    vjp=Gradient(
+        results=_table_grad,
+        kind=kinds.linear(shapes=("weight_shape",)),
+        batch=_embedding_backward_samples,
+        numpy=kernels.embedding_backward,
+        c=C("embedding", "embedding_backward", _table, kernels.changed),
+        save=("indices",),
+        vjp=(_again_rule, None),
+    ),
     onnx="Gather",
 )
 

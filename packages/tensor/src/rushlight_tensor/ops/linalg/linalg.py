@@ -77,11 +77,11 @@ def _matmul_aval(input: Any, other: Any) -> Aval:
     return Aval(shape, input.dtype)
 
 
-def _matmul_backward_aval(g: Any, x: Any, y: Any, needs: Any = (True, True)) -> tuple[Aval, ...]:
+def _matmul_grads(known: Any) -> tuple[Aval, ...]:
+    """Those of matrices that are broadcast have all batches: the engine sums them."""
+    x, y = known.input, known.other
     batch = broadcast_shapes(x.shape[:-2], y.shape[:-2])
-    dx = Aval(x.shape if len(y.shape) <= 2 else (*batch, *(x.shape[-2:])), x.dtype)
-    dy = Aval(y.shape if len(y.shape) <= 2 else (*batch, *(y.shape[-2:])), y.dtype)
-    return tuple(a for a, need in zip((dx, dy), needs, strict=True) if need)
+    return tuple([Aval(z.shape if len(y.shape) <= 2 else (*batch, *z.shape[-2:]), z.dtype) for z in (x, y)])
 
 
 def _matmul_rule(g: Any, needs: Any, x: Any, y: Any) -> Any:
@@ -110,21 +110,6 @@ def _matmul_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
     return matmul(*_aligned(batched, (x, y)))
 
 
-_matmul_backward = Op(
-    "matmul_backward",
-    kind=kinds.linear(),
-    infer=_matmul_backward_aval,
-    numpy=blas.matmul_backward,
-    c=C(
-        "blas",
-        "gemm_backward_f32",
-        blas.product_backward,
-        blas=True,
-        pack=blas.in_two_loops,
-        other=C("blas", "gemm_backward_f64", blas.product_backward, blas=True, pack=blas.in_two_loops),
-    ),
-    vjp=None,
-)
 _matmul = Op(
     "matmul",
     kind=kinds.linear(),
@@ -140,7 +125,19 @@ _matmul = Op(
         other=C("blas", "gemm_f64", blas.product, blas=True, pack=blas.in_two_loops),
     ),
     save=("input", "other"),
-    vjp=Gradient(_matmul_rule, by=_matmul_backward),
+    vjp=Gradient(
+        _matmul_rule,
+        results=_matmul_grads,
+        numpy=blas.matmul_backward,
+        c=C(
+            "blas",
+            "gemm_backward_f32",
+            blas.product_backward,
+            blas=True,
+            pack=blas.in_two_loops,
+            other=C("blas", "gemm_backward_f64", blas.product_backward, blas=True, pack=blas.in_two_loops),
+        ),
+    ),
     node_name=_matmul_name,
     onnx="MatMul",
 )
@@ -175,9 +172,9 @@ def _linear_aval(input: Any, weight: Any, bias: Any) -> Aval:
     return Aval(out, input.dtype)
 
 
-def _linear_backward_aval(g: Any, x: Any, weight: Any, needs: Any = (True, True, True)) -> tuple[Aval, ...]:
-    avals = (Aval(x.shape, x.dtype), Aval(weight.shape, x.dtype), Aval(weight.shape[:1], x.dtype))
-    return tuple(a for a, need in zip(avals, needs, strict=True) if need)
+def _linear_grads(known: Any) -> tuple[Aval, ...]:
+    shape, dtype = known.weight.shape, known.input.dtype
+    return Aval(known.input.shape, dtype), Aval(shape, dtype), Aval(shape[:1], dtype)
 
 
 def _linear_rule(g: Any, needs: Any, x: Any, weight: Any) -> Any:
@@ -211,20 +208,6 @@ def _linear_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
     return y  # (B, rows, N)
 
 
-_linear_backward = Op(
-    "linear_backward",
-    kind=kinds.linear(),
-    infer=_linear_backward_aval,
-    numpy=kernels.linear_backward,
-    c=C(
-        "blas",
-        "linear_backward_f32",
-        kernels.linear_backward_sizes,
-        blas=True,
-        other=C("blas", "linear_backward_f64", kernels.linear_backward_sizes, blas=True),
-    ),
-    vjp=None,
-)
 _linear = Op(
     "linear",
     kind=kinds.linear(),
@@ -239,7 +222,18 @@ _linear = Op(
         other=C("blas", "linear_f64", kernels.linear_sizes, blas=True),
     ),
     save=("input", "weight"),
-    vjp=Gradient(_linear_rule, by=_linear_backward),
+    vjp=Gradient(
+        _linear_rule,
+        results=_linear_grads,
+        numpy=kernels.linear_backward,
+        c=C(
+            "blas",
+            "linear_backward_f32",
+            kernels.linear_backward_sizes,
+            blas=True,
+            other=C("blas", "linear_backward_f64", kernels.linear_backward_sizes, blas=True),
+        ),
+    ),
     node_name=_linear_name,
 )
 

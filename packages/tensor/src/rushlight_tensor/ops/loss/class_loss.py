@@ -68,9 +68,10 @@ def _class_aval(input: Any, target: Any, weight: Any) -> tuple[Aval, tuple[int, 
     return Aval((math.prod(each), classes), input.dtype), each
 
 
-def _gradient_aval(x: Any) -> Aval:
+def _logit_grads(known: Any) -> tuple[Aval]:
     """The gradient of logits: those of images lie as convolution works on them."""
-    return image(x.shape, x.dtype, x) if len(x.shape) > 2 else Aval(x.shape, x.dtype)
+    x = known.input
+    return (image(x.shape, x.dtype, x) if len(x.shape) > 2 else Aval(x.shape, x.dtype),)
 
 
 _REDUCTIONS = ("none", "sum", "mean")
@@ -112,20 +113,6 @@ def _cross_entropy_aval(
 def _check_smoothing(share: float) -> None:
     if not 0.0 <= share <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {share:g}")
-
-
-def _cross_entropy_backward_aval(
-    g: Any,
-    input: Any,
-    target: Any,
-    weight: Any,
-    stats: Any,
-    reduction: str = "mean",
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    needs: Any = (True, False, False),
-) -> tuple[Aval]:
-    return (_gradient_aval(input),)
 
 
 def _wanted_aval(
@@ -217,16 +204,6 @@ def _cross_entropy_rule(
     return dx * _per_class(g, x, reduction), None, None
 
 
-_cross_entropy_backward = Op(
-    "cross_entropy_backward",
-    kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
-    infer=_cross_entropy_backward_aval,
-    order=placement.IMAGE,
-    numpy=kernels.cross_entropy_backward,
-    c=C("class_loss", "cross_entropy_backward", _backward_sizes, _no_class_now),
-    cuda=cuda_kernels.cross_entropy_backward,
-    vjp=None,
-)
 _cross_entropy = Op(
     "cross_entropy",
     kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
@@ -236,7 +213,14 @@ _cross_entropy = Op(
     c=C("class_loss", "cross_entropy", _sizes, _no_class),
     cuda=cuda_kernels.cross_entropy,
     save=("input", "target", "weight", "out1"),
-    vjp=Gradient(_cross_entropy_rule, by=_cross_entropy_backward),
+    vjp=Gradient(
+        _cross_entropy_rule,
+        results=_logit_grads,
+        order=placement.IMAGE,
+        numpy=kernels.cross_entropy_backward,
+        c=C("class_loss", "cross_entropy_backward", _backward_sizes, _no_class_now),
+        cuda=cuda_kernels.cross_entropy_backward,
+    ),
     side_results=True,
     node_name="NllLossBackward0",
     onnx="SoftmaxCrossEntropyLoss",
@@ -311,32 +295,11 @@ def _nll_aval(input: Any, target: Any, weight: Any, reduction: str = "mean", ign
     return Aval(each if reduction == "none" else (), input.dtype)
 
 
-def _nll_backward_aval(
-    g: Any,
-    input: Any,
-    target: Any,
-    weight: Any,
-    reduction: str = "mean",
-    ignore_index: int = -100,
-    needs: Any = (True, False, False),
-) -> tuple[Aval]:
-    return (_gradient_aval(input),)
-
-
 def _nll_rule(g: Any, needs: Any, x: Any, target: Any, weight: Any, reduction: str, ignore_index: int) -> Any:
     attrs = {"reduction": reduction, "ignore_index": ignore_index, "label_smoothing": 0.0}
     return -call(_wanted, (target, weight, x.detach()), attrs) * _per_class(g, x, reduction), None, None
 
 
-_nll_backward = Op(
-    "nll_loss_backward",
-    kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
-    infer=_nll_backward_aval,
-    order=placement.IMAGE,
-    numpy=kernels.nll_loss_backward,
-    c=C("class_loss", "nll_loss_backward", _backward_sizes, _no_class_now),
-    vjp=None,
-)
 _nll = Op(
     "nll_loss",
     kind=kinds.opaque("a mean over rows that is divided by the weights of their targets"),
@@ -346,7 +309,13 @@ _nll = Op(
     c=C("class_loss", "nll_loss", _sizes, _no_class),
     save=("input", "target", "weight"),
     flat=True,
-    vjp=Gradient(_nll_rule, by=_nll_backward),
+    vjp=Gradient(
+        _nll_rule,
+        results=_logit_grads,
+        order=placement.IMAGE,
+        numpy=kernels.nll_loss_backward,
+        c=C("class_loss", "nll_loss_backward", _backward_sizes, _no_class_now),
+    ),
     onnx="NegativeLogLikelihoodLoss",
 )
 

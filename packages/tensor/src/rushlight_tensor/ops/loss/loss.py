@@ -44,9 +44,9 @@ def _mse_kernel(x: Any, y: Any, reduction: str) -> Any:
     return away if reduction == "none" else away.mean() if reduction == "mean" else away.sum()
 
 
-def _mse_backward_aval(g: Any, input: Any, target: Any, reduction: str = "mean", needs: Any = ()) -> tuple[Aval, ...]:
-    away = Aval(broadcast_shapes(input.shape, target.shape), input.dtype)
-    return tuple(away for need in needs if need)
+def _mse_grads(known: Any) -> tuple[Aval, ...]:
+    away = Aval(broadcast_shapes(known.input.shape, known.target.shape), known.input.dtype)
+    return away, away
 
 
 @in_float32
@@ -70,14 +70,6 @@ def _mse_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
     return mean(each, 1) if attrs["reduction"] == "mean" else sum(each, 1)
 
 
-_mse_backward = Op(
-    "mse_loss_backward",
-    kind=kinds.opaque("elementwise, but `reduction` may make one number of all"),
-    infer=_mse_backward_aval,
-    order=placement.COMBINED,
-    numpy=_mse_backward_kernel,
-    vjp=None,
-)
 _mse = Op(
     "mse_loss",
     kind=kinds.opaque("elementwise, but `reduction` may make one number of all"),
@@ -88,7 +80,12 @@ _mse = Op(
     order=placement.COMBINED,
     numpy=_mse_kernel,
     save=("input", "target"),
-    vjp=Gradient(_mse_rule, by=_mse_backward),
+    vjp=Gradient(
+        _mse_rule,
+        results=_mse_grads,
+        order=placement.COMBINED,
+        numpy=_mse_backward_kernel,
+    ),
 )
 
 

@@ -54,10 +54,6 @@ def _floating(kernel: str, compute: Any) -> Any:
     return run
 
 
-def _grad_aval(g: Any, y: Any, needs: Any = (True,)) -> Aval:
-    return Aval(y.shape, y.dtype)
-
-
 # relu and its relatives
 
 
@@ -67,14 +63,6 @@ def _relu_aval(x: Any) -> Aval:
     return unary_same(x)
 
 
-_relu_backward = Op(
-    "relu_backward",
-    infer=_grad_aval,
-    numpy=kernels.relu_backward,
-    c=C("activation", "relu_backward_f32", elements),
-    expr="{y} <= 0 ? 0 : {g}",
-    vjp=None,
-)
 relu = Op(
     "relu",
     infer=_relu_aval,
@@ -85,7 +73,12 @@ relu = Op(
     expr="{x} < 0 ? 0 : {x}",
     save=("out",),
     flat=True,
-    vjp=Gradient(lambda g, needs, out: (where(out <= 0, 0.0, g),), by=_relu_backward),
+    vjp=Gradient(
+        lambda g, needs, out: (where(out <= 0, 0.0, g),),
+        numpy=kernels.relu_backward,
+        c=C("activation", "relu_backward_f32", elements),
+        expr="{y} <= 0 ? 0 : {g}",
+    ),
     onnx="Relu",
 )
 
@@ -274,14 +267,6 @@ def _silu_aval(x: Any) -> Aval:
     return unary_same(x)
 
 
-_silu_backward = Op(
-    "silu_backward",
-    infer=_grad_aval,
-    numpy=kernels.silu_backward,
-    c=C("activation", "silu_backward_f32", elements),
-    expr="{g} * (1 / (1 + exp(-{y})) * (1 + {y} * (1 - 1 / (1 + exp(-{y})))))",
-    vjp=None,
-)
 silu = Op(
     "silu",
     infer=_silu_aval,
@@ -290,7 +275,12 @@ silu = Op(
     c=C("activation", "silu_f32", elements),
     expr="{x} / (1 + exp(-{x}))",
     save=("x",),
-    vjp=Gradient(_silu_rule, by=_silu_backward),
+    vjp=Gradient(
+        _silu_rule,
+        numpy=kernels.silu_backward,
+        c=C("activation", "silu_backward_f32", elements),
+        expr="{g} * (1 / (1 + exp(-{x})) * (1 + {x} * (1 - 1 / (1 + exp(-{x})))))",
+    ),
 )
 
 
@@ -466,14 +456,6 @@ def _tanh_gelu_rule(g: Any, needs: Any, x: Any) -> Any:
     return (g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope),)
 
 
-_gelu_backward = Op(
-    "gelu_backward",
-    infer=_grad_aval,
-    numpy=kernels.gelu_backward,
-    c=C("activation", "gelu_erf_backward", elements),
-    expr=f"{{g}} * (0.5 * (1 + erf({{y}} * {math.sqrt(0.5)})) + {{y}} * exp(-0.5 * {{y}} * {{y}}) * {_INV_SQRT_2PI})",
-    vjp=None,
-)
 _gelu = Op(
     "gelu",
     infer=_float_only("GeluKernelImpl"),
@@ -482,22 +464,19 @@ _gelu = Op(
     c=C("activation", "gelu_erf", elements),
     expr=f"0.5 * {{x}} * (1 + erf({{x}} * {math.sqrt(0.5)}))",
     save=("x",),
-    vjp=Gradient(_erf_gelu_rule, by=_gelu_backward),
+    vjp=Gradient(
+        _erf_gelu_rule,
+        numpy=kernels.gelu_backward,
+        c=C("activation", "gelu_erf_backward", elements),
+        expr=f"{{g}} * (0.5 * (1 + erf({{x}} * {math.sqrt(0.5)})) + "
+        f"{{x}} * exp(-0.5 * {{x}} * {{x}}) * {_INV_SQRT_2PI})",
+    ),
     onnx="Gelu",
 )
 
-_ARGUMENT = f"tanh({_SCALE} * ({{0}} + {_CUBIC} * {{0}} * {{0}} * {{0}}))"
-_TANH_X, _TANH_Y = _ARGUMENT.replace("{0}", "{x}"), _ARGUMENT.replace("{0}", "{y}")
+_ARGUMENT = f"tanh({_SCALE} * ({{x}} + {_CUBIC} * {{x}} * {{x}} * {{x}}))"
+_TANH_X = _ARGUMENT
 
-_gelu_tanh_backward = Op(
-    "gelu_tanh_backward",
-    infer=_grad_aval,
-    numpy=kernels.gelu_tanh_backward,
-    c=C("activation", "gelu_tanh_backward", elements),
-    expr=f"{{g}} * (0.5 * (1 + {_TANH_Y}) + 0.5 * {{y}} * (1 - {_TANH_Y} * {_TANH_Y}) * {_SCALE} * "
-    f"(1 + {3 * _CUBIC} * {{y}} * {{y}}))",
-    vjp=None,
-)
 _gelu_tanh = Op(
     "gelu_tanh",
     infer=_float_only("GeluKernelImpl"),
@@ -506,7 +485,13 @@ _gelu_tanh = Op(
     c=C("activation", "gelu_tanh", elements),
     expr=f"0.5 * {{x}} * (1 + {_TANH_X})",
     save=("x",),
-    vjp=Gradient(_tanh_gelu_rule, by=_gelu_tanh_backward),
+    vjp=Gradient(
+        _tanh_gelu_rule,
+        numpy=kernels.gelu_tanh_backward,
+        c=C("activation", "gelu_tanh_backward", elements),
+        expr=f"{{g}} * (0.5 * (1 + {_TANH_X}) + 0.5 * {{x}} * (1 - {_TANH_X} * {_TANH_X}) * {_SCALE} * "
+        f"(1 + {3 * _CUBIC} * {{x}} * {{x}}))",
+    ),
     node_name="GeluBackward0",
 )
 

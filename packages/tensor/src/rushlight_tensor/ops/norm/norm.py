@@ -47,15 +47,10 @@ def _layer_norm_aval(input: Any, weight: Any, bias: Any, dims: int = 1, eps: flo
     return Aval(input.shape, input.dtype), stats, stats
 
 
-def _row_grads_aval(input: Any, dims: int, needs: Any) -> tuple[Aval, ...]:
-    row = Aval(input.shape[len(input.shape) - dims :], input.dtype)
-    return tuple(a for a, need in zip((Aval(input.shape, input.dtype), row, row), needs, strict=False) if need)
-
-
-def _layer_norm_backward_aval(
-    g: Any, input: Any, weight: Any, centre: Any, rstd: Any, dims: int = 1, eps: float = 1e-5, needs: Any = ()
-) -> tuple[Aval, ...]:
-    return _row_grads_aval(input, dims, needs)
+def _row_grads(known: Any) -> tuple[Aval, ...]:
+    x = known.input
+    row = Aval(x.shape[len(x.shape) - known.dims :], x.dtype)
+    return Aval(x.shape, x.dtype), row, row
 
 
 def _layer_norm_rule(g: Any, needs: Any, x: Any, weight: Any, centre: Any, rstd: Any, dims: int, eps: float) -> Any:
@@ -86,15 +81,6 @@ def _row_norm_samples(name: str) -> Any:
     return batch
 
 
-_layer_norm_backward = Op(
-    "layer_norm_backward",
-    kind=kinds.linear(),
-    infer=_layer_norm_backward_aval,
-    numpy=row_kernels.layer_norm_backward,
-    c=C("norm", "layer_norm_backward", rows),
-    cuda=cuda_kernels.layer_norm_backward,
-    vjp=None,
-)
 _layer_norm = Op(
     "layer_norm",
     kind=kinds.rows(shared=("weight", "bias")),
@@ -105,7 +91,14 @@ _layer_norm = Op(
     c=C("norm", "layer_norm", rows),
     cuda=cuda_kernels.layer_norm,
     save=("input", "weight", "out1", "out2"),
-    vjp=Gradient(_layer_norm_rule, by=_layer_norm_backward),
+    vjp=Gradient(
+        _layer_norm_rule,
+        results=_row_grads,
+        kind=kinds.linear(),
+        numpy=row_kernels.layer_norm_backward,
+        c=C("norm", "layer_norm_backward", rows),
+        cuda=cuda_kernels.layer_norm_backward,
+    ),
     side_results=True,
     node_name="NativeLayerNormBackward0",
     onnx="LayerNormalization",
@@ -145,12 +138,6 @@ def _rms_norm_aval(input: Any, weight: Any, dims: int = 1, eps: float = 1e-5) ->
     return Aval(input.shape, input.dtype), Aval(lead, wide(input.dtype))
 
 
-def _rms_norm_backward_aval(
-    g: Any, input: Any, weight: Any, rstd: Any, dims: int = 1, eps: float = 1e-5, needs: Any = ()
-) -> tuple[Aval, ...]:
-    return _row_grads_aval(input, dims, needs)
-
-
 def _rms_norm_rule(g: Any, needs: Any, x: Any, weight: Any, rstd: Any, dims: int, eps: float) -> Any:
     n = x._array.ndim
     over, lead = tuple(range(n - dims, n)), tuple(range(n - dims))
@@ -161,14 +148,6 @@ def _rms_norm_rule(g: Any, needs: Any, x: Any, weight: Any, rstd: Any, dims: int
     return dx, (sum(g * normed, lead) if lead else g * normed) if needs[1] else None
 
 
-_rms_norm_backward = Op(
-    "rms_norm_backward",
-    kind=kinds.linear(),
-    infer=_rms_norm_backward_aval,
-    numpy=row_kernels.rms_norm_backward,
-    c=C("norm", "rms_norm_backward", rows),
-    vjp=None,
-)
 _rms_norm = Op(
     "rms_norm",
     kind=kinds.rows(shared=("weight",)),
@@ -178,7 +157,13 @@ _rms_norm = Op(
     numpy=row_kernels.rms_norm,
     c=C("norm", "rms_norm", rows),
     save=("input", "weight", "out1"),
-    vjp=Gradient(_rms_norm_rule, by=_rms_norm_backward),
+    vjp=Gradient(
+        _rms_norm_rule,
+        results=_row_grads,
+        kind=kinds.linear(),
+        numpy=row_kernels.rms_norm_backward,
+        c=C("norm", "rms_norm_backward", rows),
+    ),
     side_results=True,
 )
 
@@ -316,19 +301,10 @@ def _channels_aval(x: Any, *xs: Any) -> Aval:
     return image(x.shape, x.dtype, *xs) if len(x.shape) > 2 else Aval(x.shape, x.dtype)
 
 
-def _batch_norm_backward_aval(
-    g: Any,
-    input: Any,
-    weight: Any,
-    centre: Any,
-    var: Any,
-    training: bool = False,
-    eps: float = 1e-5,
-    needs: Any = (),
-) -> tuple[Aval, ...]:
-    channel = Aval(input.shape[1:2], input.dtype)
-    made = (_channels_aval(input, g, input), channel, channel)
-    return tuple(a for a, need in zip(made, needs[:3], strict=True) if need)
+def _channel_grads(known: Any) -> tuple[Aval, ...]:
+    x = known.input
+    channel = Aval(x.shape[1:2], x.dtype)
+    return _channels_aval(x, known.g, x), channel, channel
 
 
 def _batch_norm_rule(g: Any, needs: Any, x: Any, weight: Any, centre: Any, var: Any, training: bool, eps: float) -> Any:
@@ -353,15 +329,6 @@ def _batch_norm_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
     return _parted(call(_batch_norm, (_merged(x, 1), *[_merged(p, 0) for p in channels]), attrs), 1, size)
 
 
-_batch_norm_backward = Op(
-    "batch_norm_backward",
-    kind=kinds.opaque("channels are the second dimension, and statistics are over all others"),
-    infer=_batch_norm_backward_aval,
-    order=placement.IMAGE,
-    numpy=channel_kernels.batch_norm_backward,
-    c=C("batch_norm", "batch_norm_backward", _channels),
-    vjp=None,
-)
 _batch_norm = Op(
     "batch_norm",
     kind=kinds.opaque("channels are the second dimension, and statistics are over all others"),
@@ -372,7 +339,13 @@ _batch_norm = Op(
     numpy=channel_kernels.batch_norm,
     c=C("batch_norm", "batch_norm", _channels),
     save=("input", "weight", "centre", "var"),
-    vjp=Gradient(_batch_norm_rule, by=_batch_norm_backward),
+    vjp=Gradient(
+        _batch_norm_rule,
+        results=_channel_grads,
+        order=placement.IMAGE,
+        numpy=channel_kernels.batch_norm_backward,
+        c=C("batch_norm", "batch_norm_backward", _channels),
+    ),
     node_name="NativeBatchNormBackward0",
     onnx="BatchNormalization",
 )

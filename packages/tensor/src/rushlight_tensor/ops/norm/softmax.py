@@ -32,10 +32,6 @@ def _aval(name: str) -> Callable[..., Aval]:
     return infer
 
 
-def _backward_aval(g: Any, y: Any, dim: int = -1, needs: Any = (True,)) -> Aval:
-    return Aval(y.shape, y.dtype)
-
-
 def _softmax_rule(g: Any, needs: Any, out: Any, dim: int) -> Any:
     return (out * (g - sum(g * out, dim, True)),)
 
@@ -44,15 +40,6 @@ def _log_softmax_rule(g: Any, needs: Any, out: Any, dim: int) -> Any:
     return (g - exp(out) * sum(g, dim, True),)
 
 
-_softmax_backward = Op(
-    "softmax_backward",
-    kind=kinds.rows("dim"),
-    infer=_backward_aval,
-    numpy=kernels.softmax_backward,
-    c=C("softmax", "softmax_backward", along),
-    cuda=cuda_kernels.softmax_backward,
-    vjp=None,
-)
 _softmax = Op(
     "softmax",
     kind=kinds.rows("dim"),
@@ -61,17 +48,13 @@ _softmax = Op(
     c=C("softmax", "softmax", along),
     cuda=cuda_kernels.softmax,
     save=("out",),
-    vjp=Gradient(_softmax_rule, by=_softmax_backward),
+    vjp=Gradient(
+        _softmax_rule,
+        numpy=kernels.softmax_backward,
+        c=C("softmax", "softmax_backward", along),
+        cuda=cuda_kernels.softmax_backward,
+    ),
     onnx="Softmax",
-)
-_log_softmax_backward = Op(
-    "log_softmax_backward",
-    kind=kinds.rows("dim"),
-    infer=_backward_aval,
-    numpy=kernels.log_softmax_backward,
-    c=C("softmax", "log_softmax_backward", along),
-    cuda=cuda_kernels.log_softmax_backward,
-    vjp=None,
 )
 _log_softmax = Op(
     "log_softmax",
@@ -81,7 +64,12 @@ _log_softmax = Op(
     c=C("softmax", "log_softmax", along),
     cuda=cuda_kernels.log_softmax,
     save=("out",),
-    vjp=Gradient(_log_softmax_rule, by=_log_softmax_backward),
+    vjp=Gradient(
+        _log_softmax_rule,
+        numpy=kernels.log_softmax_backward,
+        c=C("softmax", "log_softmax_backward", along),
+        cuda=cuda_kernels.log_softmax_backward,
+    ),
     onnx="LogSoftmax",
 )
 

@@ -91,12 +91,6 @@ def _log_running(x: Any, dim: int, reverse: bool) -> Any:
     return in_order(accumulate(np.logaddexp, x, dim))
 
 
-def _log_running_backward_aval(
-    g: Any, x: Any, out: Any, dim: int = 0, reverse: bool = False, needs: Any = (True,)
-) -> Aval:
-    return Aval(x.shape, x.dtype)
-
-
 @in_float32
 def _log_running_backward(g: Any, x: Any, out: Any, dim: int, reverse: bool, needs: Any) -> Any:
     """`exp(x) * cumsum(g / exp(out))` from the other end, in logarithms, so that nothing overflows."""
@@ -119,13 +113,6 @@ def _logcumsumexp_rule(g: Any, needs: Any, x: Any, out: Any, dim: int, reverse: 
     return (_sum(share * reshape(g, *outer, 1, n, *inner), dim=at + 1),)
 
 
-_logcumsumexp_backward = Op(
-    "logcumsumexp_backward",
-    kind=kinds.rows("dim"),
-    infer=_log_running_backward_aval,
-    numpy=_log_running_backward,
-    vjp=None,
-)
 _logcumsumexp = Op(
     "logcumsumexp",
     kind=kinds.rows("dim"),
@@ -133,7 +120,7 @@ _logcumsumexp = Op(
     numpy=in_float32(_log_running),
     real="logcumsumexp",
     save=("x", "out"),
-    vjp=Gradient(_logcumsumexp_rule, by=_logcumsumexp_backward),
+    vjp=Gradient(_logcumsumexp_rule, numpy=_log_running_backward),
 )
 
 

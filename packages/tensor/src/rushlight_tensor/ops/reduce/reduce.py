@@ -146,27 +146,14 @@ def _mean_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
     return total / total.dtype.type(x.size if dim is None else _count(x.shape, dim))
 
 
-def _mean_backward_aval(g: Any, x_shape: Any = (), dim: Any = None, keepdim: bool = False, needs: Any = ()) -> Aval:
-    return Aval(x_shape, g.dtype)
-
-
 @in_float32
-def _mean_backward_kernel(g: Any, x_shape: Any, dim: Any, keepdim: bool, needs: Any) -> Any:
+def _mean_backward(g: Any, x_shape: Any, dim: Any, keepdim: bool, needs: Any) -> Any:
     part = g / g.dtype.type(_count(x_shape, dim))
     if dim is None and type(part) is not np.ndarray and isinstance(part, np.generic):
         return np.full(x_shape, part)
     if not keepdim and dim is not None:
         part = part.reshape(reduced(x_shape, dim, True))
     return np.broadcast_to(part, x_shape)
-
-
-_mean_backward = Op(
-    "mean_backward",
-    kind=kinds.reduction("dim", shapes=("x_shape",)),
-    infer=_mean_backward_aval,
-    numpy=_mean_backward_kernel,
-    vjp=None,
-)
 
 
 def _mean_rule(g: Any, needs: Any, shape: Any, dim: Any, keepdim: bool) -> Any:
@@ -179,7 +166,7 @@ _mean = Op(
     infer=_mean_aval,
     numpy=_mean_kernel,
     save=("x.shape",),
-    vjp=Gradient(_mean_rule, by=_mean_backward),
+    vjp=Gradient(_mean_rule, numpy=_mean_backward),
     node_name=_numbered("Mean"),
     onnx="ReduceMean",
 )
@@ -202,12 +189,8 @@ def _prod_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
     return in_order(np.prod(x, axis=dim, keepdims=keepdim, dtype=np.int64 if x.dtype.kind in "iub" else x.dtype))
 
 
-def _prod_backward_aval(g: Any, x: Any, dim: Any = None, keepdim: bool = False, needs: Any = ()) -> Aval:
-    return Aval(x.shape, g.dtype)
-
-
 @in_float32
-def _prod_backward_kernel(g: Any, x: Any, dim: Any, keepdim: bool, needs: Any) -> Any:
+def _prod_backward(g: Any, x: Any, dim: Any, keepdim: bool, needs: Any) -> Any:
     if not keepdim:
         g = g.reshape(reduced(x.shape, dim, True))
     if not (x == 0).any():
@@ -223,15 +206,6 @@ def _others(x: Any) -> Any:
     before = np.concatenate((one, np.cumprod(x[..., :-1], -1)), -1)
     behind = np.concatenate((one, np.cumprod(np.flip(x[..., 1:], -1), -1)), -1)
     return before * np.flip(behind, -1)
-
-
-_prod_backward = Op(
-    "prod_backward",
-    kind=kinds.linear("dim"),
-    infer=_prod_backward_aval,
-    numpy=_prod_backward_kernel,
-    vjp=None,
-)
 
 
 def _prod_rule(g: Any, needs: Any, x: Any, dim: Any, keepdim: bool) -> Any:
@@ -270,7 +244,7 @@ _prod = Op(
     infer=_prod_aval,
     numpy=_prod_kernel,
     save=("x",),
-    vjp=Gradient(_prod_rule, by=_prod_backward),
+    vjp=Gradient(_prod_rule, kind=kinds.linear("dim"), numpy=_prod_backward),
     node_name=_numbered("Prod"),
     onnx="ReduceProd",
 )

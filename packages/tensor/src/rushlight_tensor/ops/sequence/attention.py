@@ -140,20 +140,10 @@ def _attention_of_one_dtype(q: Any, k: Any, v: Any, *rest: Any, **attrs: Any) ->
     return _attention_kernel(q, k, v, *rest, **attrs)
 
 
-def _attention_backward_aval(
-    g: Any,
-    query: Any,
-    key: Any,
-    value: Any,
-    attn_mask: Any,
-    saved: Any,
-    is_causal: bool = False,
-    scale: float = 1.0,
-    needs: Any = (True, True, True, False),
-) -> tuple[Aval, ...]:
-    batch = _batch(query, key, value)
-    made = [Aval((*batch, *t.shape[-2:]), t.dtype) for t in (query, key, value)]
-    return tuple(a for a, need in zip(made, needs, strict=False) if need)
+def _attention_grads(known: Any) -> tuple[Aval, ...]:
+    three = (known.query, known.key, known.value)
+    batch = _batch(*three)
+    return tuple([Aval((*batch, *t.shape[-2:]), t.dtype) for t in three])
 
 
 @in_float32
@@ -204,14 +194,6 @@ def _attention_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
     return out, reshape(saved, (size, *pair, *saved._array.shape[2:]))
 
 
-_attention_backward = Op(
-    "scaled_dot_product_attention_backward",
-    kind=kinds.linear(),
-    infer=_attention_backward_aval,
-    order=placement.ATTENDED_BACK,
-    numpy=_attention_backward_kernel,
-    vjp=None,
-)
 _attention = Op(
     "scaled_dot_product_attention",
     kind=kinds.rows(),
@@ -221,7 +203,13 @@ _attention = Op(
     order=placement.ATTENDED,
     numpy=_attention_of_one_dtype,
     save=("query", "key", "value", "attn_mask", "out1"),
-    vjp=Gradient(_attention_rule, by=_attention_backward),
+    vjp=Gradient(
+        _attention_rule,
+        results=_attention_grads,
+        kind=kinds.linear(),
+        order=placement.ATTENDED_BACK,
+        numpy=_attention_backward_kernel,
+    ),
     side_results=True,
     node_name="ScaledDotProductFlashAttentionForCpuBackward0",
 )

@@ -35,12 +35,13 @@ def _lstm_aval(x: Any, h: Any, c: Any, w: Any, reverse: bool = False) -> tuple[A
     return Aval((2, *x.shape[:2], w.shape[1]), x.dtype), Aval(tuple(x.shape), x.dtype)
 
 
-def _backward_aval(
-    g: Any, x: Any, h: Any, c: Any, w: Any, states: Any, gates: Any, reverse: bool = False,
-    needs: tuple[bool, ...] = (True, True, True, True),
-) -> tuple[Aval, ...]:  # fmt: skip
-    shapes = (gates.shape, c.shape, c.shape, w.shape)
-    return tuple(Aval(tuple(s), gates.dtype) for s, need in zip(shapes, needs, strict=True) if need)
+def _lstm_grads(known: Any) -> tuple[Aval, ...]:
+    shapes = (known.out1.shape, known.c.shape, known.c.shape, known.w.shape)
+    return tuple([Aval(tuple(shape), known.out1.dtype) for shape in shapes])
+
+
+def _gru_grads(known: Any) -> tuple[Aval, ...]:
+    return tuple([Aval(tuple(z.shape), known.y.dtype) for z in (known.x, known.h, known.w, known.b)])
 
 
 def _rule(
@@ -91,15 +92,6 @@ def _sequence_samples(name: str, state: int, shared: int) -> Any:
     return batch
 
 
-_lstm_backward = Op(
-    "lstm_sequence_backward",
-    kind=_SEQUENCE,
-    infer=_backward_aval,
-    numpy=kernels.lstm_backward,
-    c=C("recurrent", "lstm_backward", kernels.backward_sizes, blas=True),
-    vjp=None,
-)
-
 lstm_sequence = Op(
     "lstm_sequence",
     batch=_sequence_samples("lstm_sequence", 2, 1),
@@ -109,7 +101,12 @@ lstm_sequence = Op(
     c=C("recurrent", "lstm_forward", kernels.sizes, blas=True),
     side_results=True,
     save=("x", "h", "c", "w", "out", "out1"),
-    vjp=Gradient(_rule, by=_lstm_backward),
+    vjp=Gradient(
+        _rule,
+        results=_lstm_grads,
+        numpy=kernels.lstm_backward,
+        c=C("recurrent", "lstm_backward", kernels.backward_sizes, blas=True),
+    ),
 )
 """All states (2, T, B, H), h and c of every step, from projected inputs x (T, B, 4 H) in the order i, f, g, o.
 
@@ -136,14 +133,6 @@ def _gru_aval(x: Any, h: Any, w: Any, b: Any, reverse: bool = False) -> tuple[Av
     _gru_check(x, h, w, b)
     hidden = w.shape[1]
     return Aval((*x.shape[:2], hidden), x.dtype), Aval((*x.shape[:2], 4 * hidden), x.dtype)
-
-
-def _gru_backward_aval(
-    g: Any, x: Any, h: Any, w: Any, b: Any, hs: Any, kept: Any, reverse: bool = False,
-    needs: tuple[bool, ...] = (True, True, True, True),
-) -> tuple[Aval, ...]:  # fmt: skip
-    shapes = (x.shape, h.shape, w.shape, b.shape)
-    return tuple(Aval(tuple(s), hs.dtype) for s, need in zip(shapes, needs, strict=True) if need)
 
 
 def _gru_rule(
@@ -174,15 +163,6 @@ def _gru_rule(
     return tuple(d if need else None for d, need in zip(every, needs, strict=True))
 
 
-_gru_backward = Op(
-    "gru_sequence_backward",
-    kind=_SEQUENCE,
-    infer=_gru_backward_aval,
-    numpy=kernels.gru_backward,
-    c=C("recurrent", "gru_backward", kernels.backward_sizes, blas=True),
-    vjp=None,
-)
-
 gru_sequence = Op(
     "gru_sequence",
     batch=_sequence_samples("gru_sequence", 1, 2),
@@ -192,7 +172,12 @@ gru_sequence = Op(
     c=C("recurrent", "gru_forward", kernels.sizes, blas=True),
     side_results=True,
     save=("x", "h", "w", "b", "out", "out1"),
-    vjp=Gradient(_gru_rule, by=_gru_backward),
+    vjp=Gradient(
+        _gru_rule,
+        results=_gru_grads,
+        numpy=kernels.gru_backward,
+        c=C("recurrent", "gru_backward", kernels.backward_sizes, blas=True),
+    ),
 )
 """h of every step (T, B, H), from projected inputs x (T, B, 3 H) in the order r, z, n.
 
