@@ -17,7 +17,8 @@ SECOND = [p for p in DIFFERENTIABLE if p.values[1].second]
 FLAT = [p for p in PURE if p.values[0].flat and p.values[1].grad]
 
 MASKED = {  # kinks and steps whose gradient is a masked `g` in PyTorch, too: it does not depend on the input there
-    "amax", "amin", "copysign", "fmod", "maximum", "minimum", "remainder", "scatter_reduce",
+    "amax", "amin", "copysign", "fmod", "max_of_all", "maximum", "median_of_all", "min_of_all", "minimum", "remainder",
+    "scatter_reduce",
 }  # fmt: skip
 
 

@@ -46,7 +46,7 @@ EXCUSED: dict[str, str] = {
         _VIEW,
     ),
     **dict.fromkeys(["view_as_real", "view_as_complex"], _VIEW),
-    **dict.fromkeys(["cast", "clone", "copy", "to_device", "max_of_all", "min_of_all", "median_of_all"], _COPY),
+    **dict.fromkeys(["cast", "clone", "copy", "to_device"], _COPY),
     **dict.fromkeys(["dropout", "random_draw", "random_like", "bernoulli_like", "multinomial"], _RANDOM),
     **dict.fromkeys(["sgd_step", "adam_step", "rmsprop_step", "adagrad_step", "adadelta_step"], _STEP),
     **dict.fromkeys(["adamax_step", "nadam_step", "radam_step", "scale_all"], _STEP),

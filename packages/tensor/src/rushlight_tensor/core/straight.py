@@ -26,6 +26,7 @@ import numpy as np
 from rushlight_tensor.core import dispatch
 from rushlight_tensor.core.dispatch import MODE, call, edge, sync
 from rushlight_tensor.core.graph import INPUT, OUT, Node, save
+from rushlight_tensor.core.kinds import Elementwise
 from rushlight_tensor.core.layout import lay
 from rushlight_tensor.core.promote import same
 from rushlight_tensor.core.quiet import quiet
@@ -41,7 +42,12 @@ def fast_path(op: Any) -> Callable[..., Tensor] | None:
     """The straight line for unary and binary ops without attributes; `None` for the others."""
     if op.defaults or op.view or op.variadic:
         return None
-    if op.arity == 1 and (op.vjp is not None or op.promote is not None) and not hasattr(op.promote, "refuses"):
+    if (
+        op.arity == 1
+        and isinstance(op.kind, Elementwise)
+        and (op.vjp is not None or op.promote is not None)
+        and not hasattr(op.promote, "refuses")
+    ):
         return _unary(op)
     if op.arity == 2 and op.promote is not None:
         return _binary(op)

@@ -269,6 +269,8 @@ def _described(planned: Any, arrays: tuple[Any, ...], attrs: dict[str, Any], res
 
     The wrapper has checked all lengths for these shapes, so C need not.
     """
+    if planned.other is not None and planned._fits is not plan._never and not planned._fits(*arrays):
+        return _described(planned.other, arrays, attrs, result)
     kernel: Prototype = planned.prototype
     found = planned.plan_of(arrays, attrs)
     told = kernel.result not in ("void", "status", "long") or any(

@@ -31,6 +31,7 @@ from rushlight_tensor.kernels.binding import STATE, THREADS
 from rushlight_tensor.kernels.columns import PlannedColumns
 from rushlight_tensor.kernels.compile import c_library
 from rushlight_tensor.kernels.prototype import DTYPES, Prototype
+from rushlight_tensor.kernels.reduce import levels
 
 _ALIGNED = 64
 
@@ -70,13 +71,14 @@ class Program:
         """An input of an op has been copied into the order that its kernel reads.
 
         Raises:
-            RuntimeError: It is not one of contiguous images into their order, for which there is a kernel.
+            RuntimeError: There is no kernel for that: neither contiguous images into their order, nor repetition.
         """
         if not self.is_recording():
             return
         library = c_library("conv")
         if library is None or not library.float32(before):
-            self.refuse(f"{name}: an input had to be copied into another order")
+            if not self._repeated(before, after):
+                self.refuse(f"{name}: an input had to be copied into another order")
             return
         n, channels, *size = before.shape
         self._call(library, "swap_channels", [before, after, n, channels, math.prod(size)])
@@ -90,12 +92,24 @@ class Program:
         same, other = before.transpose(axes), after.transpose(axes)
         if library is not None and library.float32(same, other):
             self._call(library, "copy", [same, other, same.size])
+        elif self._repeated(before, after):
+            return
         elif before.ndim == 4 and library is not None and library.float32(before.transpose(0, 2, 3, 1), after):
             n, channels, *size = before.shape
             images = c_library("conv")
             self._call(images, "swap_channels", [before.transpose(0, 2, 3, 1), after, n, math.prod(size), channels])
         else:
             self.refuse(f"{before.dtype} in another order than C's has been copied")
+
+    def _repeated(self, before: Any, after: Any) -> bool:
+        """Note the copy of an array whose elements stand for several, as `expand` makes them; False where it cannot."""
+        reduce, repeats = c_library("reduce"), tuple([d for d, step in enumerate(before.strides) if not step])
+        once = before[tuple([slice(0, 1) if d in repeats else slice(None) for d in range(before.ndim)])]
+        found = levels(before.shape, repeats) if repeats else None
+        if reduce is None or found is None or not reduce.float32(once, after):
+            return False
+        self._call(reduce, "spread", [once, after, *found.values(), 0])
+        return True
 
     def _call(self, library: Any, name: str, given: list[Any]) -> None:
         self.calls.append((_Kernel(name, library.prototypes[name], library.entries[name]), given))

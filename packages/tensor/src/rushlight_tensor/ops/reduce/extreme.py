@@ -16,10 +16,11 @@ from rushlight_tensor.core.infer import Aval, axes, axis, reduced
 from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels.arrays import accumulate, in_order
+from rushlight_tensor.kernels.plan import C
+from rushlight_tensor.kernels.reduce import reduction
 from rushlight_tensor.ops.math.elementwise import maximum, minimum
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.reduce.reduce import _dims, _one_dim_samples, _refuse_empty, _spread, amax, amin, sum
-from rushlight_tensor.ops.shape.samples import _in_front
 
 
 def _result(name: str, *fields: str) -> Any:
@@ -88,12 +89,13 @@ def _picked_rule(g: Any, indices: Any, shape: tuple[int, ...], dim: int, keepdim
     return where(chosen, _spread(g[0], shape, dim, keepdim), 0.0)
 
 
-def _picked(name: str, find: Callable[[Any, int], Any]) -> Op:
+def _picked(name: str, find: Callable[[Any, int], Any], c: C | None = None) -> Op:
     return Op(
         f"{name}_dim",
         kind=kinds.rows("dim"),
         infer=_picked_aval(name),
         numpy=_pick(find),
+        c=c,
         real="median_out" if name == "median" else RuntimeError(f"{name}(): does not support complex input"),
         save=("out1", "x.shape"),
         vjp=(_picked_rule,),
@@ -113,23 +115,21 @@ def _find_median(x: Any, dim: int) -> Any:
     return np.where(unknown.any(dim, keepdims=True), np.argmax(unknown, axis=dim, keepdims=True), middle)
 
 
-_max_dim = _picked("max", in_float32(lambda x, dim: np.argmax(x, axis=dim, keepdims=True)))
-_min_dim = _picked("min", in_float32(lambda x, dim: np.argmin(x, axis=dim, keepdims=True)))
+_max_dim = _picked("max", in_float32(lambda x, dim: np.argmax(x, axis=dim, keepdims=True)), reduction("pick", least=0))
+_min_dim = _picked("min", in_float32(lambda x, dim: np.argmin(x, axis=dim, keepdims=True)), reduction("pick", least=1))
 _median_dim = _picked("median", _find_median)
 
 
-def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
-    """The largest element; along `dim`: (values, indices); with a tensor for `dim`: the larger of each two."""
-    return _overloaded(input, dim if other is None else other, keepdim, maximum, amax, _max_dim, _MaxPair)
+def _of_all_aval(name: str) -> Callable[[Any], Aval]:
+    def infer(x: Any) -> Aval:
+        if 0 in x.shape:
+            raise RuntimeError(
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
+                "with the 'dim' argument."
+            )
+        return Aval((), x.dtype)
 
-
-def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
-    """The smallest element; along `dim`: (values, indices); with a tensor for `dim`: the smaller of each two."""
-    return _overloaded(input, dim if other is None else other, keepdim, minimum, amin, _min_dim, _MinPair)
-
-
-def _even_aval(x: Any, value: Any) -> Aval:
-    return Aval((), x.dtype)
+    return infer
 
 
 def _even_rule(g: Any, x: Any, value: Any) -> Any:
@@ -137,56 +137,62 @@ def _even_rule(g: Any, x: Any, value: Any) -> Any:
     return where(chosen, g / sum(chosen), 0.0)
 
 
-def _shared(kind: str, along: Op) -> Op:
-    """The `value` of one element, or of several, of all: the gradient is shared by those that have it, NaN included.
+def _of_all(name: str, find: Callable[[Any], Any], along: Op, node: int, c: C | None = None) -> Op:
+    """Of all elements: the gradient is shared by those that have this value, NaN included.
 
     Of samples, as in PyTorch, each is a row of `along`, whose gradient goes to the one element that was picked.
     """
 
     def batch(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
-        (x, _) = _in_front(size, batched, xs)
-        return along(x.reshape(size, -1), dim=1)[0]
+        return along(xs[0].reshape(size, -1), dim=1)[0]
 
     return Op(
-        f"{kind}_of_all",
+        f"{name}_of_all",
         batch=batch,
-        kind=kinds.opaque("the value is given; its gradient goes to all elements that have it"),
-        infer=_even_aval,
-        numpy=lambda x, value: value.copy(),
-        save=("x", "value"),
-        vjp=(_even_rule, None),
-        node_name=f"{kind.title()}Backward1" if kind != "median" else "MedianBackward0",
+        kind=kinds.opaque("its gradient goes to all elements that have the value; that of a row, to one"),
+        infer=_of_all_aval(name),
+        numpy=find,
+        c=c,
+        real=f"{name}_all",
+        save=("x", "out"),
+        vjp=(_even_rule,),
+        node_name=f"{name.title()}Backward{node}",
     )
 
 
-_of_all = {name: _shared(name, op) for name, op in (("max", _max_dim), ("min", _min_dim), ("median", _median_dim))}
+def _median_of_all_kernel(x: Any) -> Any:
+    values, _ = _pick(_find_median)(x.reshape(-1), 0, False)
+    return values
 
 
-def _overloaded(input: Any, dim: Any, keepdim: bool, two: Op, all_of: Any, along: Op, kind: Any) -> Any:
-    if isinstance(dim, Tensor):
-        return two(input, dim)
-    if dim is None:
-        real_only(f"{kind.__name__}_all", input)
-    if dim is not None:
-        return kind(*along(input, dim=dim, keepdim=keepdim))
-    if input._array.size == 0:
-        raise RuntimeError(
-            f"{kind.__name__}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction "
-            "dim with the 'dim' argument."
-        )
-    return _of_all[kind.__name__](input, all_of(input.detach()))
+_max_of_all = _of_all("max", np.max, _max_dim, 1, reduction("extreme", least=0))
+_min_of_all = _of_all("min", np.min, _min_dim, 1, reduction("extreme", least=1))
+_median_of_all = _of_all("median", _median_of_all_kernel, _median_dim, 0)
+
+
+def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+    """The largest element; along `dim`: (values, indices); with a tensor for `dim`: the larger of each two."""
+    if dim is None and other is None:
+        return _max_of_all(input)
+    other = dim if other is None else other
+    return maximum(input, other) if isinstance(other, Tensor) else _MaxPair(*_max_dim(input, other, keepdim))
+
+
+def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+    """The smallest element; along `dim`: (values, indices); with a tensor for `dim`: the smaller of each two."""
+    if dim is None and other is None:
+        return _min_of_all(input)
+    other = dim if other is None else other
+    return minimum(input, other) if isinstance(other, Tensor) else _MinPair(*_min_dim(input, other, keepdim))
 
 
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The (lower) median of all elements; along `dim`: (values, indices)."""
-    if dim is None:
-        real_only("median_cpu", input)
-        numbers_only("median_cpu", input)
     if dim is not None:
         return _MedianPair(*_median_dim(input, dim=dim, keepdim=keepdim))
-    if input._array.size == 0:
-        return input.new_full((), float("nan"))
-    return _of_all["median"](input, _median_dim(input.detach().reshape(-1), dim=0)[0])
+    real_only("median_cpu", input)
+    numbers_only("median_cpu", input)
+    return _median_of_all(input) if input._array.size else input.new_full((), float("nan"))
 
 
 # Indices alone
@@ -202,7 +208,7 @@ def _arg_aval(name: str) -> Callable[..., Aval]:
     return infer
 
 
-def _arg(name: str, find: Any) -> Op:
+def _arg(name: str, find: Any, c: C) -> Op:
     @in_float32
     def kernel(x: Any, dim: Any, keepdim: bool) -> Any:
         return find(x, axis=dim, keepdims=keepdim) if x.ndim else np.zeros_like(x, dtype=np.int64)
@@ -213,6 +219,7 @@ def _arg(name: str, find: Any) -> Op:
         batch=_one_dim_samples(lambda: op),
         infer=_arg_aval(name),
         numpy=kernel,
+        c=c,
         vjp=None,
         real=RuntimeError(f"{name}(): does not support complex input"),
         numeric=RuntimeError(f"{name}(): does not support bool input"),
@@ -220,7 +227,8 @@ def _arg(name: str, find: Any) -> Op:
     return op
 
 
-_argmax, _argmin = _arg("argmax", np.argmax), _arg("argmin", np.argmin)
+_argmax = _arg("argmax", np.argmax, reduction("place", least=0))
+_argmin = _arg("argmin", np.argmin, reduction("place", least=1))
 
 
 def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:

@@ -18,6 +18,7 @@ from rushlight_tensor.core.keywords import also_as
 from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels.arrays import in_order
+from rushlight_tensor.kernels.reduce import reduction
 from rushlight_tensor.ops.math.cast import cast
 from rushlight_tensor.ops.math.elementwise import exp, sqrt
 from rushlight_tensor.ops.math.select import where
@@ -41,7 +42,6 @@ def _add_up(x: Any, over: Any, keepdim: Any = False) -> Any:
     return add.reduce(x, over, keepdims=keepdim) if type(x) is np.ndarray else x.sum(over, keepdims=keepdim)
 
 
-@in_float32
 def _sum_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
     out: Any
     over = dim if type(dim) is int and -x.ndim <= dim < x.ndim else _over(x, dim)
@@ -86,6 +86,7 @@ _sum = Op(
     kind=kinds.reduction("dim"),
     infer=_sum_aval,
     numpy=_sum_kernel,
+    c=reduction("sum", average=0),
     save=("x.shape",),
     vjp=(lambda g, shape, dim, keepdim: _spread(g, shape, dim, keepdim),),
     node_name=_numbered("Sum"),
@@ -138,7 +139,6 @@ def _mean_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
     return Aval(reduced(x.shape, dim, keepdim), x.dtype)
 
 
-@in_float32
 def _mean_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
     if x.dtype.kind in "iub":
         raise TypeError("mean of integers")
@@ -146,7 +146,6 @@ def _mean_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
     return total / total.dtype.type(x.size if dim is None else _count(x.shape, dim))
 
 
-@in_float32
 def _mean_backward(g: Any, x_shape: Any, dim: Any, keepdim: bool, needs: Any) -> Any:
     part = g / g.dtype.type(_count(x_shape, dim))
     if dim is None and type(part) is not np.ndarray and isinstance(part, np.generic):
@@ -165,8 +164,9 @@ _mean = Op(
     kind=kinds.reduction("dim"),
     infer=_mean_aval,
     numpy=_mean_kernel,
+    c=reduction("sum", average=1),
     save=("x.shape",),
-    vjp=Gradient(_mean_rule, numpy=_mean_backward),
+    vjp=Gradient(_mean_rule, numpy=_mean_backward, c=reduction("spread", average=1)),
     node_name=_numbered("Mean"),
     onnx="ReduceMean",
 )
@@ -365,20 +365,21 @@ def _shared_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
     return chosen * _spread(g / sum(chosen, dim, keepdim), shape, dim, keepdim)
 
 
-def _extreme(name: str, reduce: Any) -> Op:
+def _extreme(name: str, reduce: Any, least: int) -> Op:
     return Op(
         name,
         kind=kinds.reduction("dim"),
         node_name=lambda n: f"M{name[2:]}Backward1" if n.attrs["dim"] == () else f"{name.capitalize()}Backward0",
         infer=_extreme_aval(name),
         numpy=lambda x, dim, keepdim: reduce(x, axis=axes(dim, x.ndim), keepdims=keepdim),
+        c=reduction("extreme", least=least),
         real=f"{name[1:]}_values_cpu",
         save=("x", "out"),
         vjp=(_shared_rule,),
     )
 
 
-_amax, _amin = _extreme("amax", np.max), _extreme("amin", np.min)
+_amax, _amin = _extreme("amax", np.max, 0), _extreme("amin", np.min, 1)
 
 
 def amax(input: Any, dim: Any = (), keepdim: bool = False) -> Any:
