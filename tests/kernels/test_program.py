@@ -3,14 +3,17 @@
 import subprocess
 import sys
 import threading
+import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 import rushlight as rl
 import rushlight.nn.functional as F
+from rushlight_tensor.core import dispatch
 from rushlight_tensor.core.op import REGISTRY
-from rushlight_tensor.kernels import plan
+from rushlight_tensor.kernels import accelerator, plan
 from rushlight_tensor.kernels.compile import find_compiler
 from rushlight_tensor.kernels.program import recording
 
@@ -224,7 +227,7 @@ def test_views_and_other_threads_are_no_part_of_a_program():
     x, others = rl.randn(4, 6), []
     with recording() as program:
         y = F.softmax(x.view(2, 12), -1)
-        other = threading.Thread(target=lambda: others.append((F.softmax(rl.ones(3) * 2, 0) + 1).tolist()))
+        other = threading.Thread(target=lambda: others.append((F.softmax(rl.ones(3).clone() * 2, 0) + 1).tolist()))
         other.start()
         other.join()
     assert len(program) == 1
@@ -232,6 +235,177 @@ def test_views_and_other_threads_are_no_part_of_a_program():
     x.mul_(3)
     program.run()
     assert np.array_equal(y.numpy(), F.softmax(x.view(2, 12), -1).numpy())
+
+
+@needs_compiler
+def test_a_second_recording_is_refused_while_the_first_is_about_to_begin(monkeypatch):
+    """The look and the step stood apart: both went in, one lost its calls, and the accelerator stayed off."""
+    held_off, inside, go_on = accelerator.held_off, threading.Event(), threading.Event()
+    programs, x = [], rl.arange(3.0)
+
+    @contextmanager
+    def slow():
+        inside.set()
+        assert go_on.wait(60)
+        with held_off():
+            yield
+
+    def first():
+        with recording() as program:
+            F.softmax(x, 0)
+        programs.append(program)
+
+    monkeypatch.setattr(accelerator, "held_off", slow)
+    other = threading.Thread(target=first)
+    other.start()
+    assert inside.wait(60)
+    with pytest.raises(RuntimeError, match="one at a time"), recording():
+        pass
+    go_on.set()
+    other.join()
+    assert [len(p) for p in programs] == [1]
+    assert_nobody_records()
+
+
+@needs_compiler
+def test_a_refused_recording_changes_nothing_for_the_one_that_goes_on():
+    refused, x = [], rl.arange(3.0)
+
+    def second():
+        try:
+            with recording():
+                pass
+        except RuntimeError as e:
+            refused.append(str(e))
+
+    with recording() as program:
+        other = threading.Thread(target=second)
+        other.start()
+        other.join()
+        assert plan.RECORDER is program
+        assert dispatch.INTERCEPT is not None
+        F.softmax(x, 0)
+    assert len(refused) == 1
+    assert "one at a time" in refused[0]
+    assert len(program) == 1
+    assert_nobody_records()
+
+
+def assert_nobody_records():
+    assert plan.RECORDER is None
+    assert dispatch.INTERCEPT is None
+    assert accelerator.use(True) == accelerator.is_loaded()  # what is to run, and does:
+    assert not accelerator.is_loaded() or all(
+        owner.__dict__.get(name, fast) is fast if isinstance(owner, type) else getattr(owner, name) is fast
+        for owner, name, _, fast in accelerator._places
+    )
+
+
+@needs_compiler
+def test_recordings_of_two_threads_hold_their_own_calls_and_nobody_elses():
+    """Two that record as often as they are let, and one that only computes, which must not notice."""
+    go, until, failed, made = threading.Barrier(4), time.monotonic() + 1.5, [], []
+
+    def record():
+        x = rl.randn(4, 6)
+        go.wait()
+        while time.monotonic() < until:
+            try:
+                with recording() as program:
+                    y = F.gelu(F.softmax(x, -1).clone())
+            except RuntimeError as e:
+                if "one at a time" not in str(e):
+                    failed.append(e)
+                continue
+            made.append([kernel.name for kernel, _ in program.calls])
+            y.sum()
+
+    def compute():
+        x, half = rl.randn(4, 6), rl.randn(4, 6).half()
+        go.wait()
+        while time.monotonic() < until:
+            F.softmax(x, -1).clone().add_(1).sum().item()
+            F.softmax(half.t(), -1)
+
+    def kept(work):
+        try:
+            work()
+        except Exception as e:
+            failed.append(e)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=kept, args=(work,)) for work in (record, record, compute, compute)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert failed == []
+    assert made
+    assert all(names == ["softmax", "copy", "gelu"] for names in made)
+    assert_nobody_records()
+
+
+@needs_compiler
+def test_a_child_process_does_not_go_on_with_a_recording_of_a_thread_that_it_lacks():
+    made = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=120)
+    assert (made.stderr, made.returncode) == ("", 0)
+
+
+FORK = """
+import os, threading, warnings
+import rushlight as rl
+from rushlight_tensor.core import dispatch
+from rushlight_tensor.kernels import accelerator, plan
+from rushlight_tensor.kernels.program import recording
+warnings.simplefilter("ignore")  # that there are threads
+inside, end = threading.Event(), threading.Event()
+x = rl.ones(3) * 2
+def record():
+    with recording():
+        inside.set()
+        end.wait()
+thread = threading.Thread(target=record)
+thread.start()
+inside.wait()
+child = os.fork()
+if not child:
+    fine = plan.RECORDER is None and dispatch.INTERCEPT is None and not accelerator._holders
+    with recording() as program:
+        rl.nn.functional.softmax(x, 0)
+    os._exit(0 if fine and len(program) == 1 else 1)
+end.set()
+thread.join()
+with recording():
+    child_of_the_recorder = os.fork()
+    if not child_of_the_recorder:
+        os._exit(0 if plan.RECORDER is not None else 1)
+for pid in child, child_of_the_recorder:
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+@needs_compiler
+def test_the_accelerator_is_held_off_until_the_last_has_left():
+    first, second = accelerator.held_off(), accelerator.held_off()
+    before = accelerator.use(True)
+    off = [twin for owner, name, twin, _ in accelerator._places if name == "fast"]
+
+    def is_off():
+        return [getattr(o, n) for o, n, *_ in accelerator._places if n == "fast"] == off
+
+    first.__enter__()
+    second.__enter__()
+    accelerator.use(False)
+    first.__exit__(None, None, None)
+    accelerator.use(True)
+    assert is_off()
+    second.__exit__(None, None, None)
+    assert not accelerator.is_loaded() or not is_off()
+    accelerator.use(before)
 
 
 @needs_compiler

@@ -267,8 +267,8 @@ class _Walk:
             return
         if not leaf._requires_grad:  # frozen since
             return
-        if dispatch.INTERCEPT is not None:
-            dispatch.INTERCEPT.stored(leaf)
+        if (watch := dispatch.INTERCEPT) is not None:
+            watch.stored(leaf)
         have = leaf._grad
         if have is None:
             leaf._grad = clone(g) if hooks is not None and hooks.before else g

@@ -216,8 +216,8 @@ def _record(
     dirty = ctx._dirty
     ctx._save = ctx._dirty = ()
     constant, ctx._constant = ctx._constant, ()
-    if dispatch.INTERCEPT is not None:
-        dispatch.INTERCEPT.recorded(node)
+    if (at := dispatch.INTERCEPT) is not None:
+        at.recorded(node)
     for i, o in enumerate(outs):
         if isinstance(o, Tensor) and o._array.dtype.kind in "fcV" and not any(o is c for c in constant):
             o._node = node if len(outs) == 1 else Slot(node, i, o._array.shape)

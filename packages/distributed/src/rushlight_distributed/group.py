@@ -108,8 +108,8 @@ class ProcessGroup:
 
 def told(call: Call) -> None:
     """Tell whoever watches operations that ranks are about to communicate: a trace refuses what it cannot hold."""
-    if dispatch.INTERCEPT is not None:
-        dispatch.INTERCEPT.communicates(str(call[0]))
+    if (watch := dispatch.INTERCEPT) is not None:
+        watch.communicates(str(call[0]))
 
 
 class _World:

@@ -69,7 +69,7 @@ class Interceptor(Protocol):
 
 
 INTERCEPT: Any = None
-"""The `Interceptor`, if any; every fast path tests it."""
+"""The `Interceptor`, if any; every fast path tests it.  Who calls it reads it once: another thread may take it out."""
 
 
 def set_intercept(interceptor: Interceptor | None) -> Interceptor | None:
@@ -147,8 +147,9 @@ def general(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], hidden: bool = 
             grad = grad or x._requires_grad
         else:
             arrays.append(x)
+    watch = INTERCEPT
     try:
-        result = run(op, arrays, attrs) if INTERCEPT is None else INTERCEPT.execute(op, arrays, attrs)
+        result = run(op, arrays, attrs) if watch is None else watch.execute(op, arrays, attrs)
     except cuda.TwoDevicesError:
         moved = numbers_moved(xs)
         if moved is xs or (op.promote is None and op.expr is None):
@@ -184,8 +185,8 @@ def several(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], result: tuple[A
 
 def execute(op: Any, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     """Run the kernel: ours, or whatever the interceptor makes of it."""
-    if INTERCEPT is not None:
-        return INTERCEPT.execute(op, arrays, attrs)
+    if (watch := INTERCEPT) is not None:
+        return watch.execute(op, arrays, attrs)
     return run(op, arrays, attrs)
 
 
@@ -300,8 +301,8 @@ def read(x: Tensor, by: str = "") -> Any:
 
 def look(x: Tensor, by: str = "") -> Any:
     """The same, where it is: the array of `x` for NumPy's functions."""
-    if INTERCEPT is not None:
-        INTERCEPT.read(x)
+    if (watch := INTERCEPT) is not None:
+        watch.read(x)
     array = settle(x)
     if type(array) is AbstractArray:
         abstract.no_data(by)
@@ -441,8 +442,8 @@ def node_for(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], arrays: tuple[
 
 def recorded(n: Node) -> Node:
     """Tell the interceptor of a new node, when its results are there."""
-    if INTERCEPT is not None:
-        INTERCEPT.recorded(n)
+    if (watch := INTERCEPT) is not None:
+        watch.recorded(n)
     return n
 
 

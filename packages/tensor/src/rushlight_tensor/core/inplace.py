@@ -179,8 +179,8 @@ def _into(y: Any, dtype: np.dtype[Any]) -> Any:
 def _write(op: Any, x: Tensor, ys: list[Any], attrs: dict[str, Any]) -> None:
     """Compute into the memory of `x`."""
     array = x._array
-    if dispatch.INTERCEPT is not None:
-        dispatch.INTERCEPT.write(op, array, ys, attrs)
+    if (watch := dispatch.INTERCEPT) is not None:
+        watch.write(op, array, ys, attrs)
         return
     write(op, array, ys, attrs)
 
@@ -246,8 +246,8 @@ def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any]) -> None:
     """Run an op that returns nothing and writes into its first inputs, such as the step of an optimizer."""
     attrs = {**op.defaults, **attrs}
     arrays = [x._array for x in xs]
-    if dispatch.INTERCEPT is not None:
-        dispatch.INTERCEPT.mutate(op, arrays, attrs)
+    if (watch := dispatch.INTERCEPT) is not None:
+        watch.mutate(op, arrays, attrs)
     else:
         run(op, arrays, attrs)
     for x in xs[: op.written(len(xs), attrs)]:

@@ -25,6 +25,8 @@ import platform
 import sys
 import sysconfig
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -67,8 +69,9 @@ _SLOTS: tuple[tuple[type, tuple[str, ...]], ...] = (
 
 # Where an accelerated function stands: owner, name, Python's text, C's.
 _places: list[tuple[Any, str, Any, Any]] = []
+_wanted = True  # whether C is to run what it can
+_holders: list[int] = []  # threads that need Python to run everything meanwhile
 _lock = threading.RLock()
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]  # or held there for ever
 
 
 @dataclass
@@ -401,15 +404,50 @@ def _install(shared: Any, entries: list[_Entry], twins: dict[Op, Any]) -> None:
         fine = False
     if fine:
         _places[:] = _places_of(library, entries, twins)
-        use(True)
+        _put()
 
 
 def use(accelerated: bool) -> bool:
     """Let C run what it can, or Python everything; nothing where there is no library.  Returns what was before."""
-    before = bool(_places) and getattr(_places[0][0], _places[0][1]) is _places[0][3]
+    global _wanted
+    with _lock:
+        before, _wanted = bool(_places) and _wanted, accelerated
+        _put()
+    return before
+
+
+@contextmanager
+def held_off() -> Iterator[None]:
+    """Inside, Python runs everything, in all threads, whatever `use` says; the last who leaves ends that."""
+    me = threading.get_ident()
+    with _lock:
+        _holders.append(me)
+        _put()
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders.remove(me)
+            _put()
+
+
+def _in_child() -> None:
+    """After a fork: only this thread is there, others hold neither lock nor accelerator."""
+    _lock._at_fork_reinit()  # type: ignore[attr-defined]
+    me = threading.get_ident()
+    if any(holder != me for holder in _holders):
+        _holders[:] = [holder for holder in _holders if holder == me]
+        _put()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
+def _put() -> None:
+    """Put C's functions or Python's where they stand; with the lock held."""
+    accelerated = _wanted and not _holders
     for owner, name, twin, fast in _places:
         setattr(owner, name, fast if accelerated else twin)
-    return before
 
 
 def is_loaded() -> bool:
@@ -436,11 +474,11 @@ def _let_the_first_compile(text: str, entries: list[_Entry], twins: dict[Op, Any
         with _lock:
             if _places[:1] != places[:1]:
                 return  # another thread has done it
-            use(False)
-            _places.clear()
-            library = compile.compile_c(text)
-            if library is not None:
-                _install(library.shared, entries, twins)
+            with held_off():
+                _places.clear()
+                library = compile.compile_c(text)
+                if library is not None:
+                    _install(library.shared, entries, twins)
 
     def waking(op: Op) -> Any:
         @functools.wraps(twins[op])
@@ -454,4 +492,4 @@ def _let_the_first_compile(text: str, entries: list[_Entry], twins: dict[Op, Any
     places: list[Any] = [(op, "fast", *made[id(twin)]) for op, twin in twins.items() if twin is not None]
     places += [(Tensor, name, *made[id(value)]) for name, value in vars(Tensor).items() if id(value) in made]
     _places[:] = places
-    use(True)
+    _put()

@@ -124,13 +124,13 @@ class PlannedColumns:
                 made = np.empty(found.shape, found.dtype)
                 given.append(made)
         getattr(c, self.kernel.name)(*given)
-        if plan.RECORDER is not None:
-            plan.RECORDER.add(self, given)
+        if (recorder := plan.RECORDER) is not None:
+            recorder.add(self, given)
         return found if made is None else made
 
     def _by_text(self, arrays: Sequence[Any], attrs: dict[str, Any]) -> Any:
-        if plan.RECORDER is not None:
-            plan.RECORDER.refuse(f"{self.op.name} runs as NumPy's text")
+        if (recorder := plan.RECORDER) is not None:
+            recorder.refuse(f"{self.op.name} runs as NumPy's text")
         return self.op.numpy(*arrays, **attrs)
 
 

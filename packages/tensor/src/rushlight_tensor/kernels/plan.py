@@ -46,7 +46,10 @@ PLANNED: list[Planned] = []
 """Every record that has a C kernel."""
 
 RECORDER: Any = None
-"""What wants to know of every kernel that runs: `program.Program`, while it records."""
+"""What wants to know of every kernel that runs: `program.Program`, while it records.
+
+Who tells it reads it once: the thread that records may be done at any moment.
+"""
 
 
 def rows(x: Any, *others: Any, dims: int = 1, **attrs: Any) -> dict[str, int]:
@@ -182,8 +185,8 @@ class Planned:
         if said:
             assert self.kernel.wrong is not None
             raise self.kernel.wrong(said - 1, *arrays, **attrs)
-        if RECORDER is not None:
-            RECORDER.add(self, given)
+        if (recorder := RECORDER) is not None:
+            recorder.add(self, given)
         return made[0] if plan.single else tuple(made)
 
     def _key(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[Any, ...]:
@@ -271,10 +274,10 @@ class Planned:
             return self._by_text(arrays, attrs)
         if any(a is not b and a.dtype != b.dtype for a, b in zip(arrays, packed, strict=True)):
             self._described(arrays, attrs)  # which may refuse what has become of the right kind
-        if RECORDER is not None:
+        if (recorder := RECORDER) is not None:
             for before, after in zip(arrays, packed, strict=True):
                 if after is not before:
-                    RECORDER.moved(self.op.name, before, after)
+                    recorder.moved(self.op.name, before, after)
         return self.run(*packed, **attrs)
 
     def _repacked(self, arrays: tuple[Any, ...]) -> Any:
@@ -290,13 +293,13 @@ class Planned:
 
     def _by_widening(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         """The results, of half types, in float32."""
-        if RECORDER is not None:
-            RECORDER.refuse(f"{self.op.name} of {arrays[0].dtype} is widened")
+        if (recorder := RECORDER) is not None:
+            recorder.refuse(f"{self.op.name} of {arrays[0].dtype} is widened")
         return self._finished(self.run(*_widened(arrays), **attrs), arrays, attrs)
 
     def _by_text(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
-        if RECORDER is not None:
-            RECORDER.refuse(f"{self.op.name} of {arrays[0].dtype} runs as NumPy's text")
+        if (recorder := RECORDER) is not None:
+            recorder.refuse(f"{self.op.name} of {arrays[0].dtype} runs as NumPy's text")
         return self.text(*arrays, **attrs)
 
     def text(self, *arrays: Any, **attrs: Any) -> Any:
@@ -359,8 +362,8 @@ class PlannedElements(Planned):
         made = _empty(x.shape, self._dtype)
         given = (*arrays, made, made.size, *[attrs[name] for name in self._numbers])
         self._call(*given)
-        if RECORDER is not None:
-            RECORDER.add(self, given)
+        if (recorder := RECORDER) is not None:
+            recorder.add(self, given)
         return made
 
     def plan_of(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Plan | None:
@@ -386,8 +389,8 @@ class PlannedElements(Planned):
         for x in arrays:
             turned = x.transpose(axes)
             packed.append(contiguous(turned))
-            if RECORDER is not None and packed[-1] is not turned:
-                RECORDER.moved(self.op.name, turned, packed[-1])
+            if packed[-1] is not turned and (recorder := RECORDER) is not None:
+                recorder.moved(self.op.name, turned, packed[-1])
         if not self._fits(*packed):
             return self._by_text(arrays, attrs)
         return self.run(*packed, **attrs).transpose(back)

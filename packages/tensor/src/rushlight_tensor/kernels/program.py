@@ -7,6 +7,7 @@ Note [Programs]
     are read where they were, and the bits are those of eager work: it is the same kernels on the same sizes.
     Whatever else the recording thread does to arrays, an op without a plan, a write, a look at a value, would be left
     out, so it is refused by name while it is done.  Views are no work: they are headers of memory that is there.
+    Other threads go on as if nothing were recorded: nothing of theirs is noted, and nothing is refused.
 
     The lengths of all arrays have been checked when they were recorded, by the wrappers; nothing in the table changes
     afterwards, and the program holds every array that it names.  Scratch belongs to the program: one piece of memory
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,11 +63,13 @@ class Program:
 
     def add(self, planned: Any, arguments: list[Any]) -> None:
         """A kernel has run: the arguments of its prototype (without scratch), inputs, results, sizes and numbers."""
-        if not self.is_recording():
-            return
+        if self.is_recording():
+            self._note(_Kernel(planned.op.name, planned.prototype, planned.entry), arguments)
+
+    def _note(self, kernel: _Kernel, arguments: list[Any]) -> None:
         if self._table is not None:
             raise RuntimeError("program: its table is made, nothing can be recorded any more; start another recording")
-        self.calls.append((_Kernel(planned.op.name, planned.prototype, planned.entry), arguments))
+        self.calls.append((kernel, arguments))
 
     def moved(self, name: str, before: Any, after: Any) -> None:
         """An input of an op has been copied into the order that its kernel reads.
@@ -85,6 +89,8 @@ class Program:
 
     def copied(self, before: Any, after: Any) -> None:
         """An array has been copied.  Raises RuntimeError where no kernel does that: other dtypes and orders."""
+        if not self.is_recording():
+            return
         if not self.is_recording():
             return
         library, before, after = c_library("program"), plain(before), plain(after)
@@ -112,7 +118,7 @@ class Program:
         return True
 
     def _call(self, library: Any, name: str, given: list[Any]) -> None:
-        self.calls.append((_Kernel(name, library.prototypes[name], library.entries[name]), given))
+        self._note(_Kernel(name, library.prototypes[name], library.entries[name]), given)
 
     def refuse(self, why: str) -> None:
         """Raise RuntimeError: this work of the recording thread is no kernel call, so a program would leave it out."""
@@ -247,18 +253,44 @@ class _Watch:
             self.outer.communicates(what)
 
 
+_turn = threading.Lock()  # held by who records
+
+
+def _in_child() -> None:
+    """After a fork: a recording of a thread that is not there goes on for nobody."""
+    recorder, watch = plan.RECORDER, dispatch.INTERCEPT
+    if recorder is not None and recorder.is_recording():
+        return
+    _turn._at_fork_reinit()  # type: ignore[attr-defined]
+    plan.RECORDER = None
+    while watch is not None:
+        if isinstance(watch, _Watch):
+            dispatch.leave_intercept(watch)
+        watch = getattr(watch, "outer", None)
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
 @contextmanager
 def recording() -> Iterator[Program]:
-    """Record the kernels that run in the block, in this process; raises RuntimeError where a recording is going on."""
-    if plan.RECORDER is not None:
-        raise RuntimeError("program: a recording is going on; one at a time")
-    accelerated = accelerator.use(False)  # which would run kernels of its own and say nothing
-    made = plan.RECORDER = Program()
-    watch = _Watch(made)
-    dispatch.enter_intercept(watch)
+    """Record the kernels that this thread runs in the block.  What others run meanwhile is theirs, see Note [Programs].
+
+    Raises:
+        RuntimeError: A recording is going on, in whichever thread; nothing is changed.
+    """
+    if not _turn.acquire(blocking=False):
+        raise RuntimeError("program: a recording is going on in this process, one at a time; enter when it has ended")
     try:
-        yield made
+        with accelerator.held_off():  # it would run kernels of its own and say nothing
+            made = Program()
+            watch = _Watch(made)
+            dispatch.enter_intercept(watch)
+            plan.RECORDER = made
+            try:
+                yield made
+            finally:
+                plan.RECORDER = None
+                dispatch.leave_intercept(watch)
     finally:
-        dispatch.leave_intercept(watch)
-        plan.RECORDER = None
-        accelerator.use(accelerated)
+        _turn.release()

@@ -69,8 +69,8 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
         raise RuntimeError(
             "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment"
         )
-    if dispatch.INTERCEPT is not None:
-        dispatch.INTERCEPT.read(self)  # a trace would bake the copy in
+    if (watch := dispatch.INTERCEPT) is not None:
+        watch.read(self)  # a trace would bake the copy in
     array, memory = _copied(dispatch.settle(self), memo)
     out: Tensor = wrap_as(type(self), array)
     if memory is not None:
