@@ -76,7 +76,7 @@ def draw_call(data: Any, arguments: list[Any]) -> tuple[list[Any], Guarded] | No
     measuring = {word for a in arguments for word in re.findall(r"\w+", a.length)}
     numbers: dict[str, Any] = {}
     for a in arguments:
-        if a.stars:
+        if a.stars or not a.is_given:
             continue
         if not a.is_integer:
             numbers[a.name] = data.draw(st.sampled_from([0.0, 0.5, 1.0, -1.0, 1e-5]), a.name)
@@ -110,4 +110,4 @@ def draw_call(data: Any, arguments: list[Any]) -> tuple[list[Any], Guarded] | No
             return None
         made = [guarded.array(prototype.DTYPES[a.base].str[1:], n, indices) for n in sizes]
         values[a.name] = None if optional else made[0] if a.stars == 1 else made
-    return [values[a.name] for a in arguments if not a.is_scratch], guarded
+    return [values[a.name] for a in arguments if a.is_given], guarded

@@ -4,12 +4,32 @@ import numpy as np
 import pytest
 
 from rushlight_tensor.core.op import REGISTRY
-from rushlight_tensor.kernels.conv import conv2d, conv2d_backward, conv2d_input_gradient
 from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
 
 rng = np.random.default_rng(4)
 MAX = ("kernel", "stride", "padding", "dilation", "ceil_mode")
+WINDOW = ("stride", "padding", "dilation", "groups")
 MEAN = ("kernel", "stride", "padding", "ceil_mode", "count_include_pad", "divisor")
+
+
+def attributes(how):
+    return dict(zip(WINDOW, how or ((1, 1), (0, 0), (1, 1), 1), strict=True))
+
+
+def conv2d(x, w, b=None, *how):
+    return REGISTRY["conv2d"].cpu(x, w, b, **attributes(how))
+
+
+def conv2d_backward(g, x, w, *how):
+    return REGISTRY["conv2d_backward"].cpu(g, x, w, **attributes(how), needs=(True, True, True))
+
+
+def conv2d_input_gradient(g, w, shape, *how):
+    return REGISTRY["conv2d_input_gradient"].cpu(g, w, input_shape=shape, **attributes(how))
+
+
+def conv2d_weight_gradient(g, x, shape, *how):
+    return REGISTRY["conv2d_weight_gradient"].cpu(g, x, weight_shape=shape, **attributes(how))
 
 
 def max_pool2d(x, *how):
@@ -68,7 +88,8 @@ def test_convolution_and_its_gradients(name, last):
     gradients = conv2d_backward(g, x, weight, *how, groups)
     for got, wanted in zip(gradients, conv2d_backward(g.astype(float), *double[:2], *how, groups), strict=True):
         agree(got, wanted)
-    agree(conv2d_input_gradient(g, weight, x.shape, *how, groups), gradients[0])
+    np.testing.assert_array_equal(conv2d_input_gradient(g, weight, x.shape, *how, groups), gradients[0])
+    np.testing.assert_array_equal(conv2d_weight_gradient(g, x, weight.shape, *how, groups), gradients[1])
 
 
 def test_convolution_gradient_is_its_derivative():

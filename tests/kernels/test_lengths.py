@@ -7,6 +7,8 @@ import pytest
 
 from rushlight_tensor.kernels.binding import HEADER, wrappers
 from rushlight_tensor.kernels.compile import SOURCES, compile_c, find_compiler
+from rushlight_tensor.kernels.prototype import MOST, prototypes
+from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
 
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C compiler, or RUSHLIGHT_CC=none")
 
@@ -16,6 +18,14 @@ EXPORT void product(LENGTH(m * k + 1) const float *x, OPTIONAL LENGTH(pick(turne
 EXPORT void strided(EXTENT(span(n, down, m, 1)) const double *x, long n, POSITIVE long down, long m) {}
 EXPORT void many(LENGTH(count, sizes[i]) float *const *xs, OPTIONAL LENGTH(count, sizes[i]) const float *const *ys,
     LENGTH(count) const int64_t *sizes, long count) {}
+#define HALF (n / 2)
+#define PART \\
+    least(HALF, m / 0 + 3)
+EXPORT long named(LENGTH(PART) const float *x, SCRATCH LENGTH(threads * n) int64_t *work, long n, POSITIVE long m,
+    long threads) {
+    for (long i = 0; i < threads * n; i++) work[i] = i;
+    return threads;
+}
 EXPORT status full(LENGTH(n) const float *x, long n) { return n > 2 ? NO_MEMORY : 0; }
 """
 
@@ -98,6 +108,28 @@ def test_lists_are_checked_one_by_one():
 
 
 @needs_compiler
+def test_names_stand_for_parts_of_lengths_and_threads_are_those_that_have_scratch():
+    named, before = compile_c(TEXT).named, get_num_threads()
+    try:
+        for threads in (1, 3):
+            set_num_threads(threads)
+            assert named(floats(2), 5, 1) == named(floats(3), 9, 1) == threads
+    finally:
+        set_num_threads(before)
+    with pytest.raises(ValueError, match="argument x has 3 elements, its sizes ask for 2"):
+        named(floats(3), 5, 1)
+    with pytest.raises(MemoryError):
+        named(floats(3), 2**62, 1)
+
+
+@pytest.mark.parametrize("operation", ["+", "-", "*", "/"])
+def test_what_is_beyond_all_numbers_stays_there(operation):
+    for length in (f"n * n {operation} m", f"ceil(n * n, m) {operation} 2"):
+        (found,) = prototypes(f"EXPORT void f(LENGTH({length}) const float *x, long n, long m) {{}}")
+        assert found.length(found.arguments[0], {"n": 2**62, "m": 3}) == MOST
+
+
+@needs_compiler
 def test_status_becomes_a_memory_error():
     compile_c(TEXT).full(floats(2), 2)
     with pytest.raises(MemoryError, match="full: no memory for the kernel"):
@@ -111,10 +143,11 @@ def test_status_becomes_a_memory_error():
         ("void f(OPTIONAL float *x, long n)", "the array 'x' declares no length"),
         ("void f(LENGTH(m) const float *x, long n)", "cannot read the length of 'x': 'm'"),
         ("void f(LENGTH(n * f) const float *x, long n, double f)", "cannot read the length of 'x'"),
-        ("void f(LENGTH(n / 2) const float *x, long n)", "cannot read the length of 'x'"),
+        ("void f(LENGTH(n % 2) const float *x, long n)", "cannot read the length of 'x'"),
         ("void f(LENGTH(n, m) const float *x, long n, long m)", "cannot read the length of 'x'"),
         ("void f(LENGTH(n) const float *const *x, long n)", "cannot read the length of 'x'"),
         ("void f(LENGTH(n, s[i]) const float *const *x, LENGTH(m) const int64_t *s, long n, long m)", "length of 'x'"),
+        ("void f(SCRATCH LENGTH(threads * n) float *x, long n)", "cannot read the length of 'x'"),
         ("void f(LENGTH(n *) const float *x, long n)", "cannot read the length of 'x'"),
     ],
 )

@@ -57,7 +57,8 @@ def test_attention(machine, causal):
 def test_convolution(machine, stride, groups):
     x, w, b = normal(2, 4, 9, 8), normal(6, 4 // groups, 3, 3), normal(6)
     y = compare(machine, conv.conv2d, x, w, b, stride, (1, 1), (1, 1), groups)
-    compare(machine, conv.conv2d_backward, normal(*y.shape), x, w, stride, (1, 1), (1, 1), groups)
+    how = {"stride": stride, "padding": (1, 1), "dilation": (1, 1), "groups": groups}
+    compare(machine, conv.conv2d_backward, normal(*y.shape), x, w, needs=(True, True, True), **how)
 
 
 @pytest.mark.parametrize("how", [((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1))])

@@ -69,6 +69,13 @@ IMAGE_STEPS = {
     "cross_entropy of images": lambda x, w, b: F.cross_entropy(x, PIXELS, w.detach(), reduction="sum"),
     "max_pool2d": lambda x, w, b: F.max_pool2d(x, 3, 2, 1),
     "avg_pool2d": lambda x, w, b: F.avg_pool2d(x, 2, ceil_mode=True),
+    "conv2d": lambda x, w, b: F.conv2d(x, KERNELS, b, padding=1),
+    "conv2d, strided": lambda x, w, b: F.conv2d(x, KERNELS, b, stride=2, dilation=(1, 2), padding=2),
+    "conv2d in groups": lambda x, w, b: F.conv2d(x, GROUPED, w, groups=5),
+    "conv2d of a weight": lambda x, w, b: F.conv2d(PHOTOS, x, None, padding=1),
+    "a chain of images": lambda x, w, b: F.max_pool2d(F.relu(F.conv2d(F.conv2d(x, KERNELS, b), KERNELS, w)), 2),
+    "conv_transpose2d": lambda x, w, b: F.conv_transpose2d(x, KERNELS, None, stride=2),
+    "conv1d": lambda x, w, b: F.conv1d(x.view(10, 6, 6), LINES),
     "norm and pool": lambda x, w, b: F.max_pool2d(F.batch_norm(x, *RUNNING, w, b, training=True), 2),
     "means of channels": lambda x, w, b: F.relu(x).mean((0, 2, 3)),
     "nll_loss of images": lambda x, w, b: F.nll_loss(x, PIXELS, reduction="none"),
@@ -76,6 +83,7 @@ IMAGE_STEPS = {
 RUNNING = (rl.zeros(5), rl.ones(5))
 MATRIX, BATCH, SQUARE = rl.randn(16, 16), rl.randn(2, 16, 16), rl.randn(8, 8)
 STATES, GATES, BIAS = (rl.randn(2, 4), rl.randn(2, 4)), rl.randn(16, 4), rl.randn(12)
+KERNELS, GROUPED, LINES, PHOTOS = rl.randn(5, 5, 3, 3), rl.randn(5, 1, 3, 3), rl.randn(4, 6, 3), rl.randn(3, 5, 9, 9)
 CLASSES = rl.tensor([3, 0, 15, 3, 7, 3, 2, 0])
 INDICES = rl.tensor([3, 0, 1, 3, 7, 3, 2, 0])
 PIXELS = rl.arange(2 * 6 * 6).reshape(2, 6, 6) % 5
@@ -90,7 +98,7 @@ def arguments(name, seed):
 def results(program):
     """Every array that a call of a program makes; gradients of leaves are copies of such."""
     for kernel, given in program.calls:
-        passed = [a for a in kernel.prototype.arguments if not a.is_scratch]
+        passed = [a for a in kernel.prototype.arguments if a.is_given]
         yield from [x for a, x in zip(passed, given, strict=True) if a.is_result and x is not None]
 
 

@@ -11,7 +11,7 @@ import rushlight as rl
 import rushlight.nn.functional as F
 from rushlight import nn
 from rushlight_tensor.core.layout import PrivateOrder
-from rushlight_tensor.kernels import conv, plan
+from rushlight_tensor.kernels import plan
 from rushlight_tensor.kernels.compile import find_compiler
 
 rl.manual_seed(0)
@@ -202,7 +202,6 @@ def test_networks_copy_images_only_where_they_enter(name, monkeypatch):
 
         return watched
 
-    monkeypatch.setattr(conv, "to_channels_last", watching(conv.to_channels_last))
     monkeypatch.setattr(plan, "as_image", watching(plan.as_image))
     y = net(x)
     y.backward(F.relu(y + 1))

@@ -43,7 +43,7 @@ from rushlight_tensor.kernels import compile, plan
 from rushlight_tensor.kernels.arithmetic_rules import Symbol, text_of
 from rushlight_tensor.kernels.c_expressions import VECTOR_FORMS, functions_of, in_float
 from rushlight_tensor.kernels.cuda_text import attributes_of
-from rushlight_tensor.kernels.prototype import ARRAY_CODES, THREAD_COUNT, Prototype
+from rushlight_tensor.kernels.prototype import ARRAY_CODES, Prototype
 
 _EXACT = {"sqrt", "floor", "ceil", "trunc", "rint"}  # functions that are rounded correctly everywhere
 _VECTOR = {"exp", "tanh"}
@@ -277,7 +277,7 @@ def _described(planned: Any, arrays: tuple[Any, ...], attrs: dict[str, Any], res
     kernel: Prototype = planned.prototype
     found = planned.plan_of(arrays, attrs)
     told = kernel.result not in ("void", "status", "long") or any(
-        a.stars > 1 or "INOUT" in a.marks or THREAD_COUNT in a.length for a in kernel.arguments
+        a.stars > 1 or "INOUT" in a.marks or a.is_thread_count for a in kernel.arguments
     )
     many = len(kernel.arguments) > _MOST_ARRAYS or len(kernel.sizes) > _MOST_SIZES
     if found is None or told or many or not planned._fits(*arrays):

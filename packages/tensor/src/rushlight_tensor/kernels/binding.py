@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.kernels import cpu
-from rushlight_tensor.kernels.prototype import ARRAY_CODES, THREAD_COUNT, Argument, Prototype, c_text, prototypes
+from rushlight_tensor.kernels.prototype import ARRAY_CODES, Argument, Prototype, c_text, prototypes
 
 # What every compiled text shares at run time: thread count, addresses of cblas_sgemm and cblas_dgemm (0: none),
 # id(np.ndarray).
@@ -108,13 +108,14 @@ def wrappers(text: str) -> str:
 def _wrapper(p: Prototype) -> str:
     """The METH_FASTCALL function: numbers, then what they say of the arrays, then the call."""
     arguments = p.arguments
-    passed = [i for i, a in enumerate(arguments) if not a.is_scratch]
+    passed = [i for i, a in enumerate(arguments) if a.is_given]
     scratch = [i for i, a in enumerate(arguments) if a.is_scratch]
     given = {i: n for n, i in enumerate(passed)}
-    places = {a.name: f"a{i}" for i, a in enumerate(arguments)} | {THREAD_COUNT: "rl_threads()"}
+    places = {a.name: f"a{i}" for i, a in enumerate(arguments)}
     lengths = {i: _lengths(p, a, places) for i, a in enumerate(arguments) if a.stars}
     freed_at_end = [i for i, a in enumerate(arguments) if a.stars == 2 or a.is_scratch]
     lines = [f"    {arguments[i].type} a{i} = 0;\n" for i in freed_at_end]  # freed on every way out
+    lines += [f"    long a{i} = rl_threads();\n" for i, a in enumerate(arguments) if a.is_thread_count]
     for i in sorted(passed, key=lambda i: arguments[i].stars):
         a, where = arguments[i], f'"{p.name}", "{arguments[i].name}"'
         declared = f"a{i}" if a.stars == 2 else f"{a.type} a{i}"

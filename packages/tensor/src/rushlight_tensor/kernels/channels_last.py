@@ -39,11 +39,6 @@ def _channels_second(x: np.ndarray) -> np.ndarray:
     return x.transpose(0, x.ndim - 1, *range(1, x.ndim - 1))
 
 
-def to_channels_last(x: np.ndarray) -> np.ndarray:
-    """The (N, H, W, C) contiguous array of a (N, C, H, W) one: a view where memory already lies so, else a copy."""
-    return as_image(x).transpose(0, 2, 3, 1)
-
-
 def new_image(shape: tuple[int, ...], like: np.ndarray, dtype: np.dtype | None = None) -> tuple[np.ndarray, np.ndarray]:
     """A fresh (N, C, H, W) array of the kind of `like`, twice: as kernels see it, and as a result.
 

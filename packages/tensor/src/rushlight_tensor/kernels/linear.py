@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.kernels.blas import as_rows
-from rushlight_tensor.kernels.compile import c_library
 
 Array = Any
 
@@ -62,14 +61,3 @@ def linear_sizes(x: Any, w: Any, b: Any) -> dict[str, int] | None:
 def linear_backward_sizes(g: Any, x: Any, w: Any, needs: Any = None) -> dict[str, int] | None:
     """Sizes of `linear_backward`."""
     return linear_sizes(x, w, None)
-
-
-def column_sums(g: Array) -> Array:
-    """Sum over all axes but the last: the gradient of a bias; g (..., N), result (N,)."""
-    n = g.shape[-1]
-    c = c_library("blas")
-    if c is None or not c.float32(g):
-        return g.reshape(math.prod(g.shape[:-1]), n).sum(0)
-    sums = np.empty(n, np.float32)
-    c.column_sums(g, sums, math.prod(g.shape[:-1]), n)
-    return sums

@@ -34,7 +34,7 @@ from rushlight_tensor.core.order import fastest_first
 from rushlight_tensor.core.promote import BFLOAT16, FLOAT16, FLOAT32
 from rushlight_tensor.kernels.arrays import contiguous, in_order
 from rushlight_tensor.kernels.blas import load_private_blas
-from rushlight_tensor.kernels.channels_last import as_image, empty_image
+from rushlight_tensor.kernels.channels_last import as_image
 from rushlight_tensor.kernels.compile import c_library
 from rushlight_tensor.kernels.prototype import DTYPES, Argument, Prototype
 
@@ -108,26 +108,19 @@ class C:
 
 
 class Plan:
-    """One kind of call: shapes of the results, and every whole number of the prototype.
+    """One kind of call: where the results will lie, and every whole number of the prototype.
 
-    `places[i]` is the result that the kernel's i-th buffer for results holds, -1 where it is not wanted; `images` are
-    the results whose channels lie innermost.
+    A result is made as (shape in memory, dtype, axes of the view of it that is the result; None: as it is);
+    `places[i]` is the result that the kernel's i-th buffer for results holds, -1 where it is not wanted.
     """
 
-    __slots__ = ("images", "places", "results", "single", "sizes")
+    __slots__ = ("made", "places", "single", "sizes")
 
-    def __init__(
-        self, results: list[Aval], places: list[int], images: frozenset[int], sizes: tuple[int, ...], single: bool
-    ) -> None:
-        self.results, self.places, self.images, self.sizes, self.single = results, places, images, sizes, single
+    def __init__(self, made: list[_Made], places: list[int], sizes: tuple[int, ...], single: bool) -> None:
+        self.made, self.places, self.sizes, self.single = made, places, sizes, single
 
-    def new_results(self) -> list[Any]:
-        """Memory for the results, in the order that the kernel writes."""
-        images = self.images
-        return [
-            empty_image(a.shape, a.dtype) if i in images else _empty(a.shape, a.dtype)
-            for i, a in enumerate(self.results)
-        ]
+
+_Made = tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...] | None]
 
 
 class Planned:
@@ -176,7 +169,7 @@ class Planned:
             plan = self._plan(key, arrays, attrs)
         if plan is None:
             return self._otherwise(arrays, attrs)
-        made = plan.new_results() if plan.images else [_empty(a.shape, a.dtype) for a in plan.results]
+        made = [_empty(s, d) if axes is None else _empty(s, d).transpose(axes) for s, d, axes in plan.made]
         outs = [made[at] if at >= 0 else None for at in plan.places] if self._may_skip else made
         given = [*arrays, *outs, *plan.sizes, *[attrs[name] for name in self._numbers]]
         if self._order is not None:
@@ -244,17 +237,18 @@ class Planned:
         results = [found] if single else list(found)
         buffers = [a for a in self.prototype.arguments if a.is_result and not a.is_read]
         wanted = attrs["needs"][: len(buffers)] if "needs" in attrs else (True,) * len(buffers)
-        places, images, at = [], [], 0
+        places: list[int] = []
+        made: list[_Made] = []
         for need, buffer in zip(wanted, buffers, strict=True):
-            places.append(at if need else -1)
-            images += [at] if need and buffer.is_image and results[at].ndim > 2 else []
-            at += bool(need)
+            places.append(len(made) if need else -1)
+            if need:
+                made.append(_made(results[len(made)], buffer))
         sizes = tuple([int(given[n]) for n in self.prototype.sizes])
-        return Plan(results, places, frozenset(images), sizes, single)
+        return Plan(made, places, sizes, single)
 
     def _ordered(self) -> tuple[int, ...] | None:
         """Where each argument of the prototype stands among inputs, results, sizes and numbers; None: in this order."""
-        arguments = [a for a in self.prototype.arguments if not a.is_scratch]
+        arguments = [a for a in self.prototype.arguments if a.is_given]
         kinds = [0 if a.is_read else 1 if a.stars else 2 if a.is_integer else 3 for a in arguments]
         sorted_kinds = sorted(range(len(kinds)), key=lambda i: kinds[i])
         if sorted_kinds == list(range(len(kinds))):
@@ -328,11 +322,29 @@ class Planned:
         return tuple([_laid_out(z, a) for z, a in zip(made, found, strict=True)])
 
 
+def _made(a: Aval, buffer: Argument) -> _Made:
+    """How a result is made that a kernel writes as its prototype says."""
+    if buffer.is_image and a.ndim > 2 and a.shape[1] != 1 and math.prod(a.shape[2:]) != 1:
+        order = [0, *range(2, a.ndim), 1]
+    elif buffer.kind == "EXTENT" and a.strides is not None:
+        order = _slowest_first(a.strides)
+    else:
+        return a.shape, a.dtype, None
+    return tuple([a.shape[d] for d in order]), a.dtype, tuple([order.index(d) for d in range(a.ndim)])
+
+
+def _slowest_first(strides: tuple[int, ...]) -> list[int]:
+    return sorted(range(len(strides)), key=lambda d: -strides[d])
+
+
 def _laid_out(z: Any, a: Aval) -> Any:
     z = (np.asarray(z) if isinstance(z, np.generic) else z).astype(a.dtype, copy=False)
     if a.strides is None or not isinstance(z, np.ndarray):
         return in_order(z)
-    return as_image(plain(z))
+    if a.private:
+        return as_image(plain(z))
+    order = _slowest_first(a.strides)
+    return in_order(plain(z).transpose(order)).transpose([order.index(d) for d in range(a.ndim)])
 
 
 def _widened(arrays: tuple[Any, ...]) -> list[Any]:
@@ -371,7 +383,7 @@ class PlannedElements(Planned):
         if not _are_alike(arrays):
             return None
         shape = arrays[0].shape
-        return Plan([Aval(shape, self._dtype)], [0], frozenset(), (math.prod(shape),), True)
+        return Plan([(shape, self._dtype, None)], [0], (math.prod(shape),), True)
 
     def _check(self) -> None:
         super()._check()

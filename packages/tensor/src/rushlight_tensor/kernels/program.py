@@ -11,7 +11,7 @@ Note [Programs]
 
     The lengths of all arrays have been checked when they were recorded, by the wrappers; nothing in the table changes
     afterwards, and the program holds every array that it names.  Scratch belongs to the program: one piece of memory
-    for all calls, as large as the largest needs.
+    for all calls, as large as the largest needs; kernels use as many threads as there were when the table was made.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class Program:
                 buffers.append(start)
                 start += next(pieces)
                 continue
-            value = next(left)
+            value = int(STATE[THREADS]) if a.is_thread_count else next(left)
             if a.stars:
                 buffers.append(_address(value, self._kept))
                 self._kept.append(value)
@@ -199,7 +199,7 @@ def _address(value: Any, kept: list[Any]) -> int | None:
 
 
 def _named(prototype: Prototype, given: list[Any]) -> Iterator[tuple[str, int]]:
-    passed = [a for a in prototype.arguments if not a.is_scratch]
+    passed = [a for a in prototype.arguments if a.is_given]
     for a, value in zip(passed, given, strict=True):
         if a.is_integer:
             yield a.name, int(value)

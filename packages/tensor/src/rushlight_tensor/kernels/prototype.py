@@ -27,12 +27,14 @@ Prototypes, one `EXPORT` each:
     `T *const *`     a list of such arrays
     `long`, `int64_t`, `float`, `double`  numbers; those that a length names must not be negative
     `POSITIVE long`  a number that is at least 1
+    `long threads`   how many threads the kernel may use, and has scratch for; who allocates that says it, not Python
     result           void, long, int64_t, double; or `status`, 0 or NO_MEMORY (a MemoryError).  A kernel that a record
                      names returns nothing, or 0, or 1 + the place of the first thing that is wrong
 
-    `e` is made of numbers that are not negative, `threads` (how many the kernel may use), `+`, `-` (at least 0), `*`,
+    `e` is made of numbers that are not negative, `+`, `-` (at least 0), `*`, `/` (of integers, 0 where b is 0),
     `ceil(a, b)` (a / b, rounded up), `least(a, b)`, `most(a, b)`, `pick(condition, a, b)`, and
-    `span(n0, step0, n1, step1, …)`: the extent of an array of these sizes and strides, 0 where a size is 0.
+    `span(n0, step0, n1, step1, …)`: the extent of an array of these sizes and strides, 0 where a size is 0.  A name
+    that the text has given to a part of a prototype, `#define PATCH (kh * kw * cg)`, may stand there for it.
 """
 
 from __future__ import annotations
@@ -50,7 +52,13 @@ DTYPES = {name: np.dtype(codes[-1]) for name, codes in ARRAY_CODES.items()}
 _NUMBERS = {"long", "int64_t", "float", "double"}
 _FOUND = re.compile(r"^EXPORT\s+(void|status|long|int64_t|double)\s+(\w+)\s*\(", re.MULTILINE)
 _ARITY = {"ceil": 2, "least": 2, "most": 2, "pick": 3}
-_OPERATORS: dict[type[ast.operator], str] = {ast.Add: "rl_add", ast.Sub: "rl_sub", ast.Mult: "rl_mul"}
+_DEFINED = re.compile(r"^#define[ \t]+(\w+)[ \t]+((?:[^\\\n]|\\\n)+)", re.MULTILINE)
+_OPERATORS: dict[type[ast.operator], str] = {
+    ast.Add: "rl_add",
+    ast.Sub: "rl_sub",
+    ast.Mult: "rl_mul",
+    ast.Div: "rl_div",
+}
 THREAD_COUNT = "threads"
 MOST = 2**63 - 1  # what would wrap round stays here
 
@@ -76,6 +84,16 @@ class Argument:
     def is_scratch(self) -> bool:
         """Whether the kernel works in it."""
         return "SCRATCH" in self.marks
+
+    @property
+    def is_thread_count(self) -> bool:
+        """Whether it says for how many threads there is scratch."""
+        return self.is_integer and self.name == THREAD_COUNT
+
+    @property
+    def is_given(self) -> bool:
+        """Whether Python gives it."""
+        return not (self.is_scratch or self.is_thread_count)
 
     @property
     def is_input(self) -> bool:
@@ -108,8 +126,8 @@ class Prototype:
 
     @cached_property
     def sizes(self) -> tuple[str, ...]:
-        """The names of its whole numbers, in order."""
-        return tuple(a.name for a in self.arguments if a.is_integer)
+        """The names of its whole numbers that Python gives, in order."""
+        return tuple(a.name for a in self.arguments if a.is_integer and a.is_given)
 
     @cached_property
     def numbers(self) -> tuple[str, ...]:
@@ -153,7 +171,7 @@ class Prototype:
         if isinstance(node, ast.Constant):
             return isinstance(node.value, int)
         if isinstance(node, ast.Name):
-            return node.id in self.sizes or node.id == THREAD_COUNT
+            return any(a.is_integer and a.name == node.id for a in self.arguments)
         if isinstance(node, ast.BinOp):
             return type(node.op) in _OPERATORS and self._is_length(node.left) and self._is_length(node.right)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and all(map(self._is_length, node.args)):
@@ -172,8 +190,9 @@ def prototypes(text: str) -> Iterator[Prototype]:
     Raises:
         ValueError: An argument type cannot be bound, or an array declares no length.
     """
+    names = {name: part.replace("\\\n", " ") for name, part in _DEFINED.findall(text)}
     for found in _FOUND.finditer(text):
-        arguments = tuple(_argument(found[2], part) for part in split(_inside(text, found.end())))
+        arguments = tuple(_argument(found[2], part) for part in split(_expanded(_inside(text, found.end()), names)))
         made = Prototype(found[2], found[1], arguments)
         for a in arguments:
             if a.stars:
@@ -189,6 +208,14 @@ def _inside(text: str, start: int) -> str:
         if not depth:
             return text[start:i]
     raise ValueError("an EXPORT prototype has no closing bracket")
+
+
+def _expanded(text: str, names: Mapping[str, str]) -> str:
+    """The text with what its names stand for in their place."""
+    seen = ""
+    while text != seen:
+        seen, text = text, re.sub(r"[A-Za-z_]\w*", lambda word: names.get(word[0], word[0]), text)
+    return text
 
 
 def split(text: str) -> list[str]:
@@ -257,6 +284,8 @@ def _evaluated(node: ast.expr, values: Mapping[str, int]) -> int:
         a, b = _evaluated(node.left, values), _evaluated(node.right, values)
         if isinstance(node.op, ast.Sub):
             return a if a == MOST else max(a - b, 0)
+        if isinstance(node.op, ast.Div):
+            return a if a == MOST else a // b if b else 0
         return min(a + b if isinstance(node.op, ast.Add) else a * b, MOST)
     assert isinstance(node, ast.Call)
     assert isinstance(node.func, ast.Name)
@@ -265,7 +294,7 @@ def _evaluated(node: ast.expr, values: Mapping[str, int]) -> int:
         case "pick":
             return given[1] if given[0] else given[2]
         case "ceil":
-            return -(-given[0] // given[1]) if given[1] else 0
+            return MOST if given[0] == MOST else -(-given[0] // given[1]) if given[1] else 0
         case "least":
             return min(given)
         case "most":

@@ -87,7 +87,8 @@ static int64_t rl_add(int64_t a, int64_t b) {
     return __builtin_add_overflow(a, b, &r) ? INT64_MAX : r;
 }
 static int64_t rl_sub(int64_t a, int64_t b) { return a == INT64_MAX ? a : a > b ? a - b : 0; }
-static int64_t rl_ceil(int64_t a, int64_t b) { return b ? a / b + (a % b != 0) : 0; }
+static int64_t rl_div(int64_t a, int64_t b) { return a == INT64_MAX ? a : b ? a / b : 0; }
+static int64_t rl_ceil(int64_t a, int64_t b) { return a == INT64_MAX ? a : b ? a / b + (a % b != 0) : 0; }
 static int64_t rl_least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t rl_most(int64_t a, int64_t b) { return a > b ? a : b; }
 

@@ -82,5 +82,3 @@ EXPORT void linear_backward_f64(LENGTH(m * n) const double *g,
     OPTIONAL LENGTH(n * k) double *dw, OPTIONAL LENGTH(n) double *db, long m, long n, long k, long tx, long ldx,
     long tw, long ldw)
 LINEAR_BACKWARD(batched_f64, sums_f64)
-
-EXPORT void column_sums(LENGTH(m * n) const float *g, LENGTH(n) float *out, long m, long n) { sums_f32(g, out, m, n); }

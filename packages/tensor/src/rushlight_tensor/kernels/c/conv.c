@@ -8,7 +8,7 @@
  *     The weight gradient has the pixels as its long dimension and is left to BLAS, over patches of a few hundred
  *     pixels at a time; so is the input gradient of a strided convolution.
  */
-#include "rushlight.h"
+#include "gemm.h"
 
 #if defined(__AVX512F__)
 enum { LANES = 16, PIXELS = 14 }; /* 28 accumulators, 2 weights and 1 input in 32 registers */
@@ -29,7 +29,7 @@ typedef struct {
 
 /* One tile: MR pixels, NV vectors of output channels; `columns` of them exist. */
 #define TILE(MR, NV)                                                                                                   \
-    static __attribute__((noinline)) void tile_##MR##_##NV(const float *const *x, const long *taps, long tap_count,    \
+    static __attribute__((noinline)) void tile_##MR##_##NV(const float *const *x, const int64_t *taps, long tap_count, \
                                                            long c, const float *w, const float *bias, float *y,        \
                                                            long y_step, long columns) {                                \
         vec sum[MR][NV];                                                                                               \
@@ -54,7 +54,7 @@ typedef struct {
             for (long j = 0; j < columns; j++) y[i * y_step + j] = bias ? lines[i][j] + bias[j] : lines[i][j];         \
     }
 #define TILES(MR) TILE(MR, 1) TILE(MR, 2)
-typedef void (*tile)(const float *const *, const long *, long, long, const float *, const float *, float *, long, long);
+typedef void (*tile)(const float *const *, const int64_t *, long, long, const float *, const float *, float *, long, long);
 /* A few sizes, each of them some tenths of a second of compile time; the rest of a row is made of smaller ones. */
 TILES(1) TILES(2) TILES(4)
 #if defined(__AVX512F__)
@@ -82,8 +82,8 @@ static bool fits(const geometry *s) {
 
 static bool empty(const geometry *s) { return !(s->n && s->h && s->w && s->c && s->oh && s->ow && s->k && s->kh && s->kw); }
 
-INLINE long smaller(long a, long b) { return a < b ? a : b; }
 INLINE long blocks_of(long channels) { return (channels + CHANNELS - 1) / CHANNELS; }
+INLINE float *line_from(float *x) { return (float *)(((uintptr_t)x + 63) / 64 * 64); } /* the next line of the cache */
 /* The last block is packed half as wide when it holds no more than that. */
 INLINE long block_width(long channels, long block) { return channels - block * CHANNELS <= LANES ? LANES : CHANNELS; }
 
@@ -91,30 +91,26 @@ INLINE long block_width(long channels, long block) { return channels - block * C
  * Weights (K, C / groups, KH, KW) to [group][block][tap][input channel][CHANNELS], zeros where no output channel is.
  * `backward` packs for the input gradient: inputs and outputs change places and the taps are reversed.
  */
-static float *pack_weights(const float *w, const geometry *s, bool backward) {
+static void pack_weights(const float *w, float *packed, const geometry *s, bool backward) {
     long cg = s->c / s->groups, kg = s->k / s->groups, taps = s->kh * s->kw;
     long in = backward ? kg : cg, out = backward ? cg : kg, blocks = blocks_of(out);
     long in_step = backward ? cg * taps : taps, out_step = backward ? taps : cg * taps;
-    long floats = (s->groups * blocks * taps * in * CHANNELS + 31) / 16 * 16; /* whole lines of 64 bytes */
-    float *packed = aligned_alloc(64, floats * sizeof *packed);
-    if (!packed) return 0;
     PARALLEL_FOR(s->groups * blocks * taps * in * CHANNELS)
     for (long task = 0; task < s->groups * blocks * taps; task++) {
         long tap = task % taps, block = task / taps % blocks, group = task / taps / blocks;
-        long width = block_width(out, block), valid = smaller(width, out - block * CHANNELS);
+        long width = block_width(out, block), valid = least(width, out - block * CHANNELS);
         const float *from = w + group * kg * cg * taps + block * CHANNELS * out_step;
         from += backward ? taps - 1 - tap : tap;
         float *to = packed + ((group * blocks + block) * taps * CHANNELS) * in + tap * in * width;
         for (long i = 0; i < in; i++)
             for (long j = 0; j < width; j++) to[i * width + j] = j < valid ? from[i * in_step + j * out_step] : 0;
     }
-    return packed;
 }
 
 /* Rows `top`.. of an image, `rows` of them and `width` pixels from `left` on; zeros outside of the image. */
 static void copy_padded(const float *image, float *to, long h, long w, long c, long top, long left, long rows,
     long width) {
-    long from = left < 0 ? -left : 0, until = smaller(width, w - left);
+    long from = left < 0 ? -left : 0, until = least(width, w - left);
     for (long r = 0; r < rows; r++, to += width * c) {
         if (top + r < 0 || top + r >= h || until <= from) { memset(to, 0, width * c * sizeof *to); continue; }
         memset(to, 0, from * c * sizeof *to);
@@ -127,53 +123,55 @@ static void copy_padded(const float *image, float *to, long h, long w, long c, l
 static long task_rows(const geometry *s, long budget) {
     long row_floats = ((s->ow - 1) * s->stride_w + (s->kw - 1) * s->dilation_w + 1) * s->c;
     long rows = (budget / row_floats - (s->kh - 1) * s->dilation_h - 1) / s->stride_h + 1;
-    return rows < 1 ? 1 : smaller(rows, s->oh);
+    return rows < 1 ? 1 : least(rows, s->oh);
 }
 
 /* All tiles of one task and one group: `pixels` output pixels in a row of memory. */
-static void convolve_pixels(const float *x, const long *offsets, long pixels, const long *taps, long tap_count,
-    long in, const float *packed, const float *bias, float *y, long out, long y_step) {
+static void convolve_pixels(const float *x, const int64_t *offsets, long pixels, const int64_t *taps,
+    long tap_count, long in, const float *packed, const float *bias, float *y, long out, long y_step) {
     for (long block = 0; block < blocks_of(out); block++) {
-        long width = block_width(out, block), columns = smaller(width, out - block * CHANNELS);
+        long width = block_width(out, block), columns = least(width, out - block * CHANNELS);
         const float *w = packed + block * tap_count * in * CHANNELS, *b = bias ? bias + block * CHANNELS : 0;
         const tile *tiles = width == LANES ? NARROW : WIDE;
         for (long p = 0, step; p < pixels; p += step) {
             const float *at[PIXELS];
             long left = pixels - p; /* two even tiles at the end rather than a full one and a rest */
-            step = TILE_PIXELS[left >= 2 * PIXELS || left <= PIXELS ? smaller(PIXELS, left) : (left + 1) / 2];
+            step = TILE_PIXELS[left >= 2 * PIXELS || left <= PIXELS ? least(PIXELS, left) : (left + 1) / 2];
             for (long i = 0; i < step; i++) at[i] = x + offsets[p + i];
             tiles[step](at, taps, tap_count, in, w, b, y + p * y_step + block * CHANNELS, y_step, columns);
         }
     }
 }
 
-static status convolve(const float *x, const float *packed, const float *bias, float *y, const geometry *s) {
+/* What `convolve` works in, beside packed weights: for each thread so many floats, and so many offsets. */
+typedef struct { float *padded; int64_t *offsets; long floats, places, threads; } workspace;
+
+/* Returns 1 if the work does not fit. */
+static long convolve(const float *x, const float *packed, const float *bias, float *y, const geometry *s,
+    const workspace *work) {
     long rows_per_task = task_rows(s, TASK_FLOATS), tasks_per_image = (s->oh + rows_per_task - 1) / rows_per_task;
     long in = s->c / s->groups, out = s->k / s->groups, tap_count = s->kh * s->kw;
     long width = (s->ow - 1) * s->stride_w + (s->kw - 1) * s->dilation_w + 1, row = width * s->c;
     long in_rows = (rows_per_task - 1) * s->stride_h + (s->kh - 1) * s->dilation_h + 1;
     /* Several small images make one task, so that weights from the cache serve more pixels. */
-    long together = tasks_per_image > 1 ? 1 : smaller(s->n, 1 + SMALL_IMAGE / (s->oh * s->ow));
-    long pixels = rows_per_task * s->ow, *taps = malloc((tap_count + 1) * sizeof *taps);
-    double work = (double)s->n * s->oh * s->ow * s->k * in * tap_count;
-    bool failed = false;
-    if (!taps) return NO_MEMORY;
-    for (long t = 0; t < tap_count; t++) taps[t] = t / s->kw * s->dilation_h * row + t % s->kw * s->dilation_w * s->c;
-    _Pragma("omp parallel num_threads(rl_threads()) if (work > 200000)")
+    long together = tasks_per_image > 1 ? 1 : least(s->n, 1 + SMALL_IMAGE / (s->oh * s->ow));
+    long pixels = rows_per_task * s->ow;
+    double products = (double)s->n * s->oh * s->ow * s->k * in * tap_count;
+    if (together * in_rows * row > work->floats || tap_count + together * pixels > work->places) return 1;
+    _Pragma("omp parallel num_threads((int)work->threads) if (products > 200000)")
     {
-        float *padded = malloc((together * in_rows * row + 1) * sizeof *padded);
-        long *offsets = malloc((together * pixels + 1) * sizeof *offsets);
-        bool ready = padded && offsets;
-        if (!ready) failed = true; /* every thread that fails writes the same */
-        for (long p = 0; ready && p < together * pixels; p++) {
+        float *padded = work->padded + rl_thread() * work->floats;
+        int64_t *taps = work->offsets + rl_thread() * work->places, *offsets = taps + tap_count;
+        for (long t = 0; t < tap_count; t++)
+            taps[t] = t / s->kw * s->dilation_h * row + t % s->kw * s->dilation_w * s->c;
+        for (long p = 0; p < together * pixels; p++) {
             long in_row = p / pixels * in_rows + p % pixels / s->ow * s->stride_h;
             offsets[p] = in_row * row + p % s->ow * s->stride_w * s->c;
         }
         _Pragma("omp for schedule(dynamic, 1)")
         for (long task = 0; task < (s->n + together - 1) / together * tasks_per_image; task++) {
-            if (!ready) continue;
             long image = task / tasks_per_image * together, top = task % tasks_per_image * rows_per_task;
-            long images = smaller(together, s->n - image), rows = smaller(rows_per_task, s->oh - top);
+            long images = least(together, s->n - image), rows = least(rows_per_task, s->oh - top);
             long rows_in = (rows - 1) * s->stride_h + (s->kh - 1) * s->dilation_h + 1;
             for (long i = 0; i < images; i++)
                 copy_padded(x + (image + i) * s->h * s->w * s->c, padded + i * in_rows * row, s->h, s->w, s->c,
@@ -183,64 +181,77 @@ static status convolve(const float *x, const float *packed, const float *bias, f
                                 packed + g * blocks_of(out) * tap_count * in * CHANNELS, bias ? bias + g * out : 0,
                                 y + ((image * s->oh + top) * s->ow) * s->k + g * out, out, s->k);
         }
-        free(padded);
-        free(offsets);
     }
-    free(taps);
-    return failed ? NO_MEMORY : 0;
+    return 0;
 }
 
-/* Channels are counted per group: `cg` of the input, `kg` of the result. */
-EXPORT status conv2d(LENGTH(n * h * width * groups * cg) const float *x,
-    LENGTH(groups * kg * cg * kh * kw) const float *w, OPTIONAL LENGTH(groups * kg) const float *bias,
-    LENGTH(n * oh * ow * groups * kg) float *y, long n, long h, long width, long cg,
-    long oh, long ow, long kg, long kh, long kw, POSITIVE long stride_h, POSITIVE long stride_w, long pad_h, long pad_w,
-    POSITIVE long dilation_h, POSITIVE long dilation_w, POSITIVE long groups) {
-    const geometry given = {n, h, width, cg * groups, oh, ow, kg * groups, kh, kw, stride_h, stride_w, pad_h, pad_w,
-        dilation_h, dilation_w, groups}, *s = &given;
+/*
+ * Note [Scratch of convolutions]
+ *     What a kernel works in is measured by the shape alone, in the prototype, and the kernel looks whether it has
+ *     enough before it starts: PADDED is what `convolve` copies of the input, for one task, PLACES where its taps and
+ *     pixels are.  Both hold for the image of any task: one that reads at most TASK_FLOATS, or a single row of pixels.
+ *     The BACK_ ones are the same for the input gradient at stride 1, which is a convolution of g; blocks of channels
+ *     are at most 32 wide, of the last one 31 may be zeros.
+ */
+#define pick(condition, a, b) ((condition) ? (a) : (b))
+#define SIZES long n, long h, long width, long cg, long oh, long ow, long kg, long kh, long kw, \
+    POSITIVE long stride_h, POSITIVE long stride_w, long pad_h, long pad_w, POSITIVE long dilation_h, \
+    POSITIVE long dilation_w, POSITIVE long groups, long threads
+#define GEOMETRY {n, h, width, cg * groups, oh, ow, kg * groups, kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, \
+    dilation_w, groups}
+#define X_SIZE (n * h * width * groups * cg)
+#define Y_SIZE (n * oh * ow * groups * kg)
+#define W_SIZE (groups * kg * cg * kh * kw)
+#define WINDOW_ROWS ((kh - 1) * dilation_h + 1)
+#define ROW ((ow - 1) * stride_w + (kw - 1) * dilation_w + 1) * cg * groups
+#define OF_ONE_TASK least(((oh - 1) * stride_h + WINDOW_ROWS) * ROW, most(65536, WINDOW_ROWS * ROW))
+#define PADDED (least(n, 64 / (oh * ow) + 1) * OF_ONE_TASK)
+#define PLACES (kh * kw + least(oh * ow, most(65536, ow)) + 64)
+#define PACKED (groups * kh * kw * cg * (kg + 31))
+
+/* Channels are counted per group: `cg` of the input, `kg` of the result. 1: the numbers are too large for any memory. */
+EXPORT long conv2d(IMAGE LENGTH(X_SIZE) const float *x, LENGTH(W_SIZE) const float *w,
+    OPTIONAL LENGTH(groups * kg) const float *bias, IMAGE LENGTH(Y_SIZE) float *y,
+    SCRATCH LENGTH(PACKED) float *packed, SCRATCH LENGTH(threads * PADDED) float *padded,
+    SCRATCH LENGTH(threads * PLACES) int64_t *offsets, SIZES) {
+    const geometry given = GEOMETRY, *s = &given;
     if (empty(s)) { /* sums over nothing */
         for (long i = 0; i < n * oh * ow * s->k; i++) y[i] = bias ? bias[i % s->k] : 0;
         return 0;
     }
-    float *packed = fits(s) ? pack_weights(w, s, false) : 0;
-    if (!packed) return NO_MEMORY;
-    status done = convolve(x, packed, bias, y, s);
-    free(packed);
-    return done;
+    if (!fits(s)) return 1;
+    const workspace work = {padded, offsets, PADDED, PLACES, threads};
+    pack_weights(w, packed, s, false);
+    return convolve(x, packed, bias, y, s, &work);
 }
 
 /* Stride 1: the gradient is a convolution of g with the reversed weights, whose inputs and outputs change places. */
-static status input_gradient_unit_stride(const float *g, const float *w, float *dx, const geometry *s) {
+static long input_gradient_unit_stride(const float *g, const float *w, float *dx, const geometry *s, float *packed,
+    const workspace *work) {
     geometry back = *s;
     back.h = s->oh, back.w = s->ow, back.c = s->k, back.oh = s->h, back.ow = s->w, back.k = s->c;
     back.pad_h = (s->kh - 1) * s->dilation_h - s->pad_h;
     back.pad_w = (s->kw - 1) * s->dilation_w - s->pad_w;
-    float *packed = pack_weights(w, s, true);
-    if (!packed) return NO_MEMORY;
-    status done = convolve(g, packed, 0, dx, &back);
-    free(packed);
-    return done;
+    pack_weights(w, packed, s, true);
+    return convolve(g, packed, 0, dx, &back, work);
 }
 
 /*
  * Any stride: products of g with the weights are patches; each is added where it was taken from.  One task is one
  * image.
  */
-static status input_gradient_strided(const float *g, const float *w, float *dx, const geometry *s) {
+static long input_gradient_strided(const float *g, const float *w, float *dx, const geometry *s, float *matrix,
+    const workspace *work) {
     long in = s->c / s->groups, out = s->k / s->groups, taps = s->kh * s->kw, patch = taps * in;
-    float *matrix = malloc((s->k * patch + 1) * sizeof *matrix); /* (K, taps, input channels) */
-    bool failed = false;
-    if (!matrix) return NO_MEMORY;
-    for (long i = 0; i < s->k; i++)
+    if (s->ow * patch > work->floats) return 1;
+    for (long i = 0; i < s->k; i++) /* (K, taps, input channels) */
         for (long j = 0; j < in; j++)
             for (long t = 0; t < taps; t++) matrix[(i * taps + t) * in + j] = w[(i * in + j) * taps + t];
-    _Pragma("omp parallel num_threads(rl_threads())")
+    _Pragma("omp parallel num_threads((int)work->threads)")
     {
-        float *patches = malloc((s->ow * patch + 1) * sizeof *patches);
-        if (!patches) failed = true;
+        float *patches = work->padded + rl_thread() * work->floats;
         _Pragma("omp for schedule(dynamic, 1)")
         for (long image = 0; image < s->n; image++) {
-            if (!patches) continue;
             float *d = dx + image * s->h * s->w * s->c;
             memset(d, 0, s->h * s->w * s->c * sizeof *d);
             for (long task = 0; task < s->groups * s->oh; task++) {
@@ -248,35 +259,46 @@ static status input_gradient_strided(const float *g, const float *w, float *dx, 
                 const float *gr = g + ((image * s->oh + oy) * s->ow) * s->k + group * out;
                 sgemm(false, false, s->ow, patch, out, gr, s->k, matrix + group * out * patch, patch, 0, patches,
                     patch);
+                const float *from = patches;
                 for (long ox = 0; ox < s->ow; ox++)
-                    for (long t = 0; t < taps; t++) {
-                        long iy = oy * s->stride_h - s->pad_h + t / s->kw * s->dilation_h;
-                        long ix = ox * s->stride_w - s->pad_w + t % s->kw * s->dilation_w;
-                        if (iy < 0 || iy >= s->h || ix < 0 || ix >= s->w) continue;
+                    for (long ky = 0; ky < s->kh; ky++) {
+                        long iy = oy * s->stride_h - s->pad_h + ky * s->dilation_h, ix = ox * s->stride_w - s->pad_w;
                         float *to = d + (iy * s->w + ix) * s->c + group * in;
-                        const float *from = patches + ox * patch + t * in;
-                        SIMD for (long j = 0; j < in; j++) to[j] += from[j];
+                        for (long kx = 0; kx < s->kw; kx++, ix += s->dilation_w, to += s->dilation_w * s->c, from += in)
+                            if (iy >= 0 && iy < s->h && ix >= 0 && ix < s->w)
+                                SIMD for (long j = 0; j < in; j++) to[j] += from[j];
                     }
             }
         }
-        free(patches);
     }
-    free(matrix);
-    return failed ? NO_MEMORY : 0;
+    return 0;
 }
 
+static long input_gradient(const float *g, const float *w, float *dx, const geometry *s, float *packed,
+    const workspace *work) {
+    if (empty(s)) {
+        memset(dx, 0, s->n * s->h * s->w * s->c * sizeof *dx);
+        return 0;
+    }
+    if (s->stride_h == 1 && s->stride_w == 1) return input_gradient_unit_stride(g, w, dx, s, packed, work);
+    return input_gradient_strided(g, w, dx, s, packed, work);
+}
+
+#define BACK_ROW ((width + (kw - 1) * dilation_w) * kg * groups)
+#define BACK_PADDED \
+    least(n, 64 / (h * width) + 1) * least((h + (kh - 1) * dilation_h) * BACK_ROW, most(65536, WINDOW_ROWS * BACK_ROW))
+#define BACK_FLOATS pick((stride_h - 1) + (stride_w - 1), ow * kh * kw * cg, BACK_PADDED)
+#define BACK_PLACES (kh * kw + least(h * width, most(65536, width)) + 64)
+#define BACK_PACKED (groups * kh * kw * kg * (cg + 31))
+
 /* The size of g is its own: several sizes of the input lead to one of the result. */
-EXPORT status conv2d_grad_input(LENGTH(n * oh * ow * groups * kg) const float *g,
-    LENGTH(groups * kg * cg * kh * kw) const float *w, LENGTH(n * h * width * groups * cg) float *dx,
-    long n, long h, long width, long cg,
-    long oh, long ow, long kg, long kh, long kw, POSITIVE long stride_h, POSITIVE long stride_w, long pad_h, long pad_w,
-    POSITIVE long dilation_h, POSITIVE long dilation_w, POSITIVE long groups) {
-    const geometry given = {n, h, width, cg * groups, oh, ow, kg * groups, kh, kw, stride_h, stride_w, pad_h, pad_w,
-        dilation_h, dilation_w, groups}, *s = &given;
-    memset(dx, 0, s->n * s->h * s->w * s->c * sizeof *dx);
-    if (empty(s)) return 0;
-    if (!fits(s)) return NO_MEMORY;
-    return stride_h == 1 && stride_w == 1 ? input_gradient_unit_stride(g, w, dx, s) : input_gradient_strided(g, w, dx, s);
+EXPORT long conv2d_input_gradient(IMAGE LENGTH(Y_SIZE) const float *g, LENGTH(W_SIZE) const float *w,
+    IMAGE LENGTH(X_SIZE) float *dx, SCRATCH LENGTH(BACK_PACKED) float *packed,
+    SCRATCH LENGTH(threads * BACK_FLOATS) float *padded, SCRATCH LENGTH(threads * BACK_PLACES) int64_t *offsets, SIZES) {
+    const geometry given = GEOMETRY, *s = &given;
+    if (!empty(s) && !fits(s)) return 1;
+    const workspace work = {padded, offsets, empty(s) ? 0 : BACK_FLOATS, empty(s) ? 0 : BACK_PLACES, threads};
+    return input_gradient(g, w, dx, s, packed, &work);
 }
 
 /*
@@ -298,30 +320,32 @@ static void copy_patches(const float *padded, float *to, const geometry *s, long
 }
 
 /*
- * sums (patch, out) += patches (pixels, patch)^T g (pixels, out); BLAS is slow where the patch is tiny and the pixels
+ * sums (patch, out) += patches (pixels, patch)^T g (pixels, out), or = where they are `fresh`; BLAS is slow where the patch is tiny and the pixels
  * many.
  */
 static void add_products(const float *patches, long patch, const float *g, long out, long g_step, long pixels,
-    float *sums, float *scratch) {
+    float *sums, bool fresh, float *scratch) {
     if (patch > 2 * PIXELS) {
-        sgemm(true, false, patch, out, pixels, patches, patch, g, g_step, 1, sums, out);
+        sgemm(true, false, patch, out, pixels, patches, patch, g, g_step, fresh ? 0 : 1, sums, out);
         return;
     }
-    float *turned = scratch, *packed = turned + patch * pixels, *product = packed + pixels * blocks_of(out) * CHANNELS;
-    long offsets[2 * PIXELS], no_tap = 0;
+    float *turned = scratch, *packed = line_from(turned + patch * pixels);
+    float *product = packed + pixels * blocks_of(out) * CHANNELS;
+    int64_t offsets[2 * PIXELS], no_tap = 0;
     for (long i = 0; i < patch; i++) {
         offsets[i] = i * pixels;
         for (long p = 0; p < pixels; p++) turned[i * pixels + p] = patches[p * patch + i];
     }
     for (long block = 0; block < blocks_of(out); block++) {
-        long columns = block_width(out, block), valid = smaller(columns, out - block * CHANNELS);
+        long columns = block_width(out, block), valid = least(columns, out - block * CHANNELS);
         float *to = packed + block * pixels * CHANNELS;
         for (long p = 0; p < pixels; p++)
             for (long j = 0; j < columns;
                 j++) to[p * columns + j] = j < valid ? g[p * g_step + block * CHANNELS + j] : 0;
     }
     convolve_pixels(turned, offsets, patch, &no_tap, 1, pixels, packed, 0, product, out, out);
-    SIMD for (long i = 0; i < patch * out; i++) sums[i] += product[i];
+    if (fresh) memcpy(sums, product, patch * out * sizeof *sums);
+    else SIMD for (long i = 0; i < patch * out; i++) sums[i] += product[i];
 }
 
 /*
@@ -343,49 +367,54 @@ static void add_partials(const float *partials, long parts, long bands, float *d
 }
 
 /*
+ * What the weight gradient works in.  A patch is at most 28 numbers, or a row of taps: at least that, or all of them
+ * where these are few; so many patches are taken at a time, and partial sums made.  Each of five pieces begins a line of the cache.
+ */
+#define PATCH most(least(kh * kw * cg, 28), kw * cg)
+#define LEAST_PATCH pick(most(kh * kw * cg, 12) - 12, kw * cg, kh * kw * cg)
+#define CAPACITY (most(131072 / (LEAST_PATCH * groups), 256) + ow)
+#define PATCHES (most(131072, 256 * PATCH * groups) + ow * PATCH * groups)
+#define TURNED pick(most(kw * cg, 28) - 28, 0, CAPACITY * (kg + 59) + 28 * kg)
+#define WEIGHT_FLOATS (OF_ONE_TASK + PATCHES + TURNED + 80)
+#define PARTIALS (least(least(n, 16), least(n * oh * ow / 256 + 1, 16777216 / W_SIZE + 1)) * W_SIZE)
+
+/*
  * A task is one band of taps (a row of them, or all where they are few) over one part of the images.  How many parts
  * there are depends on the shape only: enough pixels in each for an efficient product, and all partial sums under 64
- * MiB.
+ * MiB.  Returns 1 if the work does not fit.
  */
-EXPORT status conv2d_grad_weight(LENGTH(n * oh * ow * groups * kg) const float *g,
-    LENGTH(n * h * width * groups * cg) const float *x, LENGTH(groups * kg * cg * kh * kw) float *dw,
-    long n, long h, long width, long cg,
-    long oh, long ow, long kg, long kh, long kw, POSITIVE long stride_h, POSITIVE long stride_w, long pad_h, long pad_w,
-    POSITIVE long dilation_h, POSITIVE long dilation_w, POSITIVE long groups) {
-    const geometry given = {n, h, width, cg * groups, oh, ow, kg * groups, kh, kw, stride_h, stride_w, pad_h, pad_w,
-        dilation_h, dilation_w, groups}, *s = &given;
-    memset(dw, 0, s->k * cg * s->kh * s->kw * sizeof *dw);
-    if (empty(s)) return 0;
-    if (!fits(s)) return NO_MEMORY;
-    bool failed = false;
+static long weight_gradient(const float *g, const float *x, float *dw, const geometry *s, float *partials,
+    long partial_floats, const workspace *work) {
     long in = s->c / s->groups, out = s->k / s->groups, bands = s->kh * s->kw * in > 2 * PIXELS ? s->kh : 1,
         band_rows = s->kh / bands;
+    if (empty(s)) {
+        memset(dw, 0, s->k * in * s->kh * s->kw * sizeof *dw);
+        return 0;
+    }
     long patch = band_rows * s->kw * in, slice = s->groups * patch * out, size = bands * slice;
     long broad = (s->ow - 1) * s->stride_w + (s->kw - 1) * s->dilation_w + 1, row_patches = s->ow * patch * s->groups;
-    long by_cache = PATCH_FLOATS / (patch * s->groups), wanted = by_cache > MIN_PIXELS ? by_cache : MIN_PIXELS;
-    long capacity_rows = (wanted + s->ow - 1) / s->ow, step_rows = smaller(capacity_rows, task_rows(s, TASK_FLOATS));
+    long by_cache = PATCH_FLOATS / (patch * s->groups), wanted = most(by_cache, MIN_PIXELS);
+    long capacity_rows = (wanted + s->ow - 1) / s->ow, step_rows = least(capacity_rows, task_rows(s, TASK_FLOATS));
     long capacity = capacity_rows * s->ow, in_rows = (step_rows - 1) * s->stride_h + (s->kh - 1) * s->dilation_h + 1;
     long by_pixels = s->n * s->oh * s->ow / MIN_PIXELS + 1, by_memory = (1 << 24) / size + 1;
-    long parts = smaller(smaller(s->n, MAX_PARTIALS), smaller(by_pixels, by_memory));
-    float *partials = calloc(parts * size, sizeof *partials);
-    if (!partials) return NO_MEMORY;
-    _Pragma("omp parallel num_threads(rl_threads()) if ((double)s->n * s->oh * s->ow * size > 200000)")
+    long parts = least(least(s->n, MAX_PARTIALS), least(by_pixels, by_memory));
+    long read = in_rows * broad * s->c, taken = capacity_rows * row_patches;
+    long turned = patch > 2 * PIXELS ? 0 : capacity * (patch + blocks_of(out) * CHANNELS) + patch * out;
+    if (parts * size > partial_floats || read + taken + turned + 80 > work->floats) return 1;
+    _Pragma("omp parallel num_threads((int)work->threads) if ((double)s->n * s->oh * s->ow * size > 200000)")
     {
-        float *padded = malloc((in_rows * broad * s->c + 1) * sizeof *padded);
-        float *patches = malloc((capacity_rows * row_patches + 1) * sizeof *patches);
-        long scratch_floats = capacity * (2 * PIXELS + blocks_of(out) * CHANNELS) + 2 * PIXELS * out + 1;
-        float *scratch = malloc(scratch_floats * sizeof *scratch);
-        bool ready = padded && patches && scratch;
-        if (!ready) failed = true;
+        float *padded = line_from(work->padded + rl_thread() * work->floats), *patches = line_from(padded + read);
+        float *scratch = line_from(patches + taken);
         _Pragma("omp for schedule(dynamic, 1)")
         for (long task = 0; task < parts * bands; task++) {
-            if (!ready) continue;
             long band = task % bands, part = task / bands, filled = 0, first = s->n * part / parts,
                 last = s->n * (part + 1) / parts;
+            float *sums = partials + part * size + band * slice;
+            bool fresh = true;
             long end = last * s->oh; /* output rows are numbered through all images */
             for (long row = first * s->oh, rows; row < end; row += rows) {
                 long top = row % s->oh;
-                rows = smaller(smaller(step_rows, s->oh - top), capacity_rows - filled);
+                rows = least(least(step_rows, s->oh - top), capacity_rows - filled);
                 copy_padded(x + row / s->oh * s->h * s->w * s->c, padded, s->h, s->w, s->c,
                     top * s->stride_h - s->pad_h, -s->pad_w,
                             (rows - 1) * s->stride_h + (s->kh - 1) * s->dilation_h + 1, broad);
@@ -396,19 +425,38 @@ EXPORT status conv2d_grad_weight(LENGTH(n * oh * ow * groups * kg) const float *
                 if (filled < capacity_rows && row + rows < end) continue;
                 for (long group = 0; group < s->groups; group++)
                     add_products(patches + group * capacity * patch, patch,
-                        g + (row + rows - filled) * s->ow * s->k + group * out,
-                                 out, s->k, filled * s->ow,
-                                     partials + part * size + band * slice + group * patch * out, scratch);
+                        g + (row + rows - filled) * s->ow * s->k + group * out, out, s->k, filled * s->ow,
+                        sums + group * patch * out, fresh, scratch);
                 filled = 0;
+                fresh = false;
             }
         }
-        free(padded);
-        free(patches);
-        free(scratch);
     }
-    if (!failed) add_partials(partials, parts, bands, dw, s);
-    free(partials);
-    return failed ? NO_MEMORY : 0;
+    add_partials(partials, parts, bands, dw, s);
+    return 0;
+}
+
+EXPORT long conv2d_weight_gradient(IMAGE LENGTH(Y_SIZE) const float *g, IMAGE LENGTH(X_SIZE) const float *x,
+    LENGTH(W_SIZE) float *dw, SCRATCH LENGTH(PARTIALS) float *partials,
+    SCRATCH LENGTH(threads * WEIGHT_FLOATS) float *patches, SIZES) {
+    const geometry given = GEOMETRY, *s = &given;
+    if (!empty(s) && !fits(s)) return 1;
+    const workspace work = {patches, 0, empty(s) ? 0 : WEIGHT_FLOATS, 0, threads};
+    return weight_gradient(g, x, dw, s, partials, empty(s) ? 0 : PARTIALS, &work);
+}
+
+/* All gradients; `db` is that of the bias. */
+EXPORT long conv2d_backward(IMAGE LENGTH(Y_SIZE) const float *g, IMAGE LENGTH(X_SIZE) const float *x,
+    LENGTH(W_SIZE) const float *w, OPTIONAL IMAGE LENGTH(X_SIZE) float *dx, OPTIONAL LENGTH(W_SIZE) float *dw,
+    OPTIONAL LENGTH(groups * kg) float *db, SCRATCH LENGTH(most(PARTIALS, BACK_PACKED)) float *shared,
+    SCRATCH LENGTH(threads * most(WEIGHT_FLOATS, BACK_FLOATS)) float *each,
+    SCRATCH LENGTH(threads * BACK_PLACES) int64_t *offsets, SIZES) {
+    const geometry given = GEOMETRY, *s = &given;
+    if (!empty(s) && !fits(s)) return 1;
+    workspace work = {each, offsets, empty(s) ? 0 : most(WEIGHT_FLOATS, BACK_FLOATS), empty(s) ? 0 : BACK_PLACES, threads};
+    if (db) sums_f32(g, db, n * oh * ow, s->k);
+    if (dx && input_gradient(g, w, dx, s, shared, &work)) return 1;
+    return dw ? weight_gradient(g, x, dw, s, shared, empty(s) ? 0 : PARTIALS, &work) : 0;
 }
 
 /* (N, C, P) to (N, P, C), in blocks that fit the first-level cache. */
@@ -417,11 +465,11 @@ EXPORT void swap_channels(LENGTH(n * c * p) const float *x, IMAGE LENGTH(n * c *
     PARALLEL_FOR(n * c * p)
     for (long task = 0; task < n * ((p + BLOCK - 1) / BLOCK); task++) {
         long image = task / ((p + BLOCK - 1) / BLOCK), from = task % ((p + BLOCK - 1) / BLOCK) * BLOCK,
-            to = smaller(p, from + BLOCK);
+            to = least(p, from + BLOCK);
         const float *src = x + image * c * p;
         float *dst = y + image * c * p;
         for (long block = 0; block < c; block += BLOCK)
             for (long i = from; i < to; i++)
-                for (long j = block; j < smaller(c, block + BLOCK); j++) dst[i * c + j] = src[j * p + i];
+                for (long j = block; j < least(c, block + BLOCK); j++) dst[i * c + j] = src[j * p + i];
     }
 }

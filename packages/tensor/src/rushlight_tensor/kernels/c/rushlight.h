@@ -25,6 +25,18 @@ static const volatile int64_t *rl_state;
 
 INLINE int rl_threads(void) { return (int)rl_state[0]; }
 
+/* Which thread of a parallel region this is, for its part of the scratch: below the number that the region asked for. */
+#ifdef _OPENMP
+extern int omp_get_thread_num(void);
+INLINE int rl_thread(void) { return omp_get_thread_num(); }
+#else
+INLINE int rl_thread(void) { return 0; }
+#endif
+
+/* Lengths of prototypes are made of these as well. */
+INLINE long least(long a, long b) { return a < b ? a : b; }
+INLINE long most(long a, long b) { return a > b ? a : b; }
+
 /*
  * Note [One pool]
  *     Loops are split over OpenMP's threads only, and BLAS runs on one thread inside them: two pools whose idle threads

@@ -10,16 +10,14 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from rushlight_tensor.core import kinds, placement
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
-from rushlight_tensor.core.half_precision import alike_in_float32, in_float32
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.layout import image
 from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.kernels import conv as kernels
+from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.linalg.linalg import _C_NAMES
 from rushlight_tensor.ops.math.cast import contiguous
 from rushlight_tensor.ops.reduce.reduce import sum
@@ -151,22 +149,16 @@ def _conv2d_aval(
     dilation: Sizes = (1, 1),
     groups: int = 1,
 ) -> Aval:
-    sizes = _convolved(input, weight, bias, stride, padding, dilation, groups)
+    _check(input.shape, weight.shape, groups, False, 2)
+    _check_dtypes(input, weight, bias)
+    _check_bias(weight.shape, bias, weight.shape[0])
+    sizes = _out_sizes(input.shape, weight.shape, stride, padding, dilation)
     return image((input.shape[0], weight.shape[0], *sizes), input.dtype, input, weight)
 
 
-def _convolved(x: Any, weight: Any, bias: Any, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Sizes:
-    """The spatial sizes of a convolution's result, when all its inputs are as they should be."""
-    _check(x.shape, weight.shape, groups, False, 2)
-    _check_dtypes(x, weight, bias)
-    _check_bias(weight.shape, bias, weight.shape[0])
-    return _out_sizes(x.shape, weight.shape, stride, padding, dilation)
-
-
-@alike_in_float32
-def _conv2d_kernel(x: Any, weight: Any, bias: Any, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Any:
-    _convolved(x, weight, bias, stride, padding, dilation, groups)
-    return kernels.conv2d(x, weight, bias, stride, padding, dilation, groups)
+def _conv2d_sizes(x: Any, weight: Any, bias: Any, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Any:
+    out = kernels.result_shape(x.shape, weight.shape, stride, padding, dilation)
+    return kernels.geometry(x.shape, weight.shape, out, stride, padding, dilation, groups)
 
 
 def _input_gradient_aval(
@@ -178,25 +170,15 @@ def _input_gradient_aval(
     dilation: Sizes = (1, 1),
     groups: int = 1,
 ) -> Aval:
-    _check_gradient(g, weight, input_shape, stride, padding, dilation, groups)
-    return image(input_shape, g.dtype, g, weight)
-
-
-def _check_gradient(
-    g: Any, weight: Any, input_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
-) -> None:
     _check(g.shape, weight.shape, groups, True, 2)
     _check_dtypes(g, weight, None)
     _check_window(g.shape, weight.shape, stride, padding, dilation)
     _check_result(g.shape, input_shape, weight.shape, stride, padding, dilation, groups)
+    return image(input_shape, g.dtype, g, weight)
 
 
-@alike_in_float32
-def _input_gradient_kernel(
-    g: Any, weight: Any, input_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
-) -> Any:
-    _check_gradient(g, weight, input_shape, stride, padding, dilation, groups)
-    return kernels.conv2d_input_gradient(g, weight, input_shape, stride, padding, dilation, groups)
+def _input_gradient_sizes(g: Any, weight: Any, input_shape: Sizes, **how: Any) -> dict[str, int]:
+    return kernels.geometry(input_shape, weight.shape, g.shape, **how)
 
 
 def _weight_gradient_aval(
@@ -208,37 +190,22 @@ def _weight_gradient_aval(
     dilation: Sizes = (1, 1),
     groups: int = 1,
 ) -> Aval:
+    _check_result(g.shape, x.shape, weight_shape, stride, padding, dilation, groups)
     return Aval(weight_shape, x.dtype)
 
 
-@in_float32
-def _weight_gradient_kernel(
-    g: Any, x: Any, weight_shape: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
-) -> Any:
-    _check_result(g.shape, x.shape, weight_shape, stride, padding, dilation, groups)
-    weight = np.empty_like(x, shape=weight_shape)
-    return kernels.conv2d_backward(g, x, weight, stride, padding, dilation, groups, (False, True, False))[1]
+def _weight_gradient_sizes(g: Any, x: Any, weight_shape: Sizes, **how: Any) -> dict[str, int]:
+    return kernels.geometry(x.shape, weight_shape, g.shape, **how)
 
 
 def _grads(known: Any) -> tuple[Aval, ...]:
     g, x, shape = known.g, known.input, known.weight.shape
+    _check_result(g.shape, x.shape, shape, known.stride, known.padding, known.dilation, known.groups)
     return image(x.shape, g.dtype, g, x, known.weight), Aval(shape, g.dtype), Aval(shape[:1], g.dtype)
 
 
-@in_float32
-def _backward_kernel(
-    g: Any,
-    x: Any,
-    weight: Any,
-    stride: Sizes,
-    padding: Sizes,
-    dilation: Sizes,
-    groups: int,
-    needs: Any,
-) -> Any:
-    _check_result(g.shape, x.shape, weight.shape, stride, padding, dilation, groups)
-    made = kernels.conv2d_backward(g, x, weight, stride, padding, dilation, groups, needs)
-    return tuple([d for d in made if d is not None])
+def _backward_sizes(g: Any, x: Any, weight: Any, needs: Any, **how: Any) -> dict[str, int]:
+    return kernels.geometry(x.shape, weight.shape, g.shape, **how)
 
 
 def _rule(g: Any, needs: Any, x: Any, weight: Any, **geometry: Any) -> Any:
@@ -289,10 +256,17 @@ _conv2d = Op(
     batch=_conv2d_samples,
     infer=_conv2d_aval,
     order=placement.CONVOLVED,
-    numpy=_conv2d_kernel,
+    numpy=kernels.conv2d,
+    c=C("conv", "conv2d", _conv2d_sizes, kernels.no_memory, blas=True),
     save=("input", "weight"),
     flat=True,
-    vjp=Gradient(_rule, results=_grads, order=placement.CONVOLVED_BACK, numpy=_backward_kernel),
+    vjp=Gradient(
+        _rule,
+        results=_grads,
+        order=placement.CONVOLVED_BACK,
+        numpy=kernels.conv2d_backward,
+        c=C("conv", "conv2d_backward", _backward_sizes, kernels.no_memory, blas=True),
+    ),
     node_name="ConvolutionBackward0",
     onnx="Conv",
 )
@@ -302,7 +276,8 @@ _input_gradient = Op(
     batch=_input_gradient_samples,
     infer=_input_gradient_aval,
     order=placement.CONVOLVED,
-    numpy=_input_gradient_kernel,
+    numpy=kernels.conv2d_input_gradient,
+    c=C("conv", "conv2d_input_gradient", _input_gradient_sizes, kernels.no_memory, blas=True),
     save=("g", "weight"),
     flat=True,
     vjp=(
@@ -316,11 +291,12 @@ _input_gradient = Op(
 )
 _weight_gradient = Op(
     "conv2d_weight_gradient",
-    kind=kinds.linear(shapes=("weight_shape",)),
+    kind=kinds.linear(),  # the shape of a weight does not grow with samples
     batch=_weight_gradient_samples,
     infer=_weight_gradient_aval,
     order=placement.CONVOLVED,
-    numpy=_weight_gradient_kernel,
+    numpy=kernels.conv2d_weight_gradient,
+    c=C("conv", "conv2d_weight_gradient", _weight_gradient_sizes, kernels.no_memory, blas=True),
     save=("g", "x"),
     vjp=(
         lambda gw, g, x, weight_shape, **geometry: _cropped(_conv2d(x, gw, None, **geometry), g),
