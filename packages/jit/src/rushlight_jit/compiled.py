@@ -30,7 +30,7 @@ from rushlight_jit.guards import Walk, closure, difference, walk
 from rushlight_jit.ir import Graph
 from rushlight_jit.joint import Joint
 from rushlight_jit.memory import classes, extent, own, touches
-from rushlight_jit.tracer import TraceError, Tracer, tracing
+from rushlight_jit.tracer import ALONE, TraceError, Tracer, tracing
 from rushlight_jit.watch import Watch
 from rushlight_tensor.core import devices, dispatch, dtypes
 from rushlight_tensor.core.abstract import AbstractArray
@@ -116,7 +116,12 @@ class Compiled:
         if _without_data(before.tensors.values()):
             return self._fn(*call.args, **call.kwargs)
         attempt = _Attempt(self._fn, call, before, self._fullgraph)
-        result = attempt.run()
+        if not ALONE.acquire(blocking=False):  # another thread is tracing: the next call may try
+            return self._fn(*call.args, **call.kwargs)
+        try:
+            result = attempt.run()
+        finally:
+            ALONE.release()
         if attempt.breaks:
             if self._fullgraph:
                 raise TraceError(f"compile: {attempt.breaks[0]}")

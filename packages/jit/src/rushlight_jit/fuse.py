@@ -16,6 +16,7 @@ import numpy as np
 
 from rushlight_jit.ir import Graph, Instr, Value
 from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.op import Op
 from rushlight_tensor.kernels.c_expressions import in_float
 from rushlight_tensor.kernels.compile import compile_c
 from rushlight_tensor.kernels.cuda_text import attributes_of
@@ -44,15 +45,35 @@ class DeviceOp:
 class Kernel:
     """A fused group: what it replaces, what it reads and makes, its C text, and its outputs as expressions for CUDA."""
 
-    __slots__ = ("device", "fits", "function", "inputs", "instrs", "outputs", "shape", "text")
+    __slots__ = (
+        "device",
+        "entry",
+        "fits",
+        "function",
+        "inputs",
+        "instrs",
+        "outputs",
+        "prototype",
+        "shape",
+        "size",
+        "text",
+    )
 
     def __init__(self, instrs: list[Instr], inputs: list[Value], outputs: list[Value]) -> None:
         self.instrs, self.inputs, self.outputs = instrs, inputs, outputs
         self.shape = outputs[0].shape
+        self.size = int(np.prod(self.shape[:-1], dtype=np.int64)), self.shape[-1]
         self.text = _c_text(self)
         self.device = _device_ops(self)
         self.function: Any = None
         self.fits: Any = None
+        self.prototype: Any = None
+        self.entry = 0
+
+    @property
+    def op(self) -> Op:
+        """What stands for the group in messages: its last op."""
+        return self.instrs[-1].op
 
     def build(self) -> bool:
         """Compile; False where there is no compiler, and the operations run one by one."""
@@ -60,6 +81,7 @@ class Kernel:
         if library is None:
             return False
         self.function, self.fits = library.fused, getattr(library, "fused.fits")
+        self.prototype, self.entry = library.prototypes["fused"], library.entries["fused"]
         return True
 
 

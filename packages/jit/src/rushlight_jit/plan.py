@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,11 @@ import numpy as np
 from rushlight_jit import passes
 from rushlight_jit.fuse import Kernel, groups, instrs_of
 from rushlight_jit.ir import Graph, Instr, Value
+from rushlight_jit.segment import FEWEST, Env, Segment, Step, may_be_part
 from rushlight_tensor.core import devices, dispatch, inplace, layout
 from rushlight_tensor.core.placement import NUMBER
 from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.kernels import elementwise_cuda
-
-Env = list[Any]
-Step = Callable[[Env], None]
 
 
 class Plan:
@@ -34,18 +32,42 @@ class Plan:
         if passes.VERIFY is not None:
             passes.VERIFY(graph, graph.part([i for p in parts for i in instrs_of(p)]), "fuse.groups")
         last = self._last_uses(parts)
-        for part in parts:
-            if isinstance(part, Kernel) and part.build():
-                self.kernels.append(part)
-                self._steps.append(self._fused(part))
-            else:
-                for i in instrs_of(part):
-                    self._steps.append(self._single(i))
-            done = [self._slot[v] for v in last.get(id(part), ())]
-            if done:
-                self._steps.append(_drop(done))
+        self._add_steps(parts, last)
         self._outputs = [self._of(v) for v in graph.outputs]
         self._size = len(self._slot)
+
+    def _add_steps(self, parts: list[Instr | Kernel], last: dict[int, list[Value]]) -> None:
+        """A step for each part, and for what is no longer needed after it; those that C may run are in segments."""
+        together: list[Instr | Kernel] = []
+        for n, part in enumerate(parts):
+            if isinstance(part, Kernel) and part.build():
+                self.kernels.append(part)
+            together.append(part)
+            if may_be_part(part) and n + 1 < len(parts):
+                continue
+            rest = [] if may_be_part(part) else [together.pop()]
+            behind = {v for p in [*rest, *parts[n + 1 :]] for v in _reads(p)} | set(self.graph.outputs)
+            self._add_segment(together, behind, last)
+            for p in rest:
+                self._steps += self._steps_of(p, last)
+            together = []
+
+    def _add_segment(self, parts: list[Instr | Kernel], behind: set[Value], last: dict[int, list[Value]]) -> None:
+        steps = [s for p in parts for s in self._steps_of(p, last)]
+        if sum(not isinstance(p, Instr) or not p.op.view for p in parts) < FEWEST:
+            self._steps += steps
+            return
+        made = {o for p in parts for o in p.outputs}
+        done = [self._slot[v] for p in parts for v in last.get(id(p), ()) if v not in made]
+        self._steps.append(Segment(parts, steps, self._slot, made & behind, done))
+
+    def _steps_of(self, part: Instr | Kernel, last: dict[int, list[Value]]) -> list[Step]:
+        if isinstance(part, Kernel) and part.function is not None:
+            steps = [self._fused(part)]
+        else:
+            steps = [self._single(i) for i in instrs_of(part)]
+        done = [self._slot[v] for v in last.get(id(part), ())]
+        return [*steps, _drop(done)] if done else steps
 
     def run(self, arrays: Sequence[Any]) -> list[Any]:
         """The outputs for these inputs."""
@@ -84,8 +106,7 @@ class Plan:
         keep = {*self.graph.outputs, *self.graph.captured}
         last: dict[Value, int] = {}
         for part in parts:
-            values = part.inputs + part.outputs if isinstance(part, Kernel) else [*part.values(), *part.outputs]
-            for v in values:
+            for v in (*_reads(part), *part.outputs):
                 last[v] = id(part)
         out: dict[int, list[Value]] = {}
         for v, part_id in last.items():
@@ -127,8 +148,7 @@ class Plan:
         function, fits, shape = k.function, k.fits, k.shape
         ins = [self._slot[v] for v in k.inputs]
         outs = [(self._of(v), v.dtype) for v in k.outputs]
-        columns = shape[-1]
-        rows = int(np.prod(shape[:-1], dtype=np.int64))
+        rows, columns = k.size
 
         singles = [self._single(i) for i in k.instrs]
 
@@ -160,6 +180,10 @@ class Plan:
             run(env)
 
         return fused
+
+
+def _reads(part: Instr | Kernel) -> list[Value]:
+    return part.inputs if isinstance(part, Kernel) else part.values()
 
 
 def _in_order(k: Kernel, arrays: list[Any], made: list[Any]) -> list[Any]:

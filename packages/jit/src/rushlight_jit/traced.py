@@ -18,7 +18,7 @@ from rushlight_jit.ir import Graph, Instr, Value
 from rushlight_jit.memory import classes
 from rushlight_jit.passes import is_counted, optimize
 from rushlight_jit.plan import Plan
-from rushlight_jit.tracer import TraceError, Tracer, tracing
+from rushlight_jit.tracer import TraceError, Tracer, alone, tracing
 from rushlight_tensor import files
 from rushlight_tensor.core import dispatch, dtypes, labels
 from rushlight_tensor.core.infer import Aval
@@ -127,7 +127,7 @@ def trace(func: Any, example_inputs: Any, *, check_trace: bool = True) -> Traced
             for name, t in (*func.named_parameters(), *func.named_buffers()):
                 tracer.name(name, dispatch.settle(t))
                 owners[id(t._array)] = t
-        with tracing(tracer):
+        with alone(), tracing(tracer):
             outs: list[Tensor] = []
             structure = flatten(func(*args), outs)
             tracer.graph.outputs = [tracer.value(t._array) for t in outs]

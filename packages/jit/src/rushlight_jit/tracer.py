@@ -8,6 +8,7 @@ Note [What a trace may not see]
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,10 @@ from rushlight_jit.origin import place
 from rushlight_tensor.core import abstract, devices, dispatch, inplace, layout
 from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import Tensor
+
+ALONE = threading.Lock()
+"""Held while a function is traced, or a segment recorded: one at a time, or each would see the other's operations."""
+os.register_at_fork(after_in_child=ALONE._at_fork_reinit)  # type: ignore[attr-defined]  # or held there for ever
 
 
 class TraceError(RuntimeError):
@@ -156,6 +161,16 @@ class Tracer:
         self.breaks.append(why)
         if self._strict:
             raise TraceError(why)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other thread traces; does not wait inside of a trace, where `tracing` will raise."""
+    if dispatch.INTERCEPT is not None:
+        yield
+        return
+    with ALONE:
+        yield
 
 
 @contextmanager

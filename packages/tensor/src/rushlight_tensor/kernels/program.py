@@ -2,9 +2,9 @@
 
 Note [Programs]
     While a `Program` records, every planned kernel notes itself with the arrays that it was given.  `seal()` makes a
-    table of addresses of them: entry, buffers, sizes, numbers.  `run()` is one call of C without the GIL, which walks
-    the table; the results are in the same arrays as those of the recording.  So inputs are changed in place, results
-    are read where they were, and the bits are those of eager work: it is the same kernels on the same sizes.
+    table of addresses of them (Note [Tables] in `table.py`).  `run()` is one call of C without the GIL, which walks the
+    table; the results are in the same arrays as those of the recording.  So inputs are changed in place, results are
+    read where they were, and the bits are those of eager work: it is the same kernels on the same sizes.
     Whatever else the recording thread does to arrays, an op without a plan, a write, a look at a value, would be left
     out, so it is refused by name while it is done.  Views are no work: they are headers of memory that is there.
     Other threads go on as if nothing were recorded: nothing of theirs is noted, and nothing is refused.
@@ -16,15 +16,12 @@ Note [Programs]
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from rushlight_tensor.core import dispatch, inplace
 from rushlight_tensor.core.layout import plain
@@ -32,20 +29,8 @@ from rushlight_tensor.kernels import accelerator, plan
 from rushlight_tensor.kernels.binding import STATE, THREADS
 from rushlight_tensor.kernels.columns import PlannedColumns
 from rushlight_tensor.kernels.compile import c_library
-from rushlight_tensor.kernels.prototype import DTYPES, Prototype
 from rushlight_tensor.kernels.reduce import levels
-
-_ALIGNED = 64
-
-
-class _Call(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("run", "buffers", "sizes", "numbers"))
-
-
-class _Kernel(NamedTuple):
-    name: str
-    prototype: Prototype
-    entry: int
+from rushlight_tensor.kernels.table import Call, Kernel, Table, at_its_address
 
 
 class Program:
@@ -53,10 +38,9 @@ class Program:
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
-        self.calls: list[tuple[_Kernel, list[Any]]] = []
-        self._kept: list[Any] = []
-        self._table: Any = None
-        self._run: Any = None
+        self.calls: list[Call] = []
+        self._table: Table | None = None
+        self._filled: list[Any] = []
 
     def __len__(self) -> int:
         return len(self.calls)
@@ -64,9 +48,9 @@ class Program:
     def add(self, planned: Any, arguments: list[Any]) -> None:
         """A kernel has run: the arguments of its prototype (without scratch), inputs, results, sizes and numbers."""
         if self.is_recording():
-            self._note(_Kernel(planned.op.name, planned.prototype, planned.entry), arguments)
+            self._note(Kernel(planned.op.name, planned.prototype, planned.entry), arguments)
 
-    def _note(self, kernel: _Kernel, arguments: list[Any]) -> None:
+    def _note(self, kernel: Kernel, arguments: list[Any]) -> None:
         if self._table is not None:
             raise RuntimeError("program: its table is made, nothing can be recorded any more; start another recording")
         self.calls.append((kernel, arguments))
@@ -89,8 +73,6 @@ class Program:
 
     def copied(self, before: Any, after: Any) -> None:
         """An array has been copied.  Raises RuntimeError where no kernel does that: other dtypes and orders."""
-        if not self.is_recording():
-            return
         if not self.is_recording():
             return
         library, before, after = c_library("program"), plain(before), plain(after)
@@ -118,7 +100,7 @@ class Program:
         return True
 
     def _call(self, library: Any, name: str, given: list[Any]) -> None:
-        self._note(_Kernel(name, library.prototypes[name], library.entries[name]), given)
+        self._note(Kernel(name, library.prototypes[name], library.entries[name]), given)
 
     def refuse(self, why: str) -> None:
         """Raise RuntimeError: this work of the recording thread is no kernel call, so a program would leave it out."""
@@ -131,15 +113,8 @@ class Program:
 
     def seal(self) -> None:
         """Make the table.  Nothing can be recorded afterwards."""
-        scratch = [self._scratch(kernel.prototype, given) for kernel, given in self.calls]
-        work = np.empty(max(map(sum, scratch), default=0) + _ALIGNED, np.uint8)
-        start = -work.ctypes.data % _ALIGNED + work.ctypes.data
-        rows = [self._row(*call, start, sizes) for call, sizes in zip(self.calls, scratch, strict=True)]
-        self._table = (_Call * len(rows))(*rows)
-        self._kept.append(work)
-        library = c_library("program")
-        assert library is not None, "kernels were recorded, so there is a compiler"
-        self._run = library.shared.run_program
+        self._table = Table(self.calls, at_its_address)
+        self._filled = self._table.fill()
 
     def run(self) -> None:
         """Run all calls in order.
@@ -147,62 +122,13 @@ class Program:
         Raises:
             RuntimeError: A kernel reported something wrong; the message says which call.
         """
-        if self._table is None:
+        if self._table is None or self._table.threads != STATE[THREADS]:
             self.seal()
-        said = ctypes.c_long()
-        stopped = self._run(self._table, ctypes.c_long(len(self._table)), ctypes.byref(said))
+        assert self._table is not None
+        stopped, said = self._table.run(self._filled)
         if stopped >= 0:
             name = self.calls[stopped][0].name
-            raise RuntimeError(f"program: call {stopped} ({name}) of {len(self.calls)} reported {said.value}")
-
-    def _scratch(self, prototype: Prototype, given: list[Any]) -> list[int]:
-        """The bytes of each piece of scratch of a call, rounded up."""
-        sizes = dict(_named(prototype, given))
-        wanted = []
-        for a in prototype.arguments:
-            if a.is_scratch:
-                count = prototype.length(a, sizes, int(STATE[THREADS]))
-                wanted.append(-(-count * DTYPES[a.base].itemsize // _ALIGNED) * _ALIGNED + _ALIGNED)
-        return wanted
-
-    def _row(self, kernel: _Kernel, given: list[Any], start: int, scratch: list[int]) -> _Call:
-        pieces, left = iter(scratch), iter(given)
-        buffers: list[int | None] = []
-        sizes: list[int] = []
-        numbers: list[float] = []
-        for a in kernel.prototype.arguments:
-            if a.is_scratch:
-                buffers.append(start)
-                start += next(pieces)
-                continue
-            value = int(STATE[THREADS]) if a.is_thread_count else next(left)
-            if a.stars:
-                buffers.append(_address(value, self._kept))
-                self._kept.append(value)
-            else:
-                (sizes if a.is_integer else numbers).append(value)
-        p = (ctypes.c_void_p * max(len(buffers), 1))(*buffers)
-        n = (ctypes.c_int64 * max(len(sizes), 1))(*sizes)
-        f = (ctypes.c_double * max(len(numbers), 1))(*numbers)
-        self._kept += [p, n, f]
-        return _Call(kernel.entry, ctypes.addressof(p), ctypes.addressof(n), ctypes.addressof(f))
-
-
-def _address(value: Any, kept: list[Any]) -> int | None:
-    """Of an array; of a list, of a table of the addresses of its arrays."""
-    if value is None:
-        return None
-    if isinstance(value, list):
-        kept.append((ctypes.c_void_p * max(len(value), 1))(*[x.ctypes.data for x in value]))
-        return ctypes.addressof(kept[-1])
-    return int(value.ctypes.data)
-
-
-def _named(prototype: Prototype, given: list[Any]) -> Iterator[tuple[str, int]]:
-    passed = [a for a in prototype.arguments if a.is_given]
-    for a, value in zip(passed, given, strict=True):
-        if a.is_integer:
-            yield a.name, int(value)
+            raise RuntimeError(f"program: call {stopped} ({name}) of {len(self.calls)} reported {said}")
 
 
 class _Watch:
