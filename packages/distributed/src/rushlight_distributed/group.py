@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from rushlight_data.distributed import set_world
+from rushlight_distributed.arrival import arrived
 from rushlight_distributed.communicator import Communicator, LocalCommunicator, MpiCommunicator
 from rushlight_distributed.contract import Call, Contract, Site, call_site
 from rushlight_distributed.guard import Guard, waiting_aloud
@@ -179,9 +180,10 @@ def init_process_group(
         )
     if timeout is not None and timeout <= timedelta(0):
         raise ValueError(f"init_process_group: timeout must be positive, got {timeout}")
-    base = _base_group(world_size, rank)
+    timeout_s = (timeout or DEFAULT_TIMEOUT).total_seconds()
+    base = _base_group(world_size, rank, timeout_s)
     if _world.guard is not None:
-        _world.guard.timeout_s = (timeout or DEFAULT_TIMEOUT).total_seconds()
+        _world.guard.timeout_s = timeout_s
 
     def come_up() -> None:
         _world.local_rank = base.comm.on_this_host().index(base.rank())
@@ -193,10 +195,10 @@ def init_process_group(
     set_world(base.rank(), base.size())
 
 
-def _base_group(asked_size: int, asked_rank: int) -> ProcessGroup:
+def _base_group(asked_size: int, asked_rank: int, timeout_s: float) -> ProcessGroup:
     """All ranks, from the first `init_process_group` to the end of the process: under its contract worlds come up."""
     if _world.base is None:
-        comm = _world_communicator(asked_size, asked_rank)
+        comm = _world_communicator(asked_size, asked_rank, timeout_s)
         base = ProcessGroup(comm, list(range(comm.size)), "all ranks", _world.guard)
         if _world.guard is None:
             return base
@@ -205,12 +207,20 @@ def _base_group(asked_size: int, asked_rank: int) -> ProcessGroup:
     return _world.base
 
 
-def _world_communicator(asked_size: int, asked_rank: int) -> Communicator:
+def _world_communicator(asked_size: int, asked_rank: int, timeout_s: float) -> Communicator:
     loaded = sys.modules.get("mpi4py.MPI")
-    if not is_rank(os.environ) and not (loaded is not None and loaded.Is_initialized()):
+    up = loaded is not None and loaded.Is_initialized()
+    if not is_rank(os.environ) and not up:
         check_world(1, 0, os.environ, asked_size, asked_rank)
         return LocalCommunicator()
-    finalizes = loaded is None or not loaded.Is_initialized()
+    if up:
+        return _joined(asked_size, asked_rank, finalizes=False)
+    with arrived(os.environ, timeout_s, call_site()):
+        return _joined(asked_size, asked_rank, finalizes=True)
+
+
+def _joined(asked_size: int, asked_rank: int, *, finalizes: bool) -> Communicator:
+    """MPI's world, under a guard; left when all ranks are in it."""
     mpi = initialize()
     size = mpi.COMM_WORLD.Get_size()
     if finalizes and _world.guard is None and size == 1:
