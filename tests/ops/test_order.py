@@ -26,6 +26,13 @@ def swapped(x):
     return x.swapaxes(-1, -2).copy().swapaxes(-1, -2) if isinstance(x, np.ndarray) and x.ndim > 1 else x
 
 
+def repeated(x):
+    """Reversed in memory, where the dimension in the middle (of two, the first) has the same elements everywhere."""
+    if not isinstance(x, np.ndarray) or x.ndim < 2:
+        return x
+    return np.broadcast_to(x.take([0], (x.ndim - 1) // 2).copy("F"), x.shape)
+
+
 def arrangements(sample):
     """The inputs in several orders; the last: the first one alone."""
     name = sample.dtypes[0]
@@ -35,6 +42,7 @@ def arrangements(sample):
     yield [backwards(x) for x in plain]
     yield [swapped(x) for x in plain]
     yield [swapped(plain[0]), *plain[1:]] if plain else plain
+    yield [repeated(x) for x in plain] if all(getattr(x, "size", 1) for x in plain) else plain
 
 
 @pytest.mark.parametrize(("op", "sample"), MAKING)
@@ -62,6 +70,31 @@ def test_one_operand_decides_for_all_later_ones():
     assert (a + b).stride() == (12, 4, 1)
     assert (rl.ones(4) + b).stride() == (12, 1, 3)  # a row decides nothing
     assert (b.exp() + a.double()).stride() == (12, 1, 3)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda x: -x,
+        lambda x: x * 2,
+        lambda x: 2 - x,
+        lambda x: x > 1,
+        lambda x: x // 2,
+        lambda x: x % 2,
+        lambda x: x * x,
+        lambda x: x.abs(),
+        lambda x: x.sin(),
+        lambda x: x.clamp(0, 1),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64"])
+def test_repeated_elements_lie_as_pytorch_puts_them_with_data_and_without(work, dtype):
+    """NumPy's ufuncs put the dimension that is repeated last; of one operand, its order was taken as it came."""
+    x = rl.arange(6, dtype=getattr(rl, dtype)).reshape(2, 3).t().unsqueeze(1).expand(3, 4, 2)
+    with rl.autograd.detect_anomaly():
+        general = work(x)
+    for y in (work(x), work(x), general, work(x.to("meta"))):
+        assert y.stride() == (1, 3, 12)
 
 
 def test_an_image_in_private_order_decides_as_a_contiguous_one():

@@ -39,6 +39,9 @@ LAYOUTS = {
     "channels last": lambda t, s: _base(t, (s[0], *s[2:], s[1])).movedim(-1, 1),
     "expanded": lambda t, s: _base(t, (s[0], 1, *s[2:])).expand(*s),
     "expanded at the end": lambda t, s: _base(t, (*s[:-1], 1)).expand(*s),
+    "reversed and expanded": lambda t, s: (
+        _base(t, (s[-1], 1, *s[-3::-1])).permute(*range(len(s) - 1, -1, -1)).expand(*s)
+    ),
     "with gaps": lambda t, s: _base(t, (*s[:-1], 2 * s[-1]))[..., ::2],
     "transposed with gaps": lambda t, s: _base(t, (*s[:-2], s[-1], 2 * s[-2]))[..., ::2].transpose(-1, -2),
     "a size of one": lambda t, s: _base(t, (s[0], *s[2:], 1)).movedim(-1, 1),
@@ -320,6 +323,9 @@ KNOWN = {
     ("two lists", "reversed"), ("two lists apart", "permuted"), ("two lists apart", "reversed"),
     # a chain of ops in both, in which every operand repeats the dimension that decides
     ("local_response_norm", "expanded"), ("local_response_norm", "expanded at the end"),
+    ("local_response_norm", "reversed and expanded"),
+    # a chain of ops here, one that follows its first input alone there
+    ("huber_loss", "reversed and expanded"),
     # elements that overlap: NumPy breaks ties between equal steps otherwise
     ("unfold", "expanded at the end"),
     # views of nothing: NumPy knows no steps there

@@ -88,8 +88,8 @@ def _binary(op: Any) -> Callable[[Any, Any], Tensor]:
             if not isinstance(z, np.generic):
                 return call(op, (input, other), {})
             z = np.asarray(z)  # NumPy gives a scalar for 0-d operands
-        elif y is not other and z.ndim > 1 and not (x.flags.c_contiguous and y.flags.c_contiguous):
-            z = lay(op, z, (x, y), _NO_ATTRS)
+        elif z.ndim > 1 and not (x.flags.c_contiguous and (y is other or y.flags.c_contiguous)):
+            z = lay(op, z, (x, y), _NO_ATTRS)  # NumPy's order is not PyTorch's where elements are repeated
         if may_widen and z.dtype is not x.dtype:
             return call(op, (input, other), {})
         t = _new(Tensor)
@@ -151,7 +151,7 @@ def _unary(op: Any) -> Callable[[Any], Tensor]:
             return call(op, (input,), {})
         if type(z) is not ndarray:
             z = np.asarray(z)
-        elif not (is_ufunc or x.flags.c_contiguous):
+        elif z.ndim > 1 and not x.flags.c_contiguous:
             z = lay(op, z, (x,), _NO_ATTRS)
         t = _new(Tensor)
         t._array = z

@@ -208,6 +208,7 @@ def _bce_target_rule(g: Any, x: Any, y: Any) -> Any:
 _bce = Op(
     "binary_cross_entropy",
     kind=kinds.ELEMENTWISE,
+    order=placement.LIKE,  # whatever the target's
     infer=_bce_aval,
     promote=same,
     real="binary_cross_entropy",
