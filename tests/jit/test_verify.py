@@ -6,6 +6,7 @@ import pytest
 import rushlight_tensor as T
 from rushlight_jit import compile, passes, plan, verify
 from rushlight_jit.ir import Instr, Value
+from rushlight_tensor.core.infer import Aval
 
 WEIGHT = np.ones((3, 3), np.float32)
 
@@ -166,6 +167,15 @@ def test_a_result_that_is_described_wrongly_is_told(new):
     ]  # fmt: skip
     with pytest.raises(verify.GraphError, match="exp"):
         verify.well_formed(right.part(instrs))
+
+
+def test_a_region_reads_only_its_own_inputs():
+    right, inner = graph(), graph()
+    right.instrs[0].regions = (inner,)
+    verify.well_formed(passes.optimize(right))
+    inner.captured = {Value("w", Aval(WEIGHT.shape, WEIGHT.dtype)): WEIGHT}
+    with pytest.raises(verify.GraphError, match="a region reads"):
+        verify.well_formed(passes.eliminate_copies(right))
 
 
 def test_the_passes_of_a_compilation_are_verified(monkeypatch):

@@ -222,8 +222,23 @@ PLANTED: list[Fault] = [
     ),
     *_faults(
         JIT + "plan.py", "tests/jit/test_compile.py",
-        ("arrays = [np.ascontiguousarray(env[s]) for s in ins]", "arrays = [env[s] for s in ins]", READ),
+        ("arrays = [np.ascontiguousarray(a) for a in given]", "arrays = list(given)", READ),
         ("keep = {*self.graph.outputs, *self.graph.captured}", "keep = {*self.graph.captured}"),
+    ),
+    *_faults(
+        JIT + "segment.py", "tests/jit/test_segments.py",
+        ("if self._overlap(env) or not ALONE", "if not ALONE"),
+        ("if id(o) in places and o.first <= b.last and b.first <= o.last", "if False"),
+        ("if found:\n                    found[0].last = n", "if False:\n                    found[0].last = n"),
+        ("a.strides != strides or ", ""),
+        ("if at % dtype.itemsize:", "if False:"),
+        ("run.table.threads == STATE[THREADS]", "True"),
+        ("wanted.update(p.values())", "pass"),
+    ),
+    *_faults(
+        JIT + "passes.py", "tests/jit/test_small_calls.py",
+        ("return made not in results or (alone(source) and source not in results)", "return True"),
+        (" or not changing.isdisjoint((root[source], made))", ""),
     ),
     # -------------------------------------------------------------------------------------------- expr of records
     *_faults(

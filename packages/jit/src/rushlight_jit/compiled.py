@@ -143,7 +143,7 @@ class Compiled:
         if pays:
             self._large = min(self._large, count)
         if count < self._large:
-            self._small = max(self._small, -1 if pays else count)
+            self._small = max(self._small, count)
         elif self._small >= self._large:
             self._small = -1
 

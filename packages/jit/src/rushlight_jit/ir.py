@@ -49,9 +49,13 @@ class Instr:
 
     `into`: the result goes into the memory of the first input (`inplace.write`), and there are no outputs.  An op that
     writes by itself, such as the step of an optimizer, says so in its record.
+
+    `regions`: graphs that the operation runs when it sees fit, the branches of a choice or the body of a loop.  A
+    region reads nothing but its own inputs, which the instruction takes among its `inputs`; so uses, lifetimes and
+    memory follow from the instruction alone.  No operation has any yet: this is their place.
     """
 
-    __slots__ = ("attrs", "inputs", "into", "op", "outputs", "where")
+    __slots__ = ("attrs", "inputs", "into", "op", "outputs", "regions", "where")
 
     def __init__(
         self,
@@ -61,7 +65,9 @@ class Instr:
         outputs: tuple[Value, ...],
         into: bool,
         where: str,
+        regions: tuple[Graph, ...] = (),
     ) -> None:
+        self.regions = regions
         self.op, self.inputs, self.attrs, self.outputs, self.into, self.where = (
             op,
             inputs,

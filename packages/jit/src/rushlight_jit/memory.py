@@ -32,7 +32,7 @@ def overlap(a: tuple[int, int], b: tuple[int, int]) -> bool:
 
 def own(arrays: Iterable[Any]) -> bool:
     """Whether each is an array of NumPy's with memory of its own: two of them overlap only if they are one."""
-    return all(type(a) is _ndarray and a.base is None and a.flags.owndata for a in arrays)
+    return all(type(a) is _ndarray and a.flags.owndata for a in arrays)
 
 
 def classes(arrays: Sequence[Any]) -> tuple[int, ...]:

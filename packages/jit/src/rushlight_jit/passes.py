@@ -67,9 +67,9 @@ def eliminate_common_subexpressions(graph: Graph) -> Graph:
     kept = []
     for i in graph.instrs:
         inputs = tuple([same.get(x, x) if isinstance(x, Value) else x for x in i.inputs])
-        i = Instr(i.op, inputs, i.attrs, i.outputs, i.into, i.where)
+        i = Instr(i.op, inputs, i.attrs, i.outputs, i.into, i.where, i.regions)
         stable = not any(root[v] in changing for v in (*i.values(), *i.outputs))
-        if not i.writes and stable and not is_counted(i) and not any(o in results for o in i.outputs):
+        if not i.writes and not i.regions and stable and not is_counted(i) and not any(o in results for o in i.outputs):
             key = (i.op.name, _literal(inputs), _literal(tuple(sorted(i.attrs.items()))))
             found = seen.get(key)
             if found is not None:
@@ -124,7 +124,10 @@ def eliminate_copies(graph: Graph) -> Graph:
         else:
             kept.append(i)
     return graph.part(
-        [Instr(i.op, tuple(map(found, i.inputs)), i.attrs, tuple(map(found, i.outputs)), i.into, i.where) for i in kept]
+        [
+            Instr(i.op, tuple(map(found, i.inputs)), i.attrs, tuple(map(found, i.outputs)), i.into, i.where, i.regions)
+            for i in kept
+        ]
     )
 
 

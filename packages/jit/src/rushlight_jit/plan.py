@@ -95,6 +95,10 @@ class Plan:
                 env.update(zip(i.outputs, out if isinstance(out, tuple) else (out,), strict=not i.op.side_results))
         return [env[v] for v in self.graph.outputs]
 
+    def in_tables(self) -> list[list[Instr | Kernel]]:
+        """The parts that run from C, table by table, once they have been recorded."""
+        return [s.parts for s in self._steps if isinstance(s, Segment)]
+
     def source(self) -> str:
         """The C text of the fused kernels."""
         return "\n".join(k.text for k in self.kernels)

@@ -28,7 +28,7 @@ from rushlight_jit.tracer import ALONE
 from rushlight_tensor.core import dispatch, layout
 from rushlight_tensor.kernels import plan, program
 from rushlight_tensor.kernels.binding import STATE, THREADS
-from rushlight_tensor.kernels.compile import c_library
+from rushlight_tensor.kernels.compile import c_library, has_compiler
 from rushlight_tensor.kernels.table import ALIGNED, GIVEN, WORK, Place, Table
 
 FEWEST = 3  # kernels: a table costs as much as two calls
@@ -50,8 +50,8 @@ def may_be_part(part: Instr | Kernel) -> bool:
 
 @functools.cache
 def _planned() -> frozenset[str]:
-    """The records that have a kernel with a plan."""
-    return frozenset([p.op.name for p in plan.PLANNED])
+    """The records that have a kernel with a plan; none where there is no compiler."""
+    return frozenset([p.op.name for p in plan.PLANNED] if has_compiler() else [])
 
 
 class _Refused(Exception):
@@ -73,7 +73,7 @@ class Segment:
         self, parts: list[Instr | Kernel], steps: list[Step], slots: dict[Value, int], needed: set[Value],
         done: list[int],
     ) -> None:  # fmt: skip
-        self._parts, self._steps, self._slots, self._done = parts, steps, slots, done
+        self.parts, self._steps, self._slots, self._done = parts, steps, slots, done
         made = [o for p in parts for o in p.outputs]
         takes = [v for p in parts for v in (p.inputs if isinstance(p, Kernel) else p.values())]
         self._inputs = [v for v in dict.fromkeys(takes) if v not in set(made)]
@@ -114,7 +114,7 @@ class Segment:
         known = dict(zip(self._inputs, before, strict=True))
         try:
             with program.recording() as recorded:
-                for part in self._parts:
+                for part in self.parts:
                     _run_part(part, known)
             self._run, self._tries = _Bound(self, known, recorded.calls), _TRIES
         except (_Refused, RuntimeError):  # also the user's error, which the steps raise again

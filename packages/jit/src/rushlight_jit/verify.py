@@ -48,6 +48,9 @@ def well_formed(graph: Graph) -> None:
             _expect(o not in known, f"{i!r} makes {o}, which is there already")
             known.add(o)
         _is_what_it_makes(i)
+        for region in i.regions:
+            well_formed(region)
+            _expect(not region.captured, f"{i!r}: a region reads {list(region.captured)}, which is none of its inputs")
         _lies_where_it_may(i, root)
     for v in graph.outputs:
         _expect(v in known, f"the graph returns {v}, which nobody makes")

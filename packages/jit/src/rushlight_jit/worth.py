@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 
+from rushlight_jit.ir import Instr
 from rushlight_jit.joint import Joint
 from rushlight_jit.plan import Plan
 
@@ -22,6 +23,7 @@ _NODE, _BACKWARD = 2.0, 17.0  # recording a call; running its backward pass besi
 _OP, _RECORDED = 0.12, 0.25  # an eager op on few elements; recorded, or in the backward pass
 _ELEMENT = 0.06e-3  # what an op of a chain costs per element that a fused kernel does not pay
 _COPY = 0.15e-3  # per element of a gradient, which the engine copies: to it, a compiled call is a user's function
+_CALLED, _TABLE = 0.4, 4.0  # what a kernel costs less as one call of a table; filling in a table
 _STEP = 1.2  # what an op that is not fused costs more in a replay than in the function
 
 
@@ -44,5 +46,7 @@ def pays(joint: Joint, tensors: int, tokens: int) -> bool:
 def _saved(plan: Plan, op: float) -> float:
     fused = sum(len(k.instrs) * (op + _ELEMENT * math.prod(k.shape)) for k in plan.kernels)
     inside = {id(i) for k in plan.kernels for i in k.instrs}
+    tables = [[p for p in t if isinstance(p, Instr) and not p.op.view] for t in plan.in_tables()]
+    inside.update(id(i) for t in tables for i in t)
     steps = sum(not i.op.view and id(i) not in inside for i in plan.graph.instrs)
-    return fused - _STEP * steps
+    return fused + _CALLED * sum(map(len, tables)) - _TABLE * len(tables) - _STEP * steps
