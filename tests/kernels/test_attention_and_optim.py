@@ -8,10 +8,19 @@ import pytest
 import rushlight_nn  # noqa: F401 - these declare records
 import rushlight_optim  # noqa: F401
 from rushlight_tensor.core.op import REGISTRY
-from rushlight_tensor.kernels.attention import attention, attention_backward
 from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
 
 rng = np.random.default_rng(2)
+
+
+def attention(q, k, v, mask=None, causal=False):
+    scale = q.shape[-1] ** -0.5
+    return REGISTRY["scaled_dot_product_attention"].cpu(q, k, v, mask, is_causal=causal, scale=scale)
+
+
+def attention_backward(g, q, k, v, saved, causal=False, mask=None, needs=(True, True, True, False)):
+    how = {"is_causal": causal, "scale": q.shape[-1] ** -0.5, "needs": needs}
+    return REGISTRY["scaled_dot_product_attention_backward"].cpu(g, q, k, v, mask, saved, **how)
 
 
 def heads(b, h, t, d, split):
@@ -46,6 +55,41 @@ def test_attention_and_its_gradients(size, causal, split):
         gradients, attention_backward(g.astype(float), *double, expected_saved, causal), strict=True
     ):
         np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=2e-5)
+    for i in range(3):  # what is not needed changes nothing
+        (alone,) = attention_backward(g, q, k, v, saved, causal, needs=tuple(j == i for j in range(4)))
+        np.testing.assert_array_equal(alone, gradients[i])
+    text = REGISTRY["scaled_dot_product_attention_backward"].numpy  # takes what the kernel has kept
+    how = {"is_causal": causal, "scale": d**-0.5, "needs": (True, True, True, False)}
+    for got, wanted in zip(text(g, q, k, v, None, saved, **how), gradients, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=2e-5)
+
+
+BATCHES = {  # of queries, keys and values
+    "none": ((), (), ()),
+    "one": ((3,), (3,), (3,)),
+    "broadcast": ((2, 3), (1, 3), (3,)),
+    "many": ((2, 2, 3), (2, 2, 3), (2, 2, 3)),
+    "many, broadcast in the middle": ((2, 4, 3), (2, 1, 3), (2, 4, 1)),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("turned", [False, True])
+def test_attention_of_any_batch_and_order(name, turned):
+    def made(batch, *shape):
+        x = rng.standard_normal((*batch, *(shape[::-1] if turned else shape))).astype(np.float32)
+        return x.swapaxes(-1, -2) if turned else x
+
+    q, k, v = (made(batch, *shape) for batch, shape in zip(BATCHES[name], ((5, 4), (7, 4), (7, 6)), strict=True))
+    out, saved = attention(q, k, v, causal=True)
+    double = [x.astype(np.float64) for x in (q, k, v)]
+    expected, expected_saved = attention(*double, causal=True)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+    g = np.broadcast_to(rng.standard_normal(6).astype(np.float32), out.shape)
+    got = attention_backward(g, q, k, v, saved, True)
+    for d, wanted in zip(got, attention_backward(g.astype(float), *double, expected_saved, True), strict=True):
+        assert d.shape == wanted.shape
+        np.testing.assert_allclose(d, wanted, rtol=1e-3, atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", ["bool", "added"])

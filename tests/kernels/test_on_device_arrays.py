@@ -42,10 +42,13 @@ def test_products(machine):
 @pytest.mark.parametrize("causal", [True, False])
 def test_attention(machine, causal):
     q, k, v, g = (normal(2, 3, 20, 8) for _ in range(4))
-    compare(machine, lambda *a: attention.attention(*a, causal=causal)[0], q, k, v)
+    how = {"is_causal": causal, "scale": 0.3}
+    compare(machine, lambda *a: attention.attention(*a, None, **how)[0], q, k, v)
     compare(
         machine,
-        lambda g, *a: attention.attention_backward(g, *a, attention.attention(*a, causal=causal)[1], causal),
+        lambda g, *a: attention.attention_backward(
+            g, *a, None, attention.attention(*a, None, **how)[1], needs=(True, True, True, False), **how
+        ),
         g,
         q,
         k,

@@ -51,6 +51,10 @@ STEPS = {
     "gru": lambda x, w, b: REGISTRY["gru_sequence"](
         F.linear(x, MATRIX[:12]).view(4, 2, 12), STATES[0], GATES[:12], BIAS
     ),
+    "attention": lambda x, w, b: F.scaled_dot_product_attention(x.view(2, 4, 2, 8).transpose(1, 2), KEYS, KEYS),
+    "causal attention of a chain": lambda x, w, b: F.scaled_dot_product_attention(
+        KEYS[:, :, :4], F.linear(x, MATRIX).view(2, 4, 2, 8).transpose(1, 2), KEYS[:, :, :4], is_causal=True
+    ),
     "embedding": lambda x, w, b: F.embedding(INDICES, x, padding_idx=1),
     "sum": lambda x, w, b: F.softmax(x, 0).sum(),
     "sums down the columns": lambda x, w, b: F.relu(x).sum(0, keepdim=True),
@@ -85,6 +89,7 @@ MATRIX, BATCH, SQUARE = rl.randn(16, 16), rl.randn(2, 16, 16), rl.randn(8, 8)
 STATES, GATES, BIAS = (rl.randn(2, 4), rl.randn(2, 4)), rl.randn(16, 4), rl.randn(12)
 KERNELS, GROUPED, LINES, PHOTOS = rl.randn(5, 5, 3, 3), rl.randn(5, 1, 3, 3), rl.randn(4, 6, 3), rl.randn(3, 5, 9, 9)
 CLASSES = rl.tensor([3, 0, 15, 3, 7, 3, 2, 0])
+KEYS = rl.randn(2, 2, 6, 8)
 INDICES = rl.tensor([3, 0, 1, 3, 7, 3, 2, 0])
 PIXELS = rl.arange(2 * 6 * 6).reshape(2, 6, 6) % 5
 

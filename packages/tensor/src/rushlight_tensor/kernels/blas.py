@@ -153,7 +153,7 @@ def _sizes(x: Any, y: Any, g: Any = None) -> dict[str, int] | None:
             given[name] = folded
     (m, k), n = given["a"][0][-2:], given["b"][0][-1]
     batch = broadcast_shapes(given["a"][0][:-2], given["b"][0][:-2])
-    loops = _loops(batch, [_batch_strides(batch, *each) for each in given.values()])
+    loops = two_loops(batch, [batch_strides(batch, *each) for each in given.values()])
     if loops is None:
         return None
     (outer, inner), steps = loops
@@ -187,13 +187,13 @@ def _folded(shape: tuple[int, ...], strides: tuple[int, ...]) -> _Laid | None:
     return (math.prod(shape[:-1]), shape[-1]), (down, strides[-1])
 
 
-def _batch_strides(batch: tuple[int, ...], shape: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
+def batch_strides(batch: tuple[int, ...], shape: tuple[int, ...], strides: tuple[int, ...]) -> list[int]:
     """The strides along the dimensions of a batch; 0 where the array is broadcast."""
     own = [0 if n == 1 else s for n, s in zip(shape[:-2], strides[:-2], strict=True)]
     return [0] * (len(batch) - len(own)) + own
 
 
-def _loops(batch: tuple[int, ...], steps: list[list[int]]) -> tuple[tuple[int, int], list[tuple[int, int]]] | None:
+def two_loops(batch: tuple[int, ...], steps: list[list[int]]) -> tuple[tuple[int, int], list[tuple[int, int]]] | None:
     """A batch as two loops, and the strides of each array along them; None where it cannot be."""
     if any(step < 0 for own in steps for step in own):
         return None

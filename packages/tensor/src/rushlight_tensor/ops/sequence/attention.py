@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from rushlight_tensor.core import kinds, order, placement
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
-from rushlight_tensor.core.half_precision import aux_in_float32, in_float32, wide
+from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import Aval, broadcast_shapes
 from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import FLOAT32
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import attention as kernels
+from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.linalg.linalg import _C_NAMES, matmul
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.norm.softmax import softmax
@@ -24,46 +26,44 @@ from rushlight_tensor.ops.reduce.reduce import sum
 from rushlight_tensor.ops.shape.samples import _aligned
 from rushlight_tensor.ops.shape.shape import reshape, transpose
 
+Sizes = tuple[int, ...]
+
 
 def _attention_aval(
     query: Any, key: Any, value: Any, attn_mask: Any, is_causal: bool = False, scale: float = 1.0
 ) -> tuple[Aval, Aval]:
     batch = _checked_batch(query, key, value, attn_mask)
-    q, k, v = (_Four.of(x, batch) for x in (query, key, value))
     t, s, e = query.shape[-2], key.shape[-2], value.shape[-1]
-    in_c = attn_mask is None and s and q.fits and k.fits and v.fits and kernels.library() is not None
-    saved = Aval((*q.batch, t, 2) if in_c else (*q.batch, t, s, 1), wide(query.dtype))
-    return Aval((*batch, t, e), query.dtype), saved
+    pair, kept = kernels.as_pair(batch), wide(query.dtype)
+    by_kernel = (
+        attn_mask is None
+        and kept == FLOAT32
+        and not any(0 in x.shape or (x.device or "").startswith("cuda") for x in (query, key, value))
+        and kernels.has_kernels()
+    )
+    saved = Aval((*pair, t, 2) if by_kernel else (*pair, t, s, 1), kept)
+    return _laid(placement.ATTENDED, (*batch, t, e), query.dtype, query, key, value), saved
 
 
-class _Four(NamedTuple):
-    """What `_four` makes of a description: (B, H, rows, columns), and its steps; see there."""
+def _laid(rule: Any, shape: Sizes, dtype: Any, *xs: Any) -> Aval:
+    """A result where PyTorch's lies: the kernels write it there."""
+    seen = [(x.shape, order.contiguous(x.shape) if x.strides is None or x.private else x.strides) for x in xs]
+    return Aval(shape, dtype, rule.strides(shape, seen, {}))
 
-    batch: tuple[int, int]
-    fits: bool
 
-    @classmethod
-    def of(cls, x: Any, batch: tuple[int, ...]) -> _Four:
-        shape = (*batch, *x.shape[-2:])
-        lead = len(shape) - len(x.shape)
-        own = order.contiguous(x.shape) if x.strides is None else x.strides
-        if wide(x.dtype) != x.dtype:
-            own = order.like(x)
-        steps = [0] * lead + [0 if n != m else s for n, m, s in zip(x.shape, shape[lead:], own, strict=True)]
-        if len(batch) > 2 and not order.merges(shape[: len(batch) - 1], steps[: len(batch) - 1]):
-            steps = list(order.contiguous(shape))
-        rows = shape[-2] * shape[-1]
-        steps = [rows, rows][len(batch) :] + steps
-        b, h, row, column = steps[len(steps) - 4 :] if len(batch) < 3 else (1, *steps[-3:])
-        fits = (
-            wide(x.dtype) == FLOAT32
-            and 0 not in shape
-            and not (x.device or "").startswith("cuda")
-            and column == 1
-            and row >= shape[-1]
-            and min(b, h, row) > 0
-        )
-        return cls((math.prod(batch[:-1]), math.prod(batch[-1:])), fits)
+def _attention_sizes(q: Any, k: Any, v: Any, mask: Any, is_causal: bool, scale: float) -> Any:
+    if mask is not None:
+        return None
+    out = _attention_aval(q, k, v, mask)[0]
+    return _all_sizes(is_causal, out.shape[:-2], q=q, k=k, v=v, out=out)
+
+
+def _all_sizes(is_causal: bool, batch: Sizes, **xs: Any) -> Any:
+    found = kernels.sizes(batch, **xs)
+    if found is None:
+        return None
+    (t, d), (s, e) = xs["q"].shape[-2:], xs["v"].shape[-2:]
+    return {"queries": t, "keys": s, "depth": d, "value_depth": e, "causal": is_causal, **found}
 
 
 def _checked_batch(query: Any, key: Any, value: Any, attn_mask: Any) -> tuple[int, ...]:
@@ -101,66 +101,21 @@ def _checked_batch(query: Any, key: Any, value: Any, attn_mask: Any) -> tuple[in
     return batch
 
 
-def _four(x: Any, batch: tuple[int, ...]) -> Any:
-    """(*batch, rows, columns) as (B, H, rows, columns), broadcast."""
-    if x.ndim == 4 and x.shape[:2] == batch:
-        return x
-    x = np.broadcast_to(x, (*batch, *x.shape[-2:]))
-    if len(batch) < 2:
-        return x.reshape(*[1] * (2 - len(batch)), *x.shape)
-    return x if len(batch) == 2 else x.reshape(math.prod(batch[:-1]), *x.shape[-3:])
-
-
-def _batch(q: Any, k: Any, v: Any) -> tuple[int, ...]:
-    return (
-        q.shape[:-2]
-        if q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
-        else broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-    )
-
-
-@aux_in_float32
-def _attention_kernel(q: Any, k: Any, v: Any, mask: Any, is_causal: bool, scale: float) -> Any:
-    if min(q.ndim, k.ndim, v.ndim) < 2:
-        raise TypeError("attention of these")
-    if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
-        raise ValueError("attention of these sizes")
-    if mask is not None:
-        _checked_batch(q, k, v, mask)
-    batch = _batch(q, k, v)
-    if mask is not None and mask.ndim > 2:
-        mask = _four(mask, batch)
-    out, saved = kernels.attention(_four(q, batch), _four(k, batch), _four(v, batch), mask, is_causal, scale)
-    return out if len(batch) == 2 else out.reshape(*batch, *out.shape[-2:]), saved
-
-
-def _attention_of_one_dtype(q: Any, k: Any, v: Any, *rest: Any, **attrs: Any) -> Any:
-    if not q.dtype == k.dtype == v.dtype:
-        raise TypeError("attention of these")  # before half precision becomes float32; a mask may stay that
-    return _attention_kernel(q, k, v, *rest, **attrs)
-
-
 def _attention_grads(known: Any) -> tuple[Aval, ...]:
     three = (known.query, known.key, known.value)
-    batch = _batch(*three)
-    return tuple([Aval((*batch, *t.shape[-2:]), t.dtype) for t in three])
+    batch = broadcast_shapes(*[t.shape[:-2] for t in three])
+    rule = placement.ATTENDED_BACK
+    return tuple([_laid(rule, (*batch, *t.shape[-2:]), t.dtype, known.g, *three) for t in three])
 
 
-@in_float32
-def _attention_backward_kernel(
+def _backward_sizes(
     g: Any, q: Any, k: Any, v: Any, mask: Any, saved: Any, is_causal: bool, scale: float, needs: Any
 ) -> Any:
-    batch = _batch(q, k, v)
-    grads = kernels.attention_backward(
-        _four(g, batch), _four(q, batch), _four(k, batch), _four(v, batch), saved, is_causal, scale
-    )
-    return tuple(
-        [
-            d if len(batch) == 2 else d.reshape(*batch, *d.shape[-2:])
-            for d, need in zip(grads, needs, strict=False)
-            if need
-        ]
-    )
+    if mask is not None or len(saved.shape) == 5:
+        return None
+    made = _attention_grads(SimpleNamespace(g=g, query=q, key=k, value=v))
+    grads = dict(zip(("dq", "dk", "dv"), made, strict=True))
+    return _all_sizes(is_causal, made[0].shape[:-2], g=g, q=q, k=k, v=v, **grads)
 
 
 def _weights(q: Any, k: Any, mask: Any, is_causal: bool, scale: float) -> Any:
@@ -201,14 +156,16 @@ _attention = Op(
     infer=_attention_aval,
     real="softmax_lastdim_kernel_impl",
     order=placement.ATTENDED,
-    numpy=_attention_of_one_dtype,
+    numpy=kernels.attention,
+    c=C("attention", "attention", _attention_sizes, blas=True, pack=kernels.packed),
     save=("query", "key", "value", "attn_mask", "out1"),
     vjp=Gradient(
         _attention_rule,
         results=_attention_grads,
         kind=kinds.linear(),
         order=placement.ATTENDED_BACK,
-        numpy=_attention_backward_kernel,
+        numpy=kernels.attention_backward,
+        c=C("attention", "attention_backward", _backward_sizes, blas=True, pack=kernels.packed),
     ),
     side_results=True,
     node_name="ScaledDotProductFlashAttentionForCpuBackward0",
