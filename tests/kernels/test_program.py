@@ -72,6 +72,7 @@ IMAGE_STEPS = {
     "batch_norm with running statistics": lambda x, w, b: F.batch_norm(x, *RUNNING, w, b),
     "cross_entropy of images": lambda x, w, b: F.cross_entropy(x, PIXELS, w.detach(), reduction="sum"),
     "max_pool2d": lambda x, w, b: F.max_pool2d(x, 3, 2, 1),
+    "max_pool2d with indices": lambda x, w, b: F.max_pool2d(x, 3, 2, 1, return_indices=True)[0],
     "avg_pool2d": lambda x, w, b: F.avg_pool2d(x, 2, ceil_mode=True),
     "conv2d": lambda x, w, b: F.conv2d(x, KERNELS, b, padding=1),
     "conv2d, strided": lambda x, w, b: F.conv2d(x, KERNELS, b, stride=2, dilation=(1, 2), padding=2),

@@ -80,7 +80,7 @@ class C:
         wrong: `(place, *arrays, **attrs) -> error`, for a kernel that returns a place; see Note [Plans].
         halves: Half types are widened; else they are the NumPy text's, which only moves them.
         blas: It needs the private BLAS.
-        other: The kernel for another dtype.
+        other: The kernel for other dtypes.
         pack: `(*arrays) -> arrays`, how inputs that `sizes` has no answer for are copied, where that is not C order.
     """
 
@@ -261,7 +261,7 @@ class Planned:
             return self._by_text(arrays, attrs)
         if self._widens(arrays):
             return self._by_widening(arrays, attrs)
-        if self.other is not None and arrays[0].dtype != DTYPES[self._reads[0].base]:
+        if self.other is not None and not self._reads_dtypes(arrays):
             return self.other.run(*arrays, **attrs)
         packed: Any = self._repacked(arrays)
         if packed is None or not self._fits(*packed):
@@ -273,6 +273,10 @@ class Planned:
                 if after is not before:
                     recorder.moved(self.op.name, before, after)
         return self.run(*packed, **attrs)
+
+    def _reads_dtypes(self, arrays: tuple[Any, ...]) -> bool:
+        pairs = zip(arrays, self._reads, strict=True)
+        return all(a is None or a.dtype == DTYPES[to.base] for a, to in pairs)
 
     def _repacked(self, arrays: tuple[Any, ...]) -> Any:
         """The inputs in the order that the kernel reads; None where nothing can be done about them."""

@@ -60,22 +60,32 @@ EXPORT void max_pool_with_indices(IMAGE LENGTH(n * h * w * c) const float *x, IM
 }
 
 /* Each g goes to the position of its maximum, or nowhere (-1).  Returns 0, or 1 + the first index that is no position. */
-EXPORT long max_pool_backward(IMAGE LENGTH(n * oh * ow * c) const float *g,
-    IMAGE LENGTH(n * oh * ow * c) const int32_t *index, IMAGE LENGTH(n * h * w * c) float *dx, long n, long h, long w, long c, long oh, long ow) {
-    long positions = h * w, wrong = n * oh * ow * c, none = wrong;
-    PARALLEL_FOR_FIRST(n * h * w * c, wrong)
-    for (long image = 0; image < n; image++) {
-        float *d = dx + image * positions * c;
-        memset(d, 0, positions * c * sizeof *d);
-        for (long p = image * oh * ow; p < (image + 1) * oh * ow; p++)
-            for (long j = 0; j < c; j++) {
-                long i = p * c + j, at = *(const volatile int32_t *)&index[i];
-                if (at >= 0 && at < positions) d[at * c + j] += g[i];
-                else if (at != -1) wrong = smaller(wrong, i);
-            }
+#define TO_MAXIMA(T)                                                                                                  \
+    {                                                                                                                 \
+        long positions = h * w, wrong = n * oh * ow * c, none = wrong;                                                \
+        PARALLEL_FOR_FIRST(n * h * w * c, wrong)                                                                      \
+        for (long image = 0; image < n; image++) {                                                                    \
+            float *d = dx + image * positions * c;                                                                    \
+            memset(d, 0, positions * c * sizeof *d);                                                                  \
+            for (long p = image * oh * ow; p < (image + 1) * oh * ow; p++)                                            \
+                for (long j = 0; j < c; j++) {                                                                        \
+                    long i = p * c + j, at = *(const volatile T *)&index[i];                                          \
+                    if (at >= 0 && at < positions) d[at * c + j] += g[i];                                             \
+                    else if (at != -1) wrong = smaller(wrong, i);                                                     \
+                }                                                                                                     \
+        }                                                                                                             \
+        return wrong < none ? 1 + wrong : 0;                                                                          \
     }
-    return wrong < none ? 1 + wrong : 0;
-}
+
+EXPORT long max_pool_backward(IMAGE LENGTH(n * oh * ow * c) const float *g,
+    IMAGE LENGTH(n * oh * ow * c) const int32_t *index, IMAGE LENGTH(n * h * w * c) float *dx, long n, long h, long w,
+    long c, long oh, long ow)
+TO_MAXIMA(int32_t)
+
+EXPORT long max_pool_with_indices_backward(IMAGE LENGTH(n * oh * ow * c) const float *g,
+    IMAGE LENGTH(n * oh * ow * c) const int64_t *index, IMAGE LENGTH(n * h * w * c) float *dx, long n, long h, long w,
+    long c, long oh, long ow)
+TO_MAXIMA(int64_t)
 
 /* The window of an output position inside the image, and how many elements its mean is over. */
 typedef struct { long y0, y1, x0, x1, count; } window;

@@ -17,7 +17,7 @@ from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import pool as kernels
 from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.index.gather import _index_select
-from rushlight_tensor.ops.math.cast import as_image, cast, contiguous, flat
+from rushlight_tensor.ops.math.cast import as_image, contiguous, flat
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.shape.join import stack
 from rushlight_tensor.ops.shape.shape import drop, lift, reshape, squeeze, unsqueeze
@@ -119,7 +119,13 @@ _max_pool2d = Op(
         results=_max_grad,
         order=placement.IMAGE,
         numpy=kernels.max_pool2d_backward,
-        c=C("pool", "max_pool_backward", _max_backward_sizes, kernels.no_position),
+        c=C(
+            "pool",
+            "max_pool_backward",
+            _max_backward_sizes,
+            kernels.no_position,
+            other=C("pool", "max_pool_with_indices_backward", _max_backward_sizes, kernels.no_position),
+        ),
         save=("out1",),
         vjp=(_max_again, None),
     ),
@@ -142,7 +148,7 @@ def _max_indices_aval(
 
 
 def _max_indices_rule(g: Any, indices: Any, shape: Sizes, **window: Any) -> Any:
-    return _max_pool2d.backward(g[0], cast(indices, dtype=_INT32), x_shape=shape, **window)
+    return _max_pool2d.backward(g[0], indices, x_shape=shape, **window)
 
 
 _max_pool2d_with_indices = Op(
