@@ -109,7 +109,7 @@ def _keys(cfg: DictConfig) -> Iterator[str]:
 
 def _values(cfg: DictConfig) -> Iterator[str]:
     """Values of the right type that make no sense alone or together."""
-    for key, value in _leaves(cfg):
+    for key, value in leaves(cfg):
         wrong = [
             (one, want) for one in (value if isinstance(value, ListConfig) else [value]) if (want := _want(key, one))
         ]
@@ -234,12 +234,12 @@ def _everywhere() -> list[str]:
     return sorted({*top, *(f"{section}.{f.name}" for section, one in sections for f in fields(one))})
 
 
-def _leaves(node: DictConfig, place: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(node: DictConfig, place: str = "") -> Iterator[tuple[str, Any]]:
     """All values with their keys."""
     for key, value in node.items():
         at = f"{place}.{key!s}".lstrip(".")
         if isinstance(value, DictConfig):
-            yield from _leaves(value, at)
+            yield from leaves(value, at)
         else:
             yield at, value
 

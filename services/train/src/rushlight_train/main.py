@@ -28,7 +28,7 @@ from rich.table import Table
 
 from rushlight_launch import LaunchError, launch
 from rushlight_launch.signals import Stop, caught
-from rushlight_train import checkpoint, checks, schema
+from rushlight_train import checkpoint, checks, resume, schema
 
 
 @dataclass
@@ -77,11 +77,13 @@ def _outcome(cfg: DictConfig, sweep: bool) -> Outcome:
     overrides = " ".join(HydraConfig.get().overrides.task)
     try:
         checks.keys(cfg)
-        _resolve_resume(cfg, [word.lstrip("+~").partition("=")[0] for word in HydraConfig.get().overrides.task])
+        told = resume.resolve(cfg, HydraConfig.get())
         checks.values(cfg)
         OmegaConf.save(cfg, folder / "resolved.yaml", resolve=True)
         if sweep:
             print(f"job {HydraConfig.get().job.num}: {overrides or 'as configured'}", file=sys.stderr, flush=True)
+        for line in told:
+            print(line, file=sys.stderr, flush=True)
         result = launch(
             "rushlight_train.worker",
             [str(folder)],
@@ -106,46 +108,6 @@ def _outcome(cfg: DictConfig, sweep: bool) -> Outcome:
     if result.exit_code == 0 and summary.exists():
         return Outcome(overrides, folder, 0, json.loads(summary.read_text()))
     return Outcome(overrides, folder, result.exit_code or 1, {}, result.report or "no summary was written")
-
-
-def _resolve_resume(cfg: DictConfig, asked: list[str]) -> None:
-    """Make `resume` a folder that is there, and the configuration that of its job where it has to be.
-
-    Model, optimizer, schedule and batch size are parts of a checkpoint: they are the old job's, whatever the defaults.
-    Raises CheckpointError where the command asks for another value of one of them, which would be ignored.
-    """
-    if cfg.resume_from:
-        cfg.resume_from = str(checkpoint.inside(Path(cfg.resume_from)).absolute())
-    elif cfg.resume:
-        cfg.resume_from = str(checkpoint.newest(Path("outputs"), cfg.model.name, cfg.data.name).absolute())
-    else:
-        return
-    written = Path(cfg.resume_from).parent.parent / "resolved.yaml"
-    if not written.exists():  # a checkpoint that was moved: there is nothing to compare with
-        return
-    old: Any = OmegaConf.load(written)
-    changed = []
-    for key in _held_by_a_checkpoint(cfg, old):
-        was, now = OmegaConf.select(old, key), OmegaConf.select(cfg, key)
-        if was != now and (key in asked or key.partition(".")[0] in asked):
-            changed.append(f"{key} was {was} and is {now}")
-    if changed:
-        raise checkpoint.CheckpointError(
-            f"resume: {'; '.join(changed)}. A resumed job goes on with the model, optimizer, schedule and batch size "
-            f"of {cfg.resume_from}. Leave these out, or train anew without resume"
-        )
-    cfg.data.batch_size = old.data.batch_size
-    OmegaConf.update(cfg, "scheduler", OmegaConf.to_container(old.scheduler))
-    for section in checks.PLUS:  # whole, since another model has other keys
-        cfg[section] = OmegaConf.to_container(old[section])
-
-
-_HELD = ("model", "optim", "scheduler")
-"""Sections that a checkpoint decides."""
-
-
-def _held_by_a_checkpoint(cfg: Any, old: Any) -> list[str]:
-    return ["data.batch_size", *sorted({f"{s}.{key}" for s in _HELD for c in (cfg, old) for key in c[s]})]
 
 
 def _terminal() -> dict[str, str]:
