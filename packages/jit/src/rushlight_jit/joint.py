@@ -56,6 +56,7 @@ class Joint:
         self.wanted = [i for i, t in enumerate(inputs) if t._requires_grad] if dispatch.MODE.grad else []
         with watching():
             gradients, seeds = self._trace_backward(tracer, outs, [inputs[i] for i in self.wanted])
+        tracer.describe()
         self.shapes = [v.shape for v in outputs]
         self._split(tracer.graph, length, values, outputs, seeds, gradients)
         self._watch_memory(tracer, values, held)

@@ -96,6 +96,8 @@ def eliminate_copies(graph: Graph) -> Graph:
 
     Where the copy is a result, what was copied is made in its place; else its uses read what was copied.
     """
+    if not any(i.op is dispatch.CLONE for i in graph.instrs):
+        return graph
     root, changing, results = memory_of(graph), written(graph), set(graph.outputs)
     shared = Counter(root.values())
     maker = {o: i for i in graph.instrs for o in i.outputs if not is_counted(i)}

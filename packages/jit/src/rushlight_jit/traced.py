@@ -139,6 +139,7 @@ def trace(func: Any, example_inputs: Any, *, check_trace: bool = True) -> Traced
                 raise TraceError(f"trace: the function returns a {kind}; return tensors in tuples, lists or dicts")
     finally:
         dispatch.MODE.grad = before
+    tracer.describe()
     graph = optimize(tracer.graph)
     held = {v.name: owners[id(a)] if id(a) in owners else wrap(a) for v, a in graph.captured.items()}
     module = TracedModule(graph, held, structure)

@@ -21,6 +21,7 @@ from rushlight_jit.ir import Graph, Instr, Value
 from rushlight_jit.memory import extent, overlap
 from rushlight_jit.origin import place
 from rushlight_tensor.core import abstract, devices, dispatch, inplace, layout
+from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import Tensor
 
@@ -72,8 +73,7 @@ class Tracer:
         return found
 
     def _new(self, name: str, array: Any, among: Iterable[Value] | None = None) -> Value:
-        described = abstract.of(array)._replace(device=str(devices.of(array)), private=layout.is_private(array))
-        value = Value(name, described)
+        value = Value(name, Aval(array.shape, array.dtype))
         self._of[id(array)] = value
         self.arrays[value] = array
         span = extent(array)
@@ -98,6 +98,13 @@ class Tracer:
                 if r is other:
                     memory[v] = found[0]
         return found[0] if found else None
+
+    def describe(self) -> None:
+        """Say of all values where they lie, too: after the run, as calls are slow while they are watched."""
+        for v, a in self.arrays.items():
+            if v.aval.device is None:
+                on = "cpu" if isinstance(a, np.ndarray) else str(devices.of(a))
+                v.aval = Aval(a.shape, a.dtype, abstract.in_elements(a), on, layout.is_private(a))
 
     def _operand(self, x: Any) -> Any:
         return self.value(x) if hasattr(x, "dtype") and hasattr(x, "shape") else x
