@@ -41,7 +41,7 @@ def _span(*pairs: int) -> int:
 
 def length(expression: str, numbers: dict[str, Any]) -> int:
     """What a length of a prototype is for these numbers."""
-    names = {"span": _span, "pick": lambda c, a, b: a if c else b, **numbers}
+    names = {"span": _span, "pick": lambda c, a, b: a if c else b, "most": max, "least": min, **numbers}
     return int(eval(compile(ast.parse(expression.strip(), mode="eval"), "length", "eval"), {"__builtins__": {}}, names))
 
 

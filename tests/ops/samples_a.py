@@ -84,6 +84,14 @@ SAMPLES = {
         sample(R(2, 3), R(0), dim=1),
         sample(R(2, 3), np.ones((1, 3), np.int64)),
     ],
+    "stack": [
+        sample(R(2, 3), R(2, 3), R(2, 3)).but(dtypes=EVERY),
+        sample(R(2, 3), R(2, 3), dim=1),
+        sample(R(2, 3), R(2, 3), dim=-1),
+        sample(R(), R(), dim=0),
+        sample(R(2, 0), dim=2),
+        sample(R(2, 3), np.ones((2, 3), np.int64)),
+    ],
     "index_select": [
         sample(R(3, 4), ROWS).but(dtypes=EVERY),
         sample(R(3, 4), np.array([[-1, 0], [1, 1]]), dim=1),

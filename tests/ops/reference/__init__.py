@@ -42,7 +42,16 @@ EXCUSED: dict[str, str] = {
         ["slice_backward", "diagonal_backward", "unfold_backward", "as_strided_backward", "clone_strided"], _VIEW
     ),
     **dict.fromkeys(
-        ["index_select", "index_select_backward", "index_put", "flat_index", "cat", "constant_pad_nd", "embedding"],
+        [
+            "index_select",
+            "index_select_backward",
+            "index_put",
+            "flat_index",
+            "cat",
+            "stack",
+            "constant_pad_nd",
+            "embedding",
+        ],
         _VIEW,
     ),
     **dict.fromkeys(["view_as_real", "view_as_complex"], _VIEW),

@@ -55,7 +55,7 @@ _LAYOUTS = ("slice", "shape", "permutation")  # how a view is made; likewise
 _TEXTS = ("view_path", "getitem", "view", "transpose")  # what makes views, by the names of its C
 
 _IN_ORDER, _AS_INPUTS, _AS_IMAGES, _MOVED = range(4)  # how results lie; likewise
-_READ, _MADE, _NOTHING, _SCRATCH = range(4)  # what a buffer of a kernel is; likewise
+_READ, _MADE, _NOTHING, _SCRATCH, _LIST, _LENGTHS = range(6)  # what a buffer of a kernel is; likewise
 _MOST_ARRAYS, _MOST_SIZES, _ALIGNED = 16, 24, 64  # room in the C text, and what scratch is aligned to
 
 # Classes whose slots C reads, and these.
@@ -277,7 +277,8 @@ def _described(planned: Any, arrays: tuple[Any, ...], attrs: dict[str, Any], res
     kernel: Prototype = planned.prototype
     found = planned.plan_of(arrays, attrs)
     told = kernel.result not in ("void", "status", "long") or any(
-        a.stars > 1 or "INOUT" in a.marks or a.is_thread_count for a in kernel.arguments
+        (a.stars > 1 and a is not kernel.one_list) or "INOUT" in a.marks or a.is_thread_count
+        for a in kernel.arguments
     )
     many = len(kernel.arguments) > _MOST_ARRAYS or len(kernel.sizes) > _MOST_SIZES
     if found is None or told or many or not planned._fits(*arrays):
@@ -288,6 +289,8 @@ def _described(planned: Any, arrays: tuple[Any, ...], attrs: dict[str, Any], res
         if a.is_scratch:
             wanted = kernel.length(a, sizes) * np.dtype(ARRAY_CODES[a.base][0]).itemsize
             buffers.append((_SCRATCH, 0, (wanted // _ALIGNED + 1) * _ALIGNED))
+        elif kernel.one_list is not None and a.is_input:
+            buffers.append((_LIST if a.stars > 1 else _LENGTHS, 0, 0))
         elif a.is_input:
             buffers.append((_READ, inputs, 0))
             inputs += 1
@@ -295,7 +298,8 @@ def _described(planned: Any, arrays: tuple[Any, ...], attrs: dict[str, Any], res
             place = next(results)
             buffers.append((_NOTHING, 0, 0) if place < 0 else (_MADE, place, 0))
     made = (result,) if found.single else result
-    return planned.entry, found.sizes, tuple(buffers), made, planned.deciding, kernel.numbers, found.single
+    numbers = kernel.numbers
+    return planned.entry, found.sizes, tuple(buffers), made, planned.deciding, numbers, found.single, found.lengths
 
 
 def _has_record(op: Op) -> bool:

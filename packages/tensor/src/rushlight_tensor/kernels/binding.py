@@ -148,7 +148,14 @@ def _wrapper(p: Prototype) -> str:
 
 def _fits(p: Prototype) -> str:
     """The function that tells whether the kernel can be given these arrays as inputs: dtypes, order, alignment."""
-    inputs = [a for a in p.arguments if a.is_input or "INOUT" in a.marks]
+    inputs = p.inputs
+    if (each := p.one_list) is not None:
+        return (
+            f"static rl_object *rl_fits_{p.name}(rl_object *self, rl_object *const *args, intptr_t count) {{\n"
+            f"    for (intptr_t i = 0; i < count; i++)\n"
+            f'        if (!rl_fits(args[i], "{ARRAY_CODES[each.base]}", {_flags(each)})) return rl_bool(false);\n'
+            f"    return rl_bool(true);\n}}\n"
+        )
     tests = "".join(
         f' && rl_fits(args[{i}], "{ARRAY_CODES[a.base]}", {_flags(a)})' for i, a in enumerate(inputs) if a.stars == 1
     )

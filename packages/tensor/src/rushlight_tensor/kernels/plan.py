@@ -29,6 +29,7 @@ import numpy as np
 
 from rushlight_tensor.core.abstract import in_elements
 from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.kinds import Elementwise
 from rushlight_tensor.core.layout import plain
 from rushlight_tensor.core.order import fastest_first
 from rushlight_tensor.core.promote import BFLOAT16, FLOAT16, FLOAT32
@@ -36,7 +37,7 @@ from rushlight_tensor.kernels.arrays import contiguous, in_order
 from rushlight_tensor.kernels.blas import load_private_blas
 from rushlight_tensor.kernels.channels_last import as_image
 from rushlight_tensor.kernels.compile import c_library
-from rushlight_tensor.kernels.prototype import DTYPES, Argument, Prototype
+from rushlight_tensor.kernels.prototype import ARRAY_CODES, DTYPES, WORDS, Argument, Prototype
 
 _empty = np.empty
 _HALF = (FLOAT16, BFLOAT16)
@@ -68,6 +69,11 @@ def along(x: Any, *others: Any, dim: int, **attrs: Any) -> dict[str, int]:
 def elements(x: Any, *others: Any, **attrs: Any) -> dict[str, int]:
     """Sizes of kernels over all elements of inputs of one shape: `n`.  See `PlannedElements`."""
     return {"n": math.prod(x.shape)}
+
+
+def as_they_lie(*arrays: Any) -> tuple[Any, ...]:
+    """`pack` of kernels whose NumPy text goes along arrays in the order in which they lie, which copies would not."""
+    return arrays
 
 
 class C:
@@ -111,13 +117,15 @@ class Plan:
     """One kind of call: where the results will lie, and every whole number of the prototype.
 
     A result is made as (shape in memory, dtype, axes of the view of it that is the result; None: as it is);
-    `places[i]` is the result that the kernel's i-th buffer for results holds, -1 where it is not wanted.
+    `places[i]` is the result that the kernel's i-th buffer for results holds, -1 where it is not wanted; `lengths` are
+    those of the arrays of a list.
     """
 
-    __slots__ = ("made", "places", "single", "sizes")
+    __slots__ = ("lengths", "made", "places", "single", "sizes")
 
     def __init__(self, made: list[_Made], places: list[int], sizes: tuple[int, ...], single: bool) -> None:
         self.made, self.places, self.sizes, self.single = made, places, sizes, single
+        self.lengths: Any = None
 
 
 _Made = tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...] | None]
@@ -127,13 +135,15 @@ class Planned:
     """A record with its C kernel."""
 
     __slots__ = (
-        "_call", "_fits", "_may_skip", "_numbers", "_order", "_reads", "_strided", "_text", "deciding", "entry",
-        "kernel", "op", "other", "plans", "prototype",
+        "_call", "_fits", "_in_list", "_may_skip", "_moves", "_numbers", "_order", "_reads", "_strided", "_text",
+        "deciding", "entry", "kernel", "op", "other", "plans", "prototype",
     )  # fmt: skip
 
     _call: Callable[..., Any]
     _fits: Any
+    _in_list: bool
     _may_skip: bool
+    _moves: bool
     _numbers: tuple[str, ...]
     _order: tuple[int, ...] | None
     _reads: tuple[Argument, ...]
@@ -171,7 +181,8 @@ class Planned:
             return self._otherwise(arrays, attrs)
         made = [_empty(s, d) if axes is None else _empty(s, d).transpose(axes) for s, d, axes in plan.made]
         outs = [made[at] if at >= 0 else None for at in plan.places] if self._may_skip else made
-        given = [*arrays, *outs, *plan.sizes, *[attrs[name] for name in self._numbers]]
+        inputs = arrays if plan.lengths is None else (list(arrays), plan.lengths)
+        given = [*inputs, *outs, *plan.sizes, *[attrs[name] for name in self._numbers]]
         if self._order is not None:
             given = [given[i] for i in self._order]
         said = self._call(*given)
@@ -186,6 +197,8 @@ class Planned:
         shapes = [a if a is None else a.shape for a in arrays]
         if self._strided:
             shapes += [a if a is None else a.strides for a in arrays]
+        if self._moves:  # what is moved may be of several dtypes
+            shapes += [a if a is None else a.dtype for a in arrays]
         return (*shapes, *[attrs[name] for name in self.deciding])
 
     def plan_of(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Plan | None:
@@ -206,7 +219,9 @@ class Planned:
         self.deciding = tuple(n for n in self.op.attr_names if n not in taken)
         self._may_skip = "needs" in self.deciding
         self._numbers = self.prototype.numbers
-        self._reads = tuple(a for a in self.prototype.arguments if a.is_read)
+        each = self.prototype.one_list
+        self._reads = self.prototype.inputs if each is None else (each,)
+        self._in_list, self._moves = each is not None, any(a.base in WORDS for a in self._reads)
         self._strided = any(a.kind == "EXTENT" for a in self._reads)
         self._order = self._ordered()
         self._check()
@@ -229,7 +244,10 @@ class Planned:
         sizes = self.kernel.sizes(*described, **attrs)
         if len(self.plans) >= _MOST_PLANS:
             self.plans.clear()
-        plan = self.plans[key] = None if sizes is None else self._of(found, {**attrs, **sizes}, attrs)
+        plan = None if sizes is None else self._of(found, {**attrs, **sizes}, attrs)
+        if plan is not None and self._in_list:
+            plan.lengths = np.array([a.size for a in arrays], np.int64)
+        self.plans[key] = plan
         return plan
 
     def _of(self, found: Any, given: dict[str, Any], attrs: dict[str, Any]) -> Plan:
@@ -275,8 +293,9 @@ class Planned:
         return self.run(*packed, **attrs)
 
     def _reads_dtypes(self, arrays: tuple[Any, ...]) -> bool:
-        pairs = zip(arrays, self._reads, strict=True)
-        return all(a is None or a.dtype == DTYPES[to.base] for a, to in pairs)
+        """Whether the kernel reads these dtypes."""
+        reads = self._reads * len(arrays) if self._in_list else self._reads
+        return all(a is None or a.dtype.char in ARRAY_CODES[to.base] for a, to in zip(arrays, reads, strict=True))
 
     def _repacked(self, arrays: tuple[Any, ...]) -> Any:
         """The inputs in the order that the kernel reads; None where nothing can be done about them."""
@@ -313,7 +332,8 @@ class Planned:
 
     def _described(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         """What `infer` says of the results.  Raises the user's error."""
-        return self.op.infer(*self._descriptions(arrays), **attrs)
+        given = [a if a is None else Aval(a.shape, a.dtype, in_elements(a)) for a in arrays]
+        return self.op.infer(*given, **attrs)
 
     def _widens(self, arrays: tuple[Any, ...]) -> bool:
         return arrays[0].dtype in _HALF and self.kernel.halves and not self.op.writes
@@ -321,6 +341,8 @@ class Planned:
     def _finished(self, made: Any, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         """The results in the dtypes and the order in memory that `infer` says."""
         found = self._described(arrays, attrs)
+        if isinstance(self.op.kind, Elementwise):  # which `lay` decides
+            return made.astype(found.dtype, copy=False)
         if type(found) is Aval:
             return _laid_out(made, found)
         return tuple([_laid_out(z, a) for z, a in zip(made, found, strict=True)])

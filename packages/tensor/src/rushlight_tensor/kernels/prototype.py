@@ -15,7 +15,8 @@ Prototypes, one `EXPORT` each:
         SCRATCH LENGTH(threads * n) float *work, long m, long n)
 
     `T *`            a C-contiguous array of that dtype (float, double, int64_t, int32_t, uint8_t, bool), aligned; with
-                     `const` the kernel reads it, without it is a result
+                     `const` the kernel reads it, without it is a result; uint32_t and uint64_t are any dtype of 4 or 8
+                     bytes, for kernels that only move it
     `INOUT`          a result that is read as well
     `SCRATCH`        memory to work in, of any content, which belongs to the call: kernels allocate nothing
     `IMAGE`          it is (N, C, ...) with the channels innermost in memory: contiguous as (N, ..., C)
@@ -48,6 +49,8 @@ from functools import cached_property
 import numpy as np
 
 ARRAY_CODES = {"float": "f", "double": "d", "int64_t": "lq", "int32_t": "i", "uint8_t": "B", "bool": "?"}
+WORDS = {"uint32_t": "fiI", "uint64_t": "dlqLQ"}
+ARRAY_CODES |= WORDS
 DTYPES = {name: np.dtype(codes[-1]) for name, codes in ARRAY_CODES.items()}
 _NUMBERS = {"long", "int64_t", "float", "double"}
 _FOUND = re.compile(r"^EXPORT\s+(void|status|long|int64_t|double)\s+(\w+)\s*\(", re.MULTILINE)
@@ -138,6 +141,17 @@ class Prototype:
     def measuring(self) -> frozenset[str]:
         """Every name that a length mentions."""
         return frozenset(word for a in self.arguments for word in re.findall(r"\w+", a.length))
+
+    @cached_property
+    def one_list(self) -> Argument | None:
+        """The list that holds all its inputs, where that is so; the array beside it says how long they are."""
+        lists = [a for a in self.arguments if a.stars == 2]
+        return lists[0] if len(lists) == 1 and lists[0].is_input and len(self.inputs) == 2 else None
+
+    @cached_property
+    def inputs(self) -> tuple[Argument, ...]:
+        """The arrays and lists that come with something in them."""
+        return tuple(a for a in self.arguments if a.stars and a.is_read)
 
     def trees(self, a: Argument) -> list[ast.expr]:
         """The length of an array as an expression; of a list, also the array of its lengths, by name, or 1.

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from rushlight_tensor.core.infer import axes
-from rushlight_tensor.kernels.plan import C
+from rushlight_tensor.kernels.plan import C, as_they_lie
 
 _TILE, _TASKS, _PIECE = 64, 32, 32768  # columns side by side; so many tasks are cut no further; elements of a piece
 
@@ -41,8 +41,8 @@ def reduction(name: str, **more: int) -> C:
         found = levels(shape, axes(dim, len(shape)))
         return None if found is None else {**found, **more, "step": _step(**found)}
 
-    double = C("reduce", f"{name}_f64", sizes, pack=_as_they_lie)
-    return C("reduce", name, sizes, pack=_as_they_lie, other=double)
+    double = C("reduce", f"{name}_f64", sizes, pack=as_they_lie)
+    return C("reduce", name, sizes, pack=as_they_lie, other=double)
 
 
 def _step(before: int, outer: int, n: int, inner: int) -> int:
@@ -50,7 +50,3 @@ def _step(before: int, outer: int, n: int, inner: int) -> int:
     tasks = before * outer * -(-inner // _TILE)
     whole = tasks >= _TASKS or before * outer * n * inner <= _PIECE
     return max(n if whole else _PIECE // min(inner, _TILE), 1)
-
-
-def _as_they_lie(*arrays: Any) -> tuple[Any, ...]:
-    return arrays

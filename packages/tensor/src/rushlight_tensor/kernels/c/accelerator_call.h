@@ -16,8 +16,8 @@ enum { EQUAL = 2, MOST_ARRAYS = 16, MOST_SIZES = 24, MOST_PLANS = 4, PLAN_DIMS =
 
 /* An array as a plan knows it; no dtype: None. */
 typedef struct { rl_object *dtype; int nd, ordered; intptr_t dims[PLAN_DIMS], strides[PLAN_DIMS]; } rl_look;
-/* What a buffer of the kernel is: an input, a result, nothing, or memory to work in. */
-typedef struct { enum { INPUT, RESULT, NOTHING, SCRATCH_MEMORY } kind; int index; int64_t bytes; } rl_buffer;
+/* What a buffer of the kernel is: an input, a result, nothing, memory to work in, or the list of all inputs and their lengths. */
+typedef struct { enum { INPUT, RESULT, NOTHING, SCRATCH_MEMORY, LIST, LENGTHS } kind; int index; int64_t bytes; } rl_buffer;
 typedef long (*rl_entry_point)(void *const *, const int64_t *, const double *);
 typedef struct {
     int holders; /* the ring of its record, and calls that run it: others may go on meanwhile, and replace it there */
@@ -27,6 +27,7 @@ typedef struct {
     int64_t sizes[MOST_SIZES], scratch;
     rl_object *names[MOST_ARRAYS], *values[MOST_ARRAYS]; /* of the attributes that decide */
     rl_object *number_names[MOST_ARRAYS];
+    rl_object *lengths; /* an array, or None */
     rl_entry_point run;
 } rl_plan;
 
@@ -69,6 +70,7 @@ static void release(rl_plan *plan) {
     for (int i = 0; i < plan->results; i++) drop(plan->made[i].dtype);
     for (int i = 0; i < plan->deciding; i++) drop(plan->names[i]), drop(plan->values[i]);
     for (int i = 0; i < plan->numbers; i++) drop(plan->number_names[i]);
+    drop(plan->lengths);
     free(plan);
 }
 
@@ -91,10 +93,18 @@ static rl_plan *find_plan(rl_planned *p, rl_object *const *arrays, int count, rl
     return 0;
 }
 
+INLINE int64_t elements_of(rl_object *array) {
+    if (array == NONE_OBJECT) return 0;
+    const rl_ndarray *a = RL_BODY(rl_ndarray, array);
+    int64_t n = 1;
+    for (int d = 0; d < a->nd; d++) n *= a->dims[d];
+    return n;
+}
+
 /* The results of a plan: an array, or a tuple.  NULL, without error, where the kernel has something to say: Python asks it. */
 static rl_object *run_plan(const rl_plan *plan, rl_object *const *arrays, rl_object *attrs) {
     rl_object *made[MOST_ARRAYS], *out = 0;
-    void *p[MOST_ARRAYS], *work = 0;
+    void *p[MOST_ARRAYS], *list[MOST_ARRAYS], *work = 0;
     double f[MOST_ARRAYS];
     char small[SMALL_SCRATCH] __attribute__((aligned(64))), *place = small;
     int64_t elements = 0;
@@ -112,14 +122,15 @@ static rl_object *run_plan(const rl_plan *plan, rl_object *const *arrays, rl_obj
     if (plan->scratch > SMALL_SCRATCH && !(place = work = aligned_alloc(64, plan->scratch))) goto failed;
     for (int i = 0; i < plan->buffers; i++) {
         const rl_buffer *b = &plan->buffer[i];
-        rl_object *array = b->kind == INPUT ? arrays[b->index] : b->kind == RESULT ? made[b->index] : NONE_OBJECT;
+        rl_object *array = b->kind == INPUT ? arrays[b->index] : b->kind == RESULT ? made[b->index] :
+            b->kind == LENGTHS ? plan->lengths : NONE_OBJECT;
         p[i] = array == NONE_OBJECT ? 0 : RL_BODY(rl_ndarray, array)->data;
         if (b->kind == SCRATCH_MEMORY) p[i] = place, place += b->bytes;
-        if (array == NONE_OBJECT) continue;
-        const rl_ndarray *a = RL_BODY(rl_ndarray, array);
-        int64_t n = 1;
-        for (int d = 0; d < a->nd; d++) n *= a->dims[d];
-        elements += n;
+        if (b->kind == LIST) {
+            for (int k = 0; k < plan->inputs; k++) list[k] = RL_BODY(rl_ndarray, arrays[k])->data;
+            p[i] = list;
+        }
+        elements += elements_of(array);
     }
     if (elements > RELEASE) { /* `execute` holds the arrays, `planned` the plan */
         void *state = PyEval_SaveThread();
@@ -144,7 +155,7 @@ static void replace(rl_plan **place, rl_plan *plan) {
 INLINE int64_t int_at(rl_object *sequence, intptr_t i) { return PyLong_AsLongLong(PyTuple_GetItem(sequence, i)); }
 
 /* Keep what accelerator.py says of a call that has gone well, `_Library.plan`: (entry, sizes, buffers, results, names of what
-   decides, names of numbers, single), or None. */
+   decides, names of numbers, single, lengths of a list), or None. */
 static void keep_plan(rl_planned *p, rl_object *const *arrays, int count, rl_object *attrs, rl_object *said) {
     if (SLOT(p->planned, at.p_fits) != p->fits) {
         for (int k = 0; k < MOST_PLANS; k++) replace(&p->plans[k], 0);
@@ -155,7 +166,8 @@ static void keep_plan(rl_planned *p, rl_object *const *arrays, int count, rl_obj
     if (!plan) return;
     plan->holders = 1;
     rl_object *part[8];
-    for (int i = 0; i < 7; i++) part[i] = PyTuple_GetItem(said, i);
+    for (int i = 0; i < 8; i++) part[i] = PyTuple_GetItem(said, i);
+    plan->lengths = held(part[7]);
     plan->run = (rl_entry_point)PyLong_AsLongLong(part[0]);
     for (int i = 0; i < PyTuple_Size(part[1]); i++) plan->sizes[i] = int_at(part[1], i);
     bool fine = true;

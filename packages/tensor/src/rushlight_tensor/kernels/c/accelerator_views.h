@@ -188,6 +188,26 @@ static rl_object *getitem(rl_object *self, rl_object *const *args, size_t flags,
     return t || PyErr_Occurred() ? t : PyObject_Vectorcall(f->twin, args, flags, keywords);
 }
 
+/* `resolve`: the sizes as a tuple, -1 worked out.  NULL, without error, where Python is to say what is wrong. */
+static rl_object *resolved(rl_object *x, rl_object *const *sizes, intptr_t count) {
+    rl_object *array = SLOT(x, at.t_array), *all[MOST_DIMS], *made;
+    intptr_t known = 1, missing = -1, total = 1, size;
+    if (!array || TYPE(array) != py.ndarray || count > MOST_DIMS) return 0;
+    for (intptr_t i = 0; i < count; i++) {
+        if (!exact_int(sizes[i], &size) || size < -1 || (size == -1 && missing >= 0)) return 0;
+        if (size == -1) missing = i;
+        else if (__builtin_mul_overflow(known, size, &known)) return 0;
+        all[i] = sizes[i];
+    }
+    if (missing < 0) return tuple(count, all);
+    const rl_ndarray *a = RL_BODY(rl_ndarray, array);
+    for (int d = 0; d < a->nd; d++) total *= a->dims[d];
+    if (!known || total % known || !(all[missing] = PyLong_FromLongLong(total / known))) return 0;
+    made = tuple(count, all);
+    Py_DecRef(all[missing]);
+    return made;
+}
+
 /* `view` and `reshape`, to sizes that are given one by one. */
 static rl_object *view(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
     rl_fast *f = (rl_fast *)self;
@@ -195,9 +215,8 @@ static rl_object *view(rl_object *self, rl_object *const *args, size_t flags, rl
     rl_object *attribute, *t = 0;
     if (count < 1 || keywords || TYPE(args[1]) != &PyLong_Type || !is_a(args[0], py.tensor))
         return PyObject_Vectorcall(f->twin, args, flags, keywords);
-    if (!(attribute = tuple(count, args + 1))) return 0;
-    t = view_of(f, args[0], s_shape, attribute);
-    Py_DecRef(attribute);
+    if ((attribute = resolved(args[0], args + 1, count))) t = view_of(f, args[0], s_shape, attribute);
+    drop(attribute);
     return t || PyErr_Occurred() ? t : PyObject_Vectorcall(f->twin, args, flags, keywords);
 }
 

@@ -23,9 +23,10 @@ from rushlight_tensor.core import cuda, kinds, placement, promote
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
-from rushlight_tensor.core.op import Op
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels.arrays import add_at, contiguous, in_order
+from rushlight_tensor.kernels.move import gathered, moving, picked
 from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.shape.samples import _aligned
 from rushlight_tensor.ops.shape.shape import expand, permute, reshape
@@ -113,6 +114,11 @@ def _index_select_kernel(x: Any, index: Any, dim: int, wrap: bool) -> Any:
         raise
 
 
+def _no_slice(place: int, x: Any, index: Any, dim: int, wrap: bool) -> IndexError:
+    """The error of an index that names no slice."""
+    return _index_changed(place, x, index, x.shape, dim) if wrap else IndexError("index out of range in self")
+
+
 def _index_select_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
     x, index = xs
     rank = x._array.ndim - batched[0]
@@ -137,6 +143,7 @@ _index_select = Op(
     infer=_index_select_aval,
     order=placement.PICKED,
     numpy=_index_select_kernel,
+    c=moving("index_select", picked, _no_slice),
     save=("x.shape", "index"),
     vjp=(lambda g, shape, index, dim, wrap: _index_select_backward(g, index, shape, dim), None),
     onnx="Gather",
@@ -323,14 +330,39 @@ def _gather_kernel(x: Any, index: Any, dim: int, alike: bool) -> Any:
     return in_order(x[_along(x, index, dim)])
 
 
+def _no_element(place: int, x: Any, index: Any, dim: int, x_shape: Any = None, **attrs: Any) -> RuntimeError:
+    """The error of an index that names no element."""
+    size = (x.shape if x_shape is None else x_shape)[dim]
+    return RuntimeError(f"index {index.reshape(-1)[place]} is out of bounds for dimension {dim} with size {size}")
+
+
+def _gather_backward(g: Any, index: Any, x_shape: Any, dim: int, alike: bool, needs: Any) -> Any:
+    out = np.zeros_like(g, shape=x_shape, order="C")
+    _scatter_add_into(out, index, g, dim)
+    return out
+
+
 _gather = Op(
     "gather",
     kind=kinds.rows("dim"),
     infer=_gather_aval,
     order=placement.GATHERED,
     numpy=_gather_kernel,
+    c=moving("gather", gathered, _no_element),
     save=("x.shape", "index"),
-    vjp=(lambda g, shape, index, dim, alike: _scatter_add(_zeros(g, shape), index, g, dim), None),
+    vjp=Gradient(
+        lambda g, needs, shape, index, dim, alike: (_scatter_add(_zeros(g, shape), index, g, dim), None),
+        results=lambda known: Aval(known.x_shape, known.g.dtype),
+        numpy=_gather_backward,
+        c=C(
+            "move",
+            "gather_backward",
+            gathered,
+            _no_element,
+            halves=False,
+            other=C("move", "gather_backward_f64", gathered, _no_element, halves=False),
+        ),
+    ),
     onnx="GatherElements",
 )
 

@@ -14,6 +14,7 @@ from rushlight_tensor.core.promote import same
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels import integers
+from rushlight_tensor.kernels.move import chosen, moving
 from rushlight_tensor.ops.math.cast import cast
 
 eq = Op("eq", infer=binary_bool, promote=same, numpy=np.equal, expr="{x} == {y}", vjp=None, onnx="Equal")
@@ -157,6 +158,7 @@ _where = Op(
     kind=kinds.ELEMENTWISE,
     infer=_where_aval,
     numpy=_where_kernel,
+    c=moving("where", chosen),
     save=("condition",),
     vjp=Gradient(_where_rule),
     onnx="Where",

@@ -15,8 +15,10 @@ from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.layout import operand
 from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.tensor import Tensor, wrap
+from rushlight_tensor.kernels.move import joined, moving, stacked
 from rushlight_tensor.ops.index.along import index_select
 from rushlight_tensor.ops.math.cast import clone
+from rushlight_tensor.ops.shape.samples import _in_front
 from rushlight_tensor.ops.shape.shape import (
     atleast_1d,
     atleast_2d,
@@ -27,7 +29,7 @@ from rushlight_tensor.ops.shape.shape import (
     transpose,
     unsqueeze,
 )
-from rushlight_tensor.ops.shape.slicing import _ALL, _at, _cut
+from rushlight_tensor.ops.shape.slicing import _ALL, _at, _cut, select
 
 # Concatenation
 
@@ -87,6 +89,7 @@ _cat = Op(
     infer=_cat_aval,
     order=placement.JOINED,
     numpy=_cat_kernel,
+    c=moving("cat", joined),
     promote=promote.same,
     save=("xs.shape",),
     vjp=Gradient(_cat_rule),
@@ -94,16 +97,50 @@ _cat = Op(
 )
 
 
+def _stack_aval(*xs: Any, dim: int = 0) -> Aval:
+    first = xs[0].shape
+    for i, x in enumerate(xs):
+        if x.shape != first:
+            raise RuntimeError(
+                f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 and {list(x.shape)} at "
+                f"entry {i}"
+            )
+    at = axis(dim, len(first) + 1)
+    return Aval((*first[:at], len(xs), *first[at:]), promote.result_type(xs))
+
+
+def _stack_rule(g: Any, needs: tuple[bool, ...], dim: int) -> tuple[Any, ...]:
+    return tuple([select(g, dim, i) if need else None for i, need in enumerate(needs)])
+
+
+def _stack_samples(size: int, batched: Any, xs: Any, attrs: Any) -> Any:
+    xs = _in_front(size, batched, xs)
+    return call(_stack, tuple(xs), {"dim": axis(attrs["dim"], xs[0]._array.ndim) + 1})
+
+
+_stack = Op(
+    "stack",
+    kind=kinds.opaque("its dimension is one of the result, that no input has"),
+    batch=_stack_samples,
+    infer=_stack_aval,
+    numpy=lambda *xs, dim: np.stack(xs, dim),
+    c=moving("cat", stacked),
+    promote=promote.same,
+    vjp=Gradient(_stack_rule),
+)
+
+
 def cat(tensors: Any, dim: int = 0) -> Any:
     """The tensors one after the other along `dim`, other sizes equal; empty 1-d tensors are left out."""
-    if isinstance(tensors, Tensor) or not isinstance(tensors, (list, tuple)):
+    if not isinstance(tensors, (list, tuple)):
         raise TypeError(
             f"cat(): argument 'tensors' (position 1) must be tuple of Tensors, not {type(tensors).__name__}"
         )
     if not tensors:
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
-    for i, x in enumerate(tensors):
-        if not isinstance(x, Tensor):
+    for x in tensors:
+        if type(x) is not Tensor and not isinstance(x, Tensor):
+            i = next(i for i, x in enumerate(tensors) if not isinstance(x, Tensor))
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(x).__name__}")
     return call(_cat, tuple(tensors), {"dim": dim})
 
@@ -122,17 +159,18 @@ def stack(tensors: Any, dim: int = 0) -> Any:
     """Tensors of one shape along a new dimension."""
     if len(tensors) == 0:
         raise RuntimeError("stack expects a non-empty TensorList")
-    first = tensors[0]._array.shape
-    for i, x in enumerate(tensors):
-        if x._array.shape != first:
-            raise RuntimeError(
-                f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 and "
-                f"{list(x._array.shape)} at entry {i}"
-            )
-    at = axis(dim, len(first) + 1)
-    if at < len(first) and len(first) > 3 and all(placement.suggests_channels_last(operand(x._array)) for x in tensors):
-        return reshape(cat(tensors, at), (*first[:at], len(tensors), *first[at:]))  # images keep their order
-    return call(_cat, tuple([unsqueeze(x, at) for x in tensors]), {"dim": at})
+    if tensors[0]._array.ndim > 3 and all(placement.suggests_channels_last(operand(x._array)) for x in tensors):
+        return _stack_of_images(tensors, dim)
+    return call(_stack, tuple(tensors), {"dim": dim})
+
+
+def _stack_of_images(tensors: Any, dim: int) -> Any:
+    """Images keep their order."""
+    shape = _stack_aval(*[x._array for x in tensors], dim=dim).shape
+    at = axis(dim, len(shape))
+    if at == len(shape) - 1:
+        return call(_cat, tuple([unsqueeze(x, at) for x in tensors]), {"dim": at})
+    return reshape(cat(tensors, at), shape)
 
 
 def hstack(tensors: Any) -> Any:
