@@ -84,6 +84,18 @@ static bool permuted(const rl_ndarray *a, rl_object *dims, rl_layout *to) {
     return true;
 }
 
+/* The bytes of an element of NumPy's numbers; 0 for everything else. */
+static int64_t item_size(rl_object *dtype) {
+    switch (RL_BODY(rl_descr, dtype)->type) {
+        case '?': case 'b': case 'B': return 1;
+        case 'e': case 'h': case 'H': return 2;
+        case 'f': case 'i': case 'I': return 4;
+        case 'd': case 'q': case 'Q': case 'F': return 8;
+        case 'l': case 'L': return sizeof(long);
+        default: return 0;
+    }
+}
+
 /* The array of a view.  NULL, without error, where Python is to make it. */
 static rl_object *view_array(rl_object *array, int how, rl_object *attribute, int64_t item_size) {
     const rl_ndarray *a = RL_BODY(rl_ndarray, array);
@@ -103,9 +115,8 @@ static rl_object *view_array(rl_object *array, int how, rl_object *attribute, in
 static rl_object *view_of(rl_fast *f, rl_object *x, rl_object *name, rl_object *attribute) {
     rl_object *array = SLOT(x, at.t_array), *above = SLOT(x, at.t_view), *z, *t, *v, *n, *attrs, *items[2] = {0};
     if (!array || TYPE(array) != py.ndarray || intercepted() || !synced(x) || !grad_mode()) return 0;
-    rl_object *dtype = RL_BODY(rl_ndarray, array)->descr;
-    if (f->saved[0] == AS_SHAPE && dtype != py.dtypes[F32] && dtype != py.dtypes[F64]) return 0;
-    if (!(z = view_array(array, f->saved[0], attribute, dtype == py.dtypes[F32] ? 4 : 8))) return 0;
+    int64_t size = item_size(RL_BODY(rl_ndarray, array)->descr);
+    if ((f->saved[0] == AS_SHAPE && !size) || !(z = view_array(array, f->saved[0], attribute, size))) return 0;
     bool grad = SLOT(x, at.t_requires) == &_Py_TrueStruct, fine = true;
     if (!(t = wrap(z, false))) return 0;
     if (!(attrs = PyDict_New()) || PyDict_SetItem(attrs, name, attribute) < 0) goto failed;
