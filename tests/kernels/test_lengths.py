@@ -26,7 +26,6 @@ EXPORT long named(LENGTH(PART) const float *x, SCRATCH LENGTH(threads * n) int64
     for (long i = 0; i < threads * n; i++) work[i] = i;
     return threads;
 }
-EXPORT status full(LENGTH(n) const float *x, long n) { return n > 2 ? NO_MEMORY : 0; }
 """
 
 
@@ -127,13 +126,6 @@ def test_what_is_beyond_all_numbers_stays_there(operation):
     for length in (f"n * n {operation} m", f"ceil(n * n, m) {operation} 2"):
         (found,) = prototypes(f"EXPORT void f(LENGTH({length}) const float *x, long n, long m) {{}}")
         assert found.length(found.arguments[0], {"n": 2**62, "m": 3}) == MOST
-
-
-@needs_compiler
-def test_status_becomes_a_memory_error():
-    compile_c(TEXT).full(floats(2), 2)
-    with pytest.raises(MemoryError, match="full: no memory for the kernel"):
-        compile_c(TEXT).full(floats(3), 3)
 
 
 @pytest.mark.parametrize(

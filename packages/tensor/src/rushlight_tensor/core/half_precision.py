@@ -29,33 +29,6 @@ def in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def alike_in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """`in_float32` for kernels that check that their inputs are of one dtype: float32 beside half is not made equal."""
-    in_one = in_float32(kernel)
-
-    @wraps(kernel)
-    def run(*xs: Any, **attrs: Any) -> Any:
-        if xs[0].dtype.itemsize != 2 or any(getattr(x, "dtype", None) == FLOAT32 for x in xs):
-            return kernel(*xs, **attrs)  # which raises for two dtypes
-        return in_one(*xs, **attrs)
-
-    return run
-
-
-def aux_in_float32(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """`in_float32` for ops with auxiliary results, which stay float32: the gradient computes with them."""
-
-    @wraps(kernel)
-    def run(*xs: Any, **attrs: Any) -> Any:
-        dtype = xs[0].dtype
-        if dtype.itemsize != 2 or dtype not in _HALF:
-            return kernel(*xs, **attrs)
-        out, *aux = kernel(*_widened(xs, dtype), **attrs)
-        return (_narrow(out, dtype), *aux)
-
-    return run
-
-
 def wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype that kernels compute in."""
     return FLOAT32 if dtype in _HALF else dtype

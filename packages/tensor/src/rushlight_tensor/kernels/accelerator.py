@@ -276,7 +276,7 @@ def _described(planned: Any, arrays: tuple[Any, ...], attrs: dict[str, Any], res
         return _described(planned.other, arrays, attrs, result)
     kernel: Prototype = planned.prototype
     found = planned.plan_of(arrays, attrs)
-    told = kernel.result not in ("void", "status", "long") or any(
+    told = kernel.result not in ("void", "long") or any(
         (a.stars > 1 and a is not kernel.one_list) or "INOUT" in a.marks or a.is_thread_count for a in kernel.arguments
     )
     many = len(kernel.arguments) > _MOST_ARRAYS or len(kernel.sizes) > _MOST_SIZES

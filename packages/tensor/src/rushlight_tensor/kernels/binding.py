@@ -36,7 +36,6 @@ _OWN = ("float32", "rl_address")  # what every library has besides
 
 _RESULTS = {
     "void": "{call}; PyEval_RestoreThread(state); return rl_none();",
-    "status": "long r = {call}; PyEval_RestoreThread(state); return rl_status({name}, r);",
     "long": "long r = {call}; PyEval_RestoreThread(state); return PyLong_FromLongLong(r);",
     "int64_t": "int64_t r = {call}; PyEval_RestoreThread(state); return PyLong_FromLongLong(r);",
     "double": "double r = {call}; PyEval_RestoreThread(state); return PyFloat_FromDouble(r);",
@@ -133,7 +132,7 @@ def _wrapper(p: Prototype) -> str:
         lines.append(f"    if (!a{i}) goto failed;\n")
     call = f"{p.name}({', '.join(f'a{i}' for i in range(len(arguments)))})"
     freed = "".join(f"free((void *)a{i}); " for i in freed_at_end)
-    body = _RESULTS[p.result].format(call=call, name=f'"{p.name}"').replace("return", f"{freed}return")
+    body = _RESULTS[p.result].format(call=call).replace("return", f"{freed}return")
     return (
         f"static rl_object *rl_call_{p.name}(rl_object *self, rl_object *const *args, intptr_t count) {{\n"
         f'    if (count != {len(passed)}) return rl_wrong_count("{p.name}", {len(passed)}, count);\n'

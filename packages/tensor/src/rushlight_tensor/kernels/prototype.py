@@ -29,8 +29,8 @@ Prototypes, one `EXPORT` each:
     `long`, `int64_t`, `float`, `double`  numbers; those that a length names must not be negative
     `POSITIVE long`  a number that is at least 1
     `long threads`   how many threads the kernel may use, and has scratch for; who allocates that says it, not Python
-    result           void, long, int64_t, double; or `status`, 0 or NO_MEMORY (a MemoryError).  A kernel that a record
-                     names returns nothing, or 0, or 1 + the place of the first thing that is wrong
+    result           void, long, int64_t, double.  A kernel that a record names returns nothing, or 0, or 1 + the place
+                     of the first thing that is wrong
 
     `e` is made of numbers that are not negative, `+`, `-` (at least 0), `*`, `/` (of integers, 0 where b is 0),
     `ceil(a, b)` (a / b, rounded up), `least(a, b)`, `most(a, b)`, `pick(condition, a, b)`, and
@@ -53,7 +53,7 @@ WORDS = {"uint32_t": "fiI", "uint64_t": "dlqLQ"}
 ARRAY_CODES |= WORDS
 DTYPES = {name: np.dtype(codes[-1]) for name, codes in ARRAY_CODES.items()}
 _NUMBERS = {"long", "int64_t", "float", "double"}
-_FOUND = re.compile(r"^EXPORT\s+(void|status|long|int64_t|double)\s+(\w+)\s*\(", re.MULTILINE)
+_FOUND = re.compile(r"^EXPORT\s+(void|long|int64_t|double)\s+(\w+)\s*\(", re.MULTILINE)
 _ARITY = {"ceil": 2, "least": 2, "most": 2, "pick": 3}
 _DEFINED = re.compile(r"^#define[ \t]+(\w+)[ \t]+((?:[^\\\n]|\\\n)+)", re.MULTILINE)
 _OPERATORS: dict[type[ast.operator], str] = {

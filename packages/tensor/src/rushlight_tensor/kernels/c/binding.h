@@ -10,7 +10,7 @@ typedef struct { const char *name; long (*run)(void *const *buffers, const int64
 
 /* CPython's stable ABI. */
 extern rl_object _Py_NoneStruct, _Py_TrueStruct, _Py_FalseStruct;
-extern rl_object *PyExc_TypeError, *PyExc_ValueError, *PyExc_MemoryError;
+extern rl_object *PyExc_TypeError, *PyExc_ValueError;
 extern rl_object *PyErr_Format(rl_object *, const char *, ...);
 extern rl_object *PyErr_Occurred(void);
 extern rl_object *PyErr_NoMemory(void);
@@ -165,11 +165,6 @@ static void *rl_array_list(rl_object *list, const char *codes, int wanted, int64
         if (!table[j] && PyErr_Occurred()) { free(table); return 0; }
     }
     return table;
-}
-
-static rl_object *rl_status(const char *name, long status) {
-    if (!status) return rl_none();
-    return PyErr_Format(PyExc_MemoryError, "%s: no memory for the kernel's scratch space", name);
 }
 
 /* Whether all arguments are C-contiguous float32 arrays, or None. */

@@ -16,8 +16,6 @@
 #define IMAGE
 #define LENGTH(...)
 #define EXTENT(...)
-typedef long status;
-enum { NO_MEMORY = 1 };
 #define INLINE static inline __attribute__((always_inline))
 
 /* binding.STATE: shared by all libraries of the process, written by Python. */
