@@ -220,9 +220,91 @@ def test_a_write_into_the_argument_is_seen_outside():
     same(x, want)
 
 
+MADE = {
+    "zeros_like": lambda x: rl.zeros_like(x),
+    "ones_like": lambda x: rl.ones_like(x),
+    "empty_like": lambda x: rl.empty_like(x).zero_(),
+    "full_like": lambda x: rl.full_like(x, 2.0),
+    "new_zeros": lambda x: x.new_zeros(x.shape),
+    "new_ones": lambda x: x.new_ones(*x.shape),
+    "new_empty": lambda x: x.new_empty(x.shape).zero_(),
+    "new_full": lambda x: x.new_full(x.shape, 2.0),
+    "zeros_like of a transposed one": lambda x: rl.zeros_like(x.t()).t(),
+    "zeros_like in another dtype": lambda x: rl.zeros_like(x, dtype=rl.float32),
+}
+
+
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
+def test_what_is_made_like_a_sample_has_memory_for_all(made):
+    """It was one tensor for all samples: the first write was refused, with words about a tensor that was too large."""
+
+    def f(x):
+        z = made(x)
+        z.add_(x)
+        z[0] = x[1]
+        z[-1:][:, 1:].mul_(x[0, 0])
+        return z
+
+    x = numbers(3, 2, 4)
+    want = rl.stack([f(each) for each in x])
+    same(vmap(f)(x), want)
+    same(vmap(f, in_dims=1)(x.movedim(0, 1)), want)
+    same(vmap(vmap(f))(rl.stack([x, x * 2])), rl.stack([want, rl.stack([f(each) for each in x * 2])]))
+    same(jvp(vmap(f), (x,), (x,))[0], want)
+    same(vmap(lambda each: jvp(f, (each,), (each,))[0])(x), want)
+    inner = vmap(lambda row: f(x[0]) * row.sum())  # like what is the same for all
+    same(inner(numbers(3, 2)), f(x[0]) * numbers(3, 2).sum(1)[:, None, None], 1e-6)
+
+
+def test_what_is_made_like_a_sample_may_require_grad():
+    def f(x):
+        z = rl.zeros_like(x, requires_grad=True)
+        return grad((z * x).sum(), z)[0]
+
+    same(vmap(f)(numbers(3, 4)), numbers(3, 4))
+
+
 def test_writing_samples_into_what_is_the_same_for_all_is_refused():
     with pytest.raises(RuntimeError, match="out-of-place operators instead of add_"):
         vmap(lambda a: rl.zeros(4).add_(a))(numbers(3, 4))
+
+
+LATER = {
+    "itself": lambda y: y,
+    "clone": lambda y: y.clone(),
+    "relu": lambda y: y.relu(),
+    "times a number": lambda y: y * 2,
+    "times itself": lambda y: y * y,
+    "cat": lambda y: rl.cat([y, y]),
+    "zeros_like": lambda y: rl.zeros_like(y).copy_(y),
+    "pool": lambda y: F.avg_pool2d(y, 2),
+    "permuted": lambda y: y.permute(0, 2, 3, 1),
+}
+
+
+@pytest.mark.parametrize("later", LATER.values(), ids=LATER)
+@pytest.mark.parametrize("transformed", [False, True])
+def test_private_order_is_not_seen_inside_a_transform(later, transformed):
+    """What a convolution makes is in an order of its own, and was seen so: strides, and `as_strided` refused."""
+    w = numbers(4, 3, 3, 3).float()
+    seen = []
+
+    def f(x):
+        y = F.conv2d(x, w)
+        seen.append((y.stride(), y.is_contiguous(), y.is_contiguous(memory_format=rl.channels_last)))
+        z = later(y)
+        seen.append((z.stride(), z.is_contiguous()))
+        return z.as_strided((5,), (1,))
+
+    x = numbers(2, 3, 6, 6).float()
+    if transformed:
+        same(vmap(f)(rl.stack([x, x + 1]))[0], f(x), 1e-5)
+    else:
+        out, tangent = jvp(f, (x,), (x,))
+        same(out, f(x), 1e-6)
+        assert tangent.shape == (5,)
+    assert seen[0] == ((64, 16, 4, 1), True, False)
+    assert seen[: len(seen) // 2] == seen[len(seen) // 2 :]
 
 
 @pytest.mark.parametrize("made", ["here", "outside", "from the argument"])

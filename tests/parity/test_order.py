@@ -321,6 +321,7 @@ def _steps(x):
 KNOWN = {
     # PyTorch indexes without merging dimensions; where they do not merge, ours are a copy by then
     ("two lists", "reversed"), ("two lists apart", "permuted"), ("two lists apart", "reversed"),
+    ("two lists apart", "reversed and expanded"),
     # a chain of ops in both, in which every operand repeats the dimension that decides
     ("local_response_norm", "expanded"), ("local_response_norm", "expanded at the end"),
     ("local_response_norm", "reversed and expanded"),

@@ -24,6 +24,7 @@ FUNCTIONS = {
     ),
     "indices": lambda m, a, b: a[:, [2, 0]].sum() + b.gather(1, a.argsort(1)) + a.index_select(0, b[0].argsort()),
     "writes": lambda m, a, b: _written(a, b),
+    "writes into what is made like": lambda m, a, b: _filled(m, a, b),
     "softmax": lambda m, a, b: m.nn.functional.cross_entropy(a, b.softmax(-1)) + m.nn.functional.log_softmax(a, 0),
     "classes": lambda m, a, b: m.nn.functional.cross_entropy(a, b.argmax(1)) * m.nn.functional.mse_loss(a, b),
     "norms": lambda m, a, b: m.nn.functional.layer_norm(a, (3,), b[0], b[1]) + m.nn.functional.gelu(b),
@@ -59,6 +60,13 @@ def alike(got, want, tolerance=1e-6):
     assert tuple(got.shape) == tuple(want.shape)
     assert str(got.dtype) == str(want.dtype)
     np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), rtol=tolerance, atol=tolerance)
+
+
+def _filled(m, a, b):
+    both = a * b
+    made = m.zeros_like(both).copy_(a).add_(m.full_like(both, 2.0).mul_(b))
+    made[0] = both.new_empty(3).copy_(b[1])
+    return made * both.new_ones(3, 3).T.mul(a)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -20,10 +20,11 @@ from typing import Any
 from rushlight_autograd.levels import Level, at, decomposed, results, said
 from rushlight_tensor.core import dispatch, inplace, kinds
 from rushlight_tensor.core.lifted import Lifted
-from rushlight_tensor.core.tensor import Tensor
+from rushlight_tensor.core.tensor import Tensor, wrap
+from rushlight_tensor.ops.math.cast import clone
 from rushlight_tensor.ops.shape.join import stack
 from rushlight_tensor.ops.shape.samples import _aligned, _in_front, _merged
-from rushlight_tensor.ops.shape.shape import reshape
+from rushlight_tensor.ops.shape.shape import expand, reshape
 from rushlight_tensor.ops.shape.slicing import select
 from rushlight_tensor.random import default_generator
 
@@ -58,6 +59,15 @@ class Batch(Level):
 
     def lift(self, x: Tensor) -> Batched:
         return Batched(self, x, False)
+
+    def spread(self, made: Tensor, like: Lifted) -> Tensor:
+        assert isinstance(like, Batched)
+        below = super().spread(made, like)
+        if not like.batched:
+            return below
+        with at(self.below):
+            own = clone(expand(below, (self.size, *below._array.shape)))
+        return wrap(Batched(self, own, True))
 
     def takes(self, op: Any) -> bool:
         return bool(op.random)

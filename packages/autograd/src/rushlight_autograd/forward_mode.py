@@ -27,7 +27,7 @@ from rushlight_tensor.core.dispatch import MODE, node_for
 from rushlight_tensor.core.graph import pull, rules
 from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.layout import PrivateOrder
-from rushlight_tensor.core.lifted import Lifted, bottom
+from rushlight_tensor.core.lifted import Lifted, bottom, spread
 from rushlight_tensor.core.promote import category
 from rushlight_tensor.core.structure import flatten, leaves_of, unflatten, without_leaves
 from rushlight_tensor.core.tensor import Tensor, View, wrap
@@ -196,7 +196,7 @@ def _shares(x: Tensor, y: Tensor | None) -> bool:
 
 def _zeros(x: Tensor) -> Tensor:
     a = x._array
-    return expand(wrap(cuda.like(a, np.zeros((), a.dtype))), a.shape).clone()
+    return spread(expand(wrap(cuda.like(a, np.zeros((), a.dtype))), a.shape).clone(), a)
 
 
 def _fitting(tangent: Tensor | None, out: Tensor) -> Tensor | None:

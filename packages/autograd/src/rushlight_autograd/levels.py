@@ -13,7 +13,7 @@ from typing import Any
 
 from rushlight_tensor.core import dispatch, inplace
 from rushlight_tensor.core.infer import Aval
-from rushlight_tensor.core.lifted import Lifted
+from rushlight_tensor.core.lifted import Lifted, spread
 from rushlight_tensor.core.tensor import Tensor, wrap
 
 
@@ -62,6 +62,11 @@ class Level(ABC):
     @abstractmethod
     def read(self, array: Lifted, by: str) -> Any:
         """The elements, for Python to look at; `by` names the function that needs them."""
+
+    def spread(self, made: Tensor, like: Lifted) -> Tensor:
+        """A fresh tensor from below, with memory for all that `like`, of this level, stands for."""
+        with at(self.below):
+            return spread(made, like.value._array)
 
     def takes(self, op: Any) -> bool:
         """Whether an op belongs to this level although none of its inputs does."""

@@ -20,6 +20,7 @@ from rushlight_tensor.core.graph import CustomNode, Node, Slot, closed_text, pul
 from rushlight_tensor.core.infer import binary_bool, unary_bool, unary_real
 from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.layout import PrivateOrder, is_contiguous, plain, strides
+from rushlight_tensor.core.lifted import Lifted
 from rushlight_tensor.core.promote import category, same, to_float
 from rushlight_tensor.core.quiet import hush
 from rushlight_tensor.core.scalars import wrapped
@@ -108,7 +109,12 @@ def writable(x: Tensor) -> None:
 
 
 def _users(x: Tensor) -> int:
-    """How many references there are to the array that owns the memory of `x`; each view has one."""
+    """How many references there are to the array that owns the memory of `x`; each view has one.
+
+    Inside a transform that says nothing: a view there holds a view of the tensor below.
+    """
+    if isinstance(x._array, Lifted):
+        return sys.maxsize
     memory = x._array if x._array.base is None else x._array.base
     return sys.getrefcount(memory)
 
@@ -179,8 +185,8 @@ def _into(y: Any, dtype: np.dtype[Any]) -> Any:
 def _write(op: Any, x: Tensor, ys: list[Any], attrs: dict[str, Any]) -> None:
     """Compute into the memory of `x`."""
     array = x._array
-    if (watch := dispatch.INTERCEPT) is not None:
-        watch.write(op, array, ys, attrs)
+    if (at := dispatch.INTERCEPT) is not None:
+        at.write(op, array, ys, attrs)
         return
     write(op, array, ys, attrs)
 
@@ -246,8 +252,8 @@ def mutate(op: Any, xs: tuple[Tensor, ...], attrs: dict[str, Any]) -> None:
     """Run an op that returns nothing and writes into its first inputs, such as the step of an optimizer."""
     attrs = {**op.defaults, **attrs}
     arrays = [x._array for x in xs]
-    if (watch := dispatch.INTERCEPT) is not None:
-        watch.mutate(op, arrays, attrs)
+    if (at := dispatch.INTERCEPT) is not None:
+        at.mutate(op, arrays, attrs)
     else:
         run(op, arrays, attrs)
     for x in xs[: op.written(len(xs), attrs)]:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from rushlight_tensor.core.abstract import Flags
+from rushlight_tensor.core.layout import is_private, strides
 from rushlight_tensor.core.order import is_contiguous
 from rushlight_tensor.core.tensor import Tensor
 
@@ -56,15 +57,20 @@ class Lifted:
         return self.size * self.itemsize
 
     @property
+    def private(self) -> bool:
+        """Whether what is below lies in an order that nobody may know: Note [Private order] in `layout.py`."""
+        return is_private(self.value._array)
+
+    @property
     def strides(self) -> tuple[int, ...]:
-        """In bytes, within one sample."""
-        strides: tuple[int, ...] = self.value._array.strides
-        return strides[len(strides) - len(self.shape) :]
+        """In bytes, within one sample, as a user finds them."""
+        seen = strides(self.value._array)
+        return tuple([step * self.itemsize for step in seen[len(seen) - len(self.shape) :]])
 
     @property
     def flags(self) -> Flags:
-        shape, strides, step = self.shape, self.strides, self.itemsize
-        return Flags(is_contiguous(shape, strides, step), is_contiguous(shape[::-1], strides[::-1], step), True)
+        shape, steps, size = self.shape, self.strides, self.itemsize
+        return Flags(is_contiguous(shape, steps, size), is_contiguous(shape[::-1], steps[::-1], size), True)
 
     def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError(f"NumPy was given the array of a {self.level}, and can only compute on those of records")
@@ -74,6 +80,11 @@ class Lifted:
 
     def __repr__(self) -> str:
         return f"<{self.level} of {self.value._array!r}>"
+
+
+def spread(made: Tensor, like: Any) -> Tensor:
+    """A fresh tensor, with memory for all that the array `like` stands for: inside `vmap`, for every sample."""
+    return like.level.spread(made, like) if isinstance(like, Lifted) else made
 
 
 def bottom(array: Any) -> Any:

@@ -15,6 +15,7 @@ from rushlight_tensor.core.keywords import factory
 from rushlight_tensor.core.labels import contiguous_format, preserve_format
 from rushlight_tensor.core.layout import empty_like as empty_like_in_order
 from rushlight_tensor.core.layout import is_contiguous, strides
+from rushlight_tensor.core.lifted import spread
 from rushlight_tensor.core.quiet import hushed, quietly
 from rushlight_tensor.core.scalars import checked, fits
 from rushlight_tensor.core.tensor import Tensor, wrap
@@ -223,7 +224,7 @@ def zeros_like(
 ) -> Tensor:
     """Zeros of the shape, dtype and device of `input`."""
     made = zeros(input._array.shape, **_as(input, dtype, device))
-    return _with_grad(_laid_out(made, input, memory_format), requires_grad)
+    return _like(_laid_out(made, input, memory_format), input, requires_grad)
 
 
 @factory()
@@ -232,7 +233,7 @@ def ones_like(
 ) -> Tensor:
     """Ones of the shape, dtype and device of `input`."""
     made = ones(input._array.shape, **_as(input, dtype, device))
-    return _with_grad(_laid_out(made, input, memory_format), requires_grad)
+    return _like(_laid_out(made, input, memory_format), input, requires_grad)
 
 
 @factory("size")
@@ -256,7 +257,7 @@ def empty_like(
 ) -> Tensor:
     """`empty` with the shape, dtype and device of `input`."""
     made = empty(input._array.shape, **_as(input, dtype, device))
-    return _with_grad(_laid_out(made, input, memory_format), requires_grad)
+    return _like(_laid_out(made, input, memory_format), input, requires_grad)
 
 
 @factory()
@@ -271,7 +272,7 @@ def full_like(
 ) -> Tensor:
     """`full` with the shape, dtype and device of `input`."""
     made = full(input._array.shape, fill_value, **_as(input, dtype, device))
-    return _with_grad(_laid_out(made, input, memory_format), requires_grad)
+    return _like(_laid_out(made, input, memory_format), input, requires_grad)
 
 
 def _laid_out(made: Tensor, input: Tensor, memory_format: Any) -> Tensor:
@@ -288,6 +289,11 @@ def _laid_out(made: Tensor, input: Tensor, memory_format: Any) -> Tensor:
     return made
 
 
+def _like(made: Tensor, input: Tensor, requires_grad: bool) -> Tensor:
+    """`made` for `input`, which is a tensor of many where a transform runs: each has memory of its own."""
+    return _with_grad(spread(made, input._array), requires_grad)
+
+
 def _as(x: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
     """dtype and device of `x`, unless others are asked for."""
     return {"dtype": dtype or x._array.dtype, "device": device or devices.of(x._array)}
@@ -296,19 +302,19 @@ def _as(x: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
 @factory("size")
 def new_zeros(input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`zeros` of the dtype and on the device of `input`."""
-    return zeros(*size, **_as(input, dtype, device), requires_grad=requires_grad)
+    return _like(zeros(*size, **_as(input, dtype, device)), input, requires_grad)
 
 
 @factory("size")
 def new_ones(input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`ones` of the dtype and on the device of `input`."""
-    return ones(*size, **_as(input, dtype, device), requires_grad=requires_grad)
+    return _like(ones(*size, **_as(input, dtype, device)), input, requires_grad)
 
 
 @factory("size")
 def new_empty(input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """`empty` of the dtype and on the device of `input`."""
-    return empty(*size, **_as(input, dtype, device), requires_grad=requires_grad)
+    return _like(empty(*size, **_as(input, dtype, device)), input, requires_grad)
 
 
 @factory()
@@ -316,7 +322,7 @@ def new_full(
     input: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """`full` of the dtype and on the device of `input`."""
-    return full(size, fill_value, **_as(input, dtype, device), requires_grad=requires_grad)
+    return _like(full(size, fill_value, **_as(input, dtype, device)), input, requires_grad)
 
 
 @factory()
