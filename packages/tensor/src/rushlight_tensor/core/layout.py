@@ -75,7 +75,7 @@ def _laid(op: Any, array: Any, arrays: Sequence[Any], attrs: dict[str, Any]) -> 
         return array
     if rule.asks_attrs:
         return _placed(array, _verdict(array, rule, arrays, attrs))
-    key: list[Any] = [rule.strides, type(array), array.shape, array.strides, array.itemsize]
+    key: list[Any] = [rule.strides, rule.private, type(array), array.shape, array.strides, array.itemsize]
     for a in arrays:
         if hasattr(a, "strides"):
             key += [type(a), a.shape, a.strides, a.itemsize]

@@ -10,6 +10,7 @@ import numpy as np
 from rushlight_tensor.core import kinds
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import floats_only, numbers_only, real_only, refuse
+from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import Aval, broadcast_shapes
 from rushlight_tensor.core.inplace import inplace
 from rushlight_tensor.core.op import Gradient, Op
@@ -186,7 +187,10 @@ def lerp(input: Any, end: Any, weight: Any) -> Any:
         if hasattr(x, "_array") and x._array.dtype != own:
             raise RuntimeError(f"expected dtype {own} for `{name}` but got dtype {x._array.dtype}")
     floats_only("lerp_kernel_tensor" if hasattr(weight, "_array") else "lerp_kernel_scalar", input)
-    return input + weight * (end - input)
+    if wide(own) == own:
+        return input + weight * (end - input)
+    a, b, share = (cast(x, dtype=wide(own)) if hasattr(x, "_array") else x for x in (input, end, weight))
+    return cast(a + share * (b - a), dtype=own)  # the difference may be too large for half types
 
 
 def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
@@ -195,7 +199,8 @@ def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
     if common == BOOL:
         numbers_only("addcmul_cpu_out", input)
     if category(common) < 2:
-        value, tensor1 = int(value), _in_dtype(input, tensor1, common)  # or the number would decide, beside bools
+        value = int(value)
+    tensor1 = _in_dtype(input, tensor1, common)  # or the number would decide, beside bools and integers
     return input + (tensor1 * tensor2 if value == 1 else value * tensor1 * tensor2)
 
 

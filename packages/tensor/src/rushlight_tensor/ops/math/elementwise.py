@@ -65,7 +65,7 @@ _div = Op(
     numpy=np.true_divide,
     expr="{x} / {y}",
     save=("x", "y"),
-    vjp=(lambda g, x, y: g / y, lambda g, x, y: -g * x / (y * y)),
+    vjp=(lambda g, x, y: g / y, lambda g, x, y: -g * (x / y / y)),  # y * y may be too large, or too small
     onnx="Div",
 )
 
@@ -169,6 +169,15 @@ pow = Op(
     onnx="Pow",
 )
 
+
+def _negate(array: Any) -> None:
+    """In place.  NumPy 2.4's AVX-512 loop of `negative` is wrong where elements lie 16 or 64 bytes apart."""
+    if array.dtype.kind in "fi":
+        np.multiply(array, array.dtype.type(-1), out=array)
+    else:
+        np.negative(array, out=array)
+
+
 neg = Op(
     "neg",
     infer=unary_same,
@@ -178,6 +187,7 @@ neg = Op(
         "`~` or `logical_not()` operator instead."
     ),
     numpy=np.negative,
+    into=_negate,
     expr="-{x}",
     vjp=(lambda g: -g,),
     onnx="Neg",

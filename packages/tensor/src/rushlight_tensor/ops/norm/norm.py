@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import mutate
 from rushlight_tensor.core.layout import image
 from rushlight_tensor.core.op import REGISTRY, Gradient, Op
+from rushlight_tensor.core.promote import FLOAT32
 from rushlight_tensor.core.size import Size
 from rushlight_tensor.kernels import batch_norm as channel_kernels
 from rushlight_tensor.kernels import cuda_kernels
@@ -53,6 +55,22 @@ def _row_grads(known: Any) -> tuple[Aval, ...]:
     return Aval(x.shape, x.dtype), row, row
 
 
+def _in_float32(rule: Any) -> Any:
+    """A rule `(g, needs, x, weight, ...)` that takes squares: of half types in float32, which can hold them."""
+
+    @wraps(rule)
+    def run(g: Any, needs: Any, x: Any, *saved: Any, **attrs: Any) -> Any:
+        half = x._array.dtype
+        if half == wide(half):
+            return rule(g, needs, x, *saved, **attrs)
+        given = [t if t is None else cast(t, dtype=FLOAT32) for t in (g, x, *saved)]
+        dx, *rest = rule(given[0], needs, *given[1:], **attrs)
+        return (dx if dx is None else cast(dx, dtype=half), *rest)
+
+    return run
+
+
+@_in_float32
 def _layer_norm_rule(g: Any, needs: Any, x: Any, weight: Any, centre: Any, rstd: Any, dims: int, eps: float) -> Any:
     n = x._array.ndim
     over, lead = tuple(range(n - dims, n)), tuple(range(n - dims))
@@ -138,6 +156,7 @@ def _rms_norm_aval(input: Any, weight: Any, dims: int = 1, eps: float = 1e-5) ->
     return Aval(input.shape, input.dtype), Aval(lead, wide(input.dtype))
 
 
+@_in_float32
 def _rms_norm_rule(g: Any, needs: Any, x: Any, weight: Any, rstd: Any, dims: int, eps: float) -> Any:
     n = x._array.ndim
     over, lead = tuple(range(n - dims, n)), tuple(range(n - dims))
@@ -242,7 +261,8 @@ def _check_channels(x: Any) -> None:
 
 def _moments_aval(input: Any) -> tuple[Aval, Aval]:
     _check_channels(input)
-    return Aval(input.shape[1:2], input.dtype), Aval(input.shape[1:2], input.dtype)
+    each = Aval(input.shape[1:2], wide(input.dtype))  # of half types float32: a variance may be too large for them
+    return each, each
 
 
 def _channels(x: Any, *others: Any, **attrs: Any) -> dict[str, int]:
@@ -303,10 +323,11 @@ def _channels_aval(x: Any, *xs: Any) -> Aval:
 
 def _channel_grads(known: Any) -> tuple[Aval, ...]:
     x = known.input
-    channel = Aval(x.shape[1:2], x.dtype)
+    channel = Aval(x.shape[1:2], x.dtype if known.weight is None else known.weight.dtype)
     return _channels_aval(x, known.g, x), channel, channel
 
 
+@_in_float32
 def _batch_norm_rule(g: Any, needs: Any, x: Any, weight: Any, centre: Any, var: Any, training: bool, eps: float) -> Any:
     shape = x._array.shape
     over = (0, *range(2, len(shape)))

@@ -12,7 +12,7 @@ from rushlight_tensor.core import dispatch, dtypes, kinds, promote
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
-from rushlight_tensor.core.half_precision import in_float32
+from rushlight_tensor.core.half_precision import in_float32, wide
 from rushlight_tensor.core.infer import Aval, axes, axis, real_dtype, reduced, sizes
 from rushlight_tensor.core.keywords import also_as
 from rushlight_tensor.core.op import Gradient, Op
@@ -313,6 +313,18 @@ def _sqrt(v: Any) -> Any:
     return where(flat, 0.0, sqrt(where(flat, 1.0, v)))
 
 
+def _widely(input: Any) -> Any:
+    """Half types in float32: their variance may be too large where its root is not."""
+    dtype = wide(input._array.dtype)
+    return input if dtype == input._array.dtype else cast(input, dtype=dtype)
+
+
+def _deviation(variance: Any, input: Any) -> Any:
+    out = _sqrt(variance)
+    dtype = real_dtype(input._array.dtype)
+    return out if dtype == out._array.dtype else cast(out, dtype=dtype)
+
+
 def var(input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
     """The variance over `dim`: the sum of squares about the mean, over n - `correction` (default 1)."""
     dim, correction = _overload(dim, unbiased, correction)
@@ -321,7 +333,7 @@ def var(input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False
 
 def std(input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None) -> Any:
     """The square root of `var`."""
-    return _sqrt(var(input, dim, unbiased, keepdim, correction=correction))
+    return _deviation(var(_widely(input), dim, unbiased, keepdim, correction=correction), input)
 
 
 def var_mean(
@@ -336,8 +348,8 @@ def std_mean(
     input: Any, dim: Any = None, unbiased: Any = None, keepdim: bool = False, *, correction: Any = None
 ) -> Any:
     """The standard deviation and the mean over `dim`."""
-    v, centre = var_mean(input, dim, unbiased, keepdim, correction=correction)
-    return _sqrt(v), centre
+    dim, correction = _overload(dim, unbiased, correction)
+    return _deviation(_variance(_widely(input), dim, correction, keepdim), input), mean(input, dim, keepdim)
 
 
 # Extremes: one value per row
@@ -402,8 +414,9 @@ def _logsumexp_aval(x: Any, dim: Any = (), keepdim: bool = False) -> Aval:
 @in_float32
 def _logsumexp_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
     over = axes(dim, x.ndim)
-    top = x.max(over, keepdims=True) if x.size else np.zeros_like(x, shape=reduced(x.shape, dim, True))
-    top = np.where(np.isfinite(top), top, x.dtype.type(0))
+    size = x.real  # of complex numbers: an imaginary part would come back 2 pi off
+    top = size.max(over, keepdims=True) if x.size else np.zeros_like(size, shape=reduced(x.shape, dim, True))
+    top = np.where(np.isfinite(top), top, size.dtype.type(0))
     out = np.log(_add_up(np.exp(x - top), over, True)) + top
     return out if keepdim else out.reshape(reduced(x.shape, dim, False))
 

@@ -1,0 +1,125 @@
+"""Values and gradients at the ends of a dtype's range are PyTorch's: no square on the way that it cannot hold."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import rushlight
+import rushlight.nn.functional
+
+torch = pytest.importorskip("torch")
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torch")
+
+ONE = (
+    "reciprocal", "rsqrt", "sqrt", "log", "log2", "log10", "log1p", "exp", "tanh", "sigmoid", "atan", "asin", "acos",
+    "asinh", "acosh", "atanh", "sinh", "cosh", "erf", "erfinv", "square", "cos", "tan", "lgamma", "expm1", "exp2",
+)  # fmt: skip
+TWO = ("div", "atan2", "hypot", "pow", "mul", "logaddexp", "xlogy", "copysign")
+SCALES = {"float16": (1e-4, 1e-2, 1, 100, 1e4), "float32": (1e-25, 1e-10, 1, 1e10, 1e25), "float64": (1e-200, 1, 1e200)}
+CLOSE = {"float16": (0.02, 1e-6), "float32": (1e-4, 1e-37), "float64": (1e-9, 1e-300)}
+
+
+@pytest.mark.parametrize("dtype", SCALES)
+@pytest.mark.parametrize("name", ONE + TWO)
+def test_elementwise_ops_and_their_gradients(name: str, dtype: str) -> None:
+    arity = 1 if name in ONE else 2
+    rng = np.random.default_rng(0)
+    numbers = [(np.abs(rng.standard_normal(64)) + 0.1) * scale for scale in SCALES[dtype]]
+    first = np.concatenate([x for x in numbers for _ in numbers]).astype(dtype)
+    second = np.concatenate([y for _ in numbers for y in numbers]).astype(dtype)
+    xs = (first, second)[:arity]
+
+    def run(framework: Any) -> list[Any]:
+        ts = [framework.tensor(x).requires_grad_() for x in xs]
+        out = getattr(framework, name)(*ts)
+        return [out.detach(), *framework.autograd.grad(out, ts, framework.ones_like(out))]
+
+    for theirs, ours in zip(run(torch), run(rushlight), strict=True):
+        np.testing.assert_allclose(ours.double().numpy(), theirs.double().numpy(), *CLOSE[dtype])
+
+
+HALF: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "std": lambda t, x, y: x.std(1),
+    "std of all": lambda t, x, y: x.std(),
+    "std_mean": lambda t, x, y: t.std_mean(x, 1)[0],
+    "norm": lambda t, x, y: x.norm(dim=1),
+    "normalize": lambda t, x, y: t.nn.functional.normalize(x),
+    "cosine_similarity": lambda t, x, y: t.nn.functional.cosine_similarity(x, y),
+    "pairwise_distance": lambda t, x, y: t.nn.functional.pairwise_distance(x, y),
+    "batch_norm": lambda t, x, y: t.nn.functional.batch_norm(x, None, None, training=True),
+    "batch_norm, affine": lambda t, x, y: t.nn.functional.batch_norm(x, None, None, y[0, :, 0, 0], training=True),
+    "instance_norm": lambda t, x, y: t.nn.functional.instance_norm(x),
+    "group_norm": lambda t, x, y: t.nn.functional.group_norm(x, 2),
+    "layer_norm": lambda t, x, y: t.nn.functional.layer_norm(x, (6,)),
+    "rms_norm": lambda t, x, y: t.nn.functional.rms_norm(x, (6,)),
+    "renorm": lambda t, x, y: t.renorm(x, 2, 0, 5.0),
+    "lerp": lambda t, x, y: t.lerp(x * 20, y * 20, 0.5),
+    "avg_pool2d": lambda t, x, y: t.nn.functional.avg_pool2d(x * 20, 2),
+    "mean": lambda t, x, y: (x * 20).abs().mean(),
+}
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_half_types_are_wide_where_they_are_squared(name: str) -> None:
+    rng = np.random.default_rng(0)
+    a, b = ((rng.standard_normal((8, 4, 6, 6)) * 400).astype("float16") for _ in range(2))
+
+    def run(framework: Any) -> list[Any]:
+        x, y = framework.tensor(a).requires_grad_(), framework.tensor(b)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            out = HALF[name](framework, x, y)
+        weights = framework.tensor(np.linspace(0.5, 1.5, out.numel()).reshape(tuple(out.shape)))
+        return [out.detach(), *framework.autograd.grad((out.double() * weights).sum(), [x])]
+
+    for theirs, ours in zip(run(torch), run(rushlight), strict=True):
+        assert str(theirs.dtype) == str(ours.dtype) == "torch.float16"
+        want = theirs.double().numpy()
+        np.testing.assert_allclose(ours.double().numpy(), want, rtol=0.05, atol=0.2 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_running_variance_of_half_images(half: bool) -> None:
+    images = (np.random.default_rng(0).standard_normal((8, 4, 6, 6)) * 200).astype("float16")
+
+    def run(framework: Any) -> list[Any]:
+        norm = framework.nn.BatchNorm2d(4)
+        norm = norm.half() if half else norm
+        x = framework.tensor(images).requires_grad_()
+        out = norm(x)
+        (again,) = framework.autograd.grad((out.double() ** 3).sum(), [x], create_graph=True)
+        (out.double() ** 3).sum().backward()
+        return [out, norm.running_var, norm.weight.grad, x.grad, again]
+
+    for theirs, ours in zip(run(torch), run(rushlight), strict=True):
+        assert str(theirs.dtype) == str(ours.dtype)
+        want = theirs.detach().double().numpy()
+        np.testing.assert_allclose(ours.detach().double().numpy(), want, rtol=0.02, atol=0.02 * np.abs(want).max())
+
+
+def test_logsumexp_of_complex_numbers_has_the_principal_value() -> None:
+    x = np.array([2 + 7j, 1 - 9j, -3 + 4j], np.complex64)
+    for part in (x[:1], x):
+        ours = rushlight.logsumexp(rushlight.tensor(part), 0).numpy()
+        np.testing.assert_allclose(ours, torch.logsumexp(torch.tensor(part), 0).numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [1, 0.5])
+@pytest.mark.parametrize(
+    "dtypes", [("float16", "int64", "float16"), ("float32", "bool", "int32"), ("int32", "int64", "uint8")]
+)
+def test_addcmul_of_mixed_dtypes(dtypes: tuple[str, ...], value: float) -> None:
+    if dtypes[0] == "int32" and value != 1:
+        pytest.skip("a float factor of integers is refused")
+    for name in ("addcmul", "addcdiv")[: 1 if dtypes[0] == "int32" or dtypes[1] == "bool" else 2]:
+        given = [np.arange(1, 7).reshape(2, 3).astype(d) for d in dtypes]
+        theirs = getattr(torch, name)(*map(torch.tensor, given), value=value)
+        ours = getattr(rushlight, name)(*map(rushlight.tensor, given), value=value)
+        assert str(theirs.dtype) == str(ours.dtype)
+        np.testing.assert_allclose(ours.double().numpy(), theirs.double().numpy(), rtol=1e-3)
