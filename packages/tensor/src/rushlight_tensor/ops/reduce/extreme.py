@@ -170,10 +170,16 @@ _min_of_all = _of_all("min", np.min, _min_dim, 1, reduction("extreme", least=1))
 _median_of_all = _of_all("median", _median_of_all_kernel, _median_dim, 0)
 
 
+def _of_tensor(op: Op, input: Any) -> Any:
+    """What is no tensor has no `_array`, which `ops` says in the name of the function instead of that of the op."""
+    assert input._array is not None
+    return op(input)
+
+
 def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The largest element; along `dim`: (values, indices); with a tensor for `dim`: the larger of each two."""
     if dim is None and other is None:
-        return _max_of_all(input)
+        return _of_tensor(_max_of_all, input)
     other = dim if other is None else other
     return maximum(input, other) if isinstance(other, Tensor) else _MaxPair(*_max_dim(input, other, keepdim))
 
@@ -181,7 +187,7 @@ def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None
 def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """The smallest element; along `dim`: (values, indices); with a tensor for `dim`: the smaller of each two."""
     if dim is None and other is None:
-        return _min_of_all(input)
+        return _of_tensor(_min_of_all, input)
     other = dim if other is None else other
     return minimum(input, other) if isinstance(other, Tensor) else _MinPair(*_min_dim(input, other, keepdim))
 
