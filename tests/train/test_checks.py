@@ -29,7 +29,7 @@ def told(words):
     except checks.ConfigError as error:
         return str(error)
     except (HydraException, ValueError) as error:
-        return checks.explained(error)
+        return checks.explained(error, words.split())
     return ""
 
 

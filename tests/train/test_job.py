@@ -79,7 +79,8 @@ def test_a_resumed_job_ends_where_the_whole_one_does(whole, tmp_path):
         (["epochs=3"], "there is no key epochs; did you mean data.epochs?"),
         (["foo=3"], "`rushlight train --help` lists the groups and all keys"),
         (["+data.batchsize=5"], "there is no key data.batchsize; did you mean data.batch_size?"),
-        (["model=null"], "Config group override must be a string"),
+        (["model=null"], "model is null; choose one, such as model=mlp"),
+        (["optim.lr"], "optim.lr has no value; say optim.lr=VALUE"),
         (["experiment=quik"], "Could not find 'experiment/quik'"),
         (["optim.lr=nan"], "optim.lr must be a finite number, got nan"),
         (["model=gpt"], "model GPT cannot learn data digits; try data=stdlib_text"),
@@ -184,3 +185,24 @@ def test_a_job_without_a_terminal_is_not_silent_within_an_epoch(monkeypatch, cap
                 bar.step(loss=0.5, accuracy=0.25, count=8)
         said = capfd.readouterr().err.splitlines()
         assert [line.split("  ")[0] for line in said] == (["step 10/30", "step 20/30", "step 30/30"] if visible else [])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_told_without_a_traceback(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.csv").symlink_to("/dev/full")
+    done = train(tmp_path, *QUICK, "hydra.run.dir=run")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"DiskFull: {tmp_path}/run: No space left on device")
+    assert "make room there" in last
+
+
+def test_help_lists_what_can_be_chosen(tmp_path):
+    done = train(tmp_path, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "\noptim: adagrad, adam, adamw, rmsprop, sgd\n" in done.stdout
+    assert "\nexperiment: quick\n" in done.stdout
+    assert "batch_size: 64" in done.stdout
+    assert "_schema" not in done.stdout

@@ -1,6 +1,7 @@
 """A signal ends the whole command, once and in order: the running job, its ranks, and the jobs not yet begun."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -76,7 +77,10 @@ def test_one_signal_ends_a_sweep(start, tmp_path, number, send, code):
     first, last = err.splitlines()[-2:]
     assert first.startswith(f"rushlight train (model=mlp data.epochs=500): stopped by you ({number.name}) after ")
     assert first.endswith("/1 goes on")
-    assert last == f"rushlight train: stopped by you ({number.name}): no further job was started"
+    assert last == (
+        f"rushlight train: stopped by you ({number.name}): no further job was started; "
+        "--multirun with the values that are left goes on with the sweep"
+    )
     until = time.monotonic() + 20
     while left_over(tmp_path) and time.monotonic() < until:
         time.sleep(0.05)
@@ -114,3 +118,27 @@ def test_a_single_job_that_was_stopped_is_not_called_failed(start):
     assert out == ""
     assert "stopped by you (SIGINT)" in err
     assert "failed" not in err
+
+
+def test_a_sweep_stopped_in_its_first_job_has_its_table_and_says_how_to_go_on(start):
+    process = start(["--multirun", "model=mlp", "launch.ranks=1", "data.epochs=500,501"])
+    until_said(process, "epoch 2/500")
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "data.epochs=500" in out
+    assert "stopped by you" in out
+    assert re.search(r"resume_from=outputs/sweeps/\S+/0 goes on\n", err)
+    assert err.endswith("--multirun with the values that are left goes on with the sweep\n")
+
+
+def test_a_killed_rank_leaves_word_of_how_to_go_on(start, tmp_path):
+    process = start(["model=mlp", "launch.ranks=1", "data.epochs=500"])
+    until_said(process, "epoch 2/500")
+    words = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in left_over(tmp_path)}
+    (rank,) = (pid for pid, line in words.items() if line[1:3] == [b"-m", b"rushlight_launch.rank"])
+    os.kill(rank, signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 137, err
+    assert "rank 0 was killed by SIGKILL" in err
+    assert re.search(r"\nresume_from=outputs/\S+ goes on\n$", err)

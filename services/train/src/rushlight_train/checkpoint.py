@@ -10,6 +10,7 @@ A folder is written under another name, flushed to the disk, and renamed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -124,6 +125,20 @@ def inside(folder: Path) -> Path:
     if not found:
         raise CheckpointError(f"resume_from={folder}: no checkpoint there; give a job's folder or a checkpoint in it")
     return found[-1]
+
+
+def is_full(error: OSError) -> bool:
+    """Whether it is the disk, or a quota, that has no room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def no_room(error: OSError, folder: Path) -> str:
+    """What to say of a full disk: what, where, do."""
+    where = f" ({error.filename})" if error.filename else ""
+    return (
+        f"{folder}: {error.strerror}{where}; make room there, or name another folder with hydra.run.dir, or keep fewer "
+        "checkpoints with checkpoint.keep"
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -14,6 +14,7 @@ Note [Made once before]
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from difflib import get_close_matches
@@ -55,8 +56,8 @@ def _look(cfg: DictConfig, *looks: Callable[[DictConfig], Iterator[str]]) -> Non
         raise ConfigError(f"{error.full_key}: {_first_line(error)}") from None
 
 
-def explained(error: Exception) -> str:
-    """Hydra's reason for refusing a command, as one line; where it is a key, with the nearest one."""
+def explained(error: Exception, words: Iterable[str]) -> str:
+    """Hydra's reason for refusing the words of a command, as one line; where it is a key, with the nearest one."""
     cause = error.__cause__
     if (
         isinstance(cause, (ConfigKeyError, ConfigAttributeError))
@@ -67,11 +68,20 @@ def explained(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options is not None:
         there = ", ".join(name for name in error.options if not name.endswith("_schema"))
         return f"Could not find '{error.missing_cfg_file}'; there are: {there}"
+    if isinstance(error, OverrideParseException) and _KEY.fullmatch(error.override):
+        return f"{error.override} has no value; say {error.override}=VALUE"
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: {_first_line(error)}"
     if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException):
         return f"{_first_line(error).removeprefix('Error merging override ')}: {_first_line(cause)}"
+    if "Config group override must be" in str(error):  # Hydra does not say which
+        for group, _, value in (word.partition("=") for word in words):
+            if group in schema.GROUPS and (value == "null" or not _KEY.fullmatch(value)):
+                return f"{group} is {value}; choose one, such as {group}={next(iter(schema.GROUPS[group]))}"
     return " ".join(str(error).split())
+
+
+_KEY = re.compile(r"[A-Za-z_]\w*([./][A-Za-z_]\w*)*")
 
 
 # -- the four looks ---------------------------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ class _Command:
     stop: Stop = field(default_factory=Stop)
     outcomes: list[Outcome] = field(default_factory=list)
     composed: bool = False  # a job was begun, so Hydra has understood the command
+    sweep: bool = False
 
 
 class _Stopped(BaseException):
@@ -64,8 +65,9 @@ _command = _Command()
 def _job(cfg: DictConfig) -> float:
     """One job; returns its test loss, for sweepers that optimise."""
     _command.composed = True
+    _command.sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     if not _command.stop.by:
-        _command.outcomes.append(_outcome(cfg, HydraConfig.get().mode == RunMode.MULTIRUN))
+        _command.outcomes.append(_outcome(cfg, _command.sweep))
     if _command.stop.by:
         raise _Stopped
     return float(_command.outcomes[-1].summary.get("test_loss", "nan"))
@@ -97,9 +99,13 @@ def _outcome(cfg: DictConfig, sweep: bool) -> Outcome:
         )
     except (checks.ConfigError, checkpoint.CheckpointError, LaunchError) as e:
         return Outcome(overrides, folder, 2, {}, str(e), ran=False)
+    except OSError as e:
+        if not checkpoint.is_full(e):
+            raise
+        return Outcome(overrides, folder, 1, {}, checkpoint.no_room(e, folder), ran=False)
+    advice = f"resume_from={os.path.relpath(folder)} goes on" if any(checkpoint.every(folder / "checkpoints")) else ""
     if result.stopped_by:
-        kept = any(checkpoint.every(folder / "checkpoints"))
-        advice = f"resume_from={os.path.relpath(folder)} goes on" if kept else "it has no checkpoint yet"
+        advice = advice or "it has no checkpoint yet"
         return Outcome(
             overrides, folder, result.exit_code, {}, f"stopped by you ({result.stopped_by}) after "
             f"{result.wall_s:.1f} s; {advice}", stopped=True,
@@ -107,7 +113,8 @@ def _outcome(cfg: DictConfig, sweep: bool) -> Outcome:
     summary = folder / "summary.json"
     if result.exit_code == 0 and summary.exists():
         return Outcome(overrides, folder, 0, json.loads(summary.read_text()))
-    return Outcome(overrides, folder, result.exit_code or 1, {}, result.report or "no summary was written")
+    report = f"{(result.report or 'no summary was written').rstrip()}\n{advice}"
+    return Outcome(overrides, folder, result.exit_code or 1, {}, report)
 
 
 def _terminal() -> dict[str, str]:
@@ -130,9 +137,11 @@ def main(argv: list[str] | None = None) -> int:
             sys.stderr.write(f"rushlight train: {refusal}\n")
             return 1
         if _command.outcomes:
-            _tell(_command.outcomes)
+            _tell(_command.outcomes, _command.sweep)
         if stop.by:
             what = "no further job was started" if _command.outcomes else "no job was started"
+            if _command.sweep:
+                what += "; --multirun with the values that are left goes on with the sweep"
             sys.stderr.write(f"rushlight train: stopped by you ({stop.by}): {what}\n")
         return stop.exit_code or max((o.exit_code for o in _command.outcomes), default=0)  # none: --help, --cfg
 
@@ -148,18 +157,17 @@ def _run() -> str:
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if wanted == "1" or _command.composed:
             raise
-        return checks.explained(error)
+        return checks.explained(error, sys.argv[1:])
     finally:
         os.environ["HYDRA_FULL_ERROR"] = wanted
     return ""
 
 
-def _tell(outcomes: list[Outcome]) -> None:
-    sweep = len(outcomes) > 1
+def _tell(outcomes: list[Outcome], sweep: bool) -> None:
     done = [o for o in outcomes if not o.exit_code]
     if done or (sweep and any(o.ran for o in outcomes)):
         console = Console(width=None if sys.stdout.isatty() else 120)
-        console.print(_table(outcomes, all_columns=bool(done)))
+        console.print(_table(outcomes, sweep, all_columns=bool(done)))
         for o in done:
             shown = Path(os.path.relpath(o.folder))
             console.print(
@@ -172,9 +180,8 @@ def _tell(outcomes: list[Outcome]) -> None:
             sys.stderr.write(f"rushlight train{name}: {o.error.rstrip()}\n")
 
 
-def _table(outcomes: list[Outcome], all_columns: bool) -> Table:
-    """A row per job; where none has results, only what became of it."""
-    sweep = len(outcomes) > 1
+def _table(outcomes: list[Outcome], sweep: bool, all_columns: bool) -> Table:
+    """A row per job that was begun; where none has results, only what became of it."""
     table = Table(title="results" if sweep else None)
     names = ["job", "model", "data", "ranks", "steps", "test loss", "test accuracy", "speed", "time"]
     for name in names if all_columns else ["job", "end"]:

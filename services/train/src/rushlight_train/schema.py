@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import MISSING, OmegaConf
 
 
 @dataclass
@@ -209,8 +210,17 @@ TEXT_MODELS = ("GPT", "LSTMLanguageModel")
 
 def register() -> None:
     """Put the schemas into Hydra's store; `configs/<group>/<name>.yaml` builds on `<name>_schema`."""
+    OmegaConf.register_new_resolver("rushlight.groups", _choices, replace=True)
     store = ConfigStore.instance()
     store.store(name="job_schema", node=JobConfig)
     for group, schemas in GROUPS.items():
         for name, schema in schemas.items():
             store.store(group=group, name=f"{name}_schema", node=schema)
+
+
+def _choices() -> str:
+    """For `--help`: the groups and what each has to choose from; schemas are no choice."""
+    loader = GlobalHydra.instance().config_loader()
+    options = {group: loader.get_group_options(group) for group in (*GROUPS, "experiment")}
+    rows = [f"{g}: {', '.join(o for o in sorted(all_) if not o.endswith('_schema'))}" for g, all_ in options.items()]
+    return "\n".join(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -199,10 +200,27 @@ def main() -> None:
     dist.broadcast_object_list(text)
     cfg = OmegaConf.create(text[0])
     assert isinstance(cfg, DictConfig)
-    summary = Job(folder, cfg).run()
-    if dist.get_rank() == 0:
-        (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+    try:
+        summary = Job(folder, cfg).run()
+        if dist.get_rank() == 0:
+            (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+    except OSError as error:
+        if not checkpoint.is_full(error):
+            raise
+        _leave(DiskFull(checkpoint.no_room(error, folder)))
     dist.destroy_process_group()
+
+
+class DiskFull(RuntimeError):
+    """There is no room for what a job writes; the message says where, and what to do."""
+
+
+def _leave(error: Exception) -> None:
+    """End the job with a message and no traceback, which would tell of the program and not of the machine."""
+    sys.excepthook(type(error), error, None)  # of several ranks it ends all
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 if __name__ == "__main__":
