@@ -15,6 +15,10 @@ Note [Plans]
     with an EXTENT is taken as it lies, if `sizes` answers its strides; these are then part of the plan's key.  The same
     calls stand in the tables of `program`.
 
+    A record of any number of inputs (`cat`) has a kernel that takes them as one list, and beside it an array of their
+    lengths, which the plan makes.  Kernels of `uint32_t` and `uint64_t` move what they are given, of any dtype of that
+    size: there the dtypes are part of the key.
+
     A kernel that meets something wrong in its arrays, an index that names nothing, returns 1 + its place; `wrong` of
     the record words that.
 """

@@ -1,6 +1,26 @@
 /* Elements that are moved, not computed: joined, picked by index, chosen by condition.  Of any dtype of 4 or 8 bytes. */
 #include "rushlight.h"
 
+/* PARALLEL_FOR_FIRST of two loops, over `outer` and over the indices. */
+#define EACH_PLACE(wrong) RL_PRAGMA(omp parallel for collapse(2) schedule(static) num_threads(rl_threads()) \
+    if (outer * count * inner > 16384) reduction(min : wrong))
+
+/* Single elements of rows: to[i] = from[index[i]].  Returns the first i that is wrong, or `count`. */
+#define TAKE(T) \
+INLINE long take_##T(const T *from, const int64_t *index, T *to, long count, long n, bool wrap) { \
+    long wrong = count; \
+    for (long i = count - 1; i >= 0; i--) { \
+        int64_t at = READ_ONCE(index[i]); \
+        at += wrap && at < 0 ? n : 0; \
+        bool fine = (uint64_t)at < (uint64_t)n; \
+        if (fine) to[i] = from[at]; \
+        else wrong = i; \
+    } \
+    return wrong; \
+}
+TAKE(uint32_t)
+TAKE(uint64_t)
+
 /* Arrays of (outer, as many as they have) side by side: y (outer, width). */
 EXPORT void cat(LENGTH(many, sizes[i]) const uint32_t *const *xs, LENGTH(many) const int64_t *sizes,
     LENGTH(outer * width) uint32_t *y, long many, POSITIVE long outer, long width) {
@@ -23,12 +43,21 @@ EXPORT void cat_8(LENGTH(many, sizes[i]) const uint64_t *const *xs, LENGTH(many)
 EXPORT long index_select(LENGTH(outer * n * inner) const uint32_t *x, LENGTH(count) const int64_t *index,
     LENGTH(outer * count * inner) uint32_t *y, long outer, long n, long count, long inner, long wrap) {
     long wrong = count;
-    PARALLEL_FOR_FIRST(outer * count * inner, wrong)
-    for (long i = 0; i < count; i++) {
+    if (inner == 1 && outer) {
+        PARALLEL_FOR_FIRST(outer * count, wrong)
+        for (long o = 0; o < outer; o++) {
+            long found = take_uint32_t(x + o * n, index, y + o * count, count, n, wrap);
+            wrong = found < wrong ? found : wrong;
+        }
+        return wrong < count ? 1 + wrong : 0;
+    }
+    long all = outer ? outer : 1; /* indices are looked at in any case */
+    EACH_PLACE(wrong)
+    for (long o = 0; o < all; o++) for (long i = 0; i < count; i++) {
         long row = READ_ONCE(index[i]);
         if (row < 0 && wrap) row += n;
-        if (row < 0 || row >= n) { wrong = i < wrong ? i : wrong; continue; }
-        for (long o = 0; o < outer; o++) {
+        if (row < 0 || row >= n) wrong = i < wrong ? i : wrong;
+        else if (outer) {
             const uint32_t *from = x + (o * n + row) * inner;
             uint32_t *to = y + (o * count + i) * inner;
             SIMD for (long j = 0; j < inner; j++) to[j] = from[j];
@@ -40,12 +69,21 @@ EXPORT long index_select(LENGTH(outer * n * inner) const uint32_t *x, LENGTH(cou
 EXPORT long index_select_8(LENGTH(outer * n * inner) const uint64_t *x, LENGTH(count) const int64_t *index,
     LENGTH(outer * count * inner) uint64_t *y, long outer, long n, long count, long inner, long wrap) {
     long wrong = count;
-    PARALLEL_FOR_FIRST(outer * count * inner, wrong)
-    for (long i = 0; i < count; i++) {
+    if (inner == 1 && outer) {
+        PARALLEL_FOR_FIRST(outer * count, wrong)
+        for (long o = 0; o < outer; o++) {
+            long found = take_uint64_t(x + o * n, index, y + o * count, count, n, wrap);
+            wrong = found < wrong ? found : wrong;
+        }
+        return wrong < count ? 1 + wrong : 0;
+    }
+    long all = outer ? outer : 1; /* indices are looked at in any case */
+    EACH_PLACE(wrong)
+    for (long o = 0; o < all; o++) for (long i = 0; i < count; i++) {
         long row = READ_ONCE(index[i]);
         if (row < 0 && wrap) row += n;
-        if (row < 0 || row >= n) { wrong = i < wrong ? i : wrong; continue; }
-        for (long o = 0; o < outer; o++) {
+        if (row < 0 || row >= n) wrong = i < wrong ? i : wrong;
+        else if (outer) {
             const uint64_t *from = x + (o * n + row) * inner;
             uint64_t *to = y + (o * count + i) * inner;
             SIMD for (long j = 0; j < inner; j++) to[j] = from[j];
@@ -60,10 +98,18 @@ EXPORT long gather(LENGTH(most(outer, outers) * n * most(inner, wide)) const uin
     LENGTH(outer * count * inner) uint32_t *y, long outer, long n, long count, long inner, long outers, long wide) {
     long step = inner > wide ? inner : wide;
     long wrong = outer * count * inner;
-    PARALLEL_FOR_FIRST(outer * count * inner, wrong)
-    for (long row = 0; row < outer * count; row++) {
-        const uint32_t *from = x + row / count * n * step;
-        for (long i = 0, place = row * inner; i < inner; i++, place++) {
+    if (inner == 1 && step == 1) {
+        PARALLEL_FOR_FIRST(outer * count, wrong)
+        for (long o = 0; o < outer; o++) {
+            long found = take_uint32_t(x + o * n, index + o * count, y + o * count, count, n, false);
+            wrong = found < count && o * count + found < wrong ? o * count + found : wrong;
+        }
+        return wrong < outer * count ? 1 + wrong : 0;
+    }
+    EACH_PLACE(wrong)
+    for (long o = 0; o < outer; o++) for (long j = 0; j < count; j++) {
+        const uint32_t *from = x + o * n * step;
+        for (long i = 0, place = (o * count + j) * inner; i < inner; i++, place++) {
             long at = READ_ONCE(index[place]);
             if (at < 0 || at >= n) wrong = place < wrong ? place : wrong;
             else y[place] = from[at * step + i];
@@ -76,10 +122,18 @@ EXPORT long gather_8(LENGTH(most(outer, outers) * n * most(inner, wide)) const u
     LENGTH(outer * count * inner) uint64_t *y, long outer, long n, long count, long inner, long outers, long wide) {
     long step = inner > wide ? inner : wide;
     long wrong = outer * count * inner;
-    PARALLEL_FOR_FIRST(outer * count * inner, wrong)
-    for (long row = 0; row < outer * count; row++) {
-        const uint64_t *from = x + row / count * n * step;
-        for (long i = 0, place = row * inner; i < inner; i++, place++) {
+    if (inner == 1 && step == 1) {
+        PARALLEL_FOR_FIRST(outer * count, wrong)
+        for (long o = 0; o < outer; o++) {
+            long found = take_uint64_t(x + o * n, index + o * count, y + o * count, count, n, false);
+            wrong = found < count && o * count + found < wrong ? o * count + found : wrong;
+        }
+        return wrong < outer * count ? 1 + wrong : 0;
+    }
+    EACH_PLACE(wrong)
+    for (long o = 0; o < outer; o++) for (long j = 0; j < count; j++) {
+        const uint64_t *from = x + o * n * step;
+        for (long i = 0, place = (o * count + j) * inner; i < inner; i++, place++) {
             long at = READ_ONCE(index[place]);
             if (at < 0 || at >= n) wrong = place < wrong ? place : wrong;
             else y[place] = from[at * step + i];
