@@ -89,7 +89,8 @@ def test_cache_that_cannot_be_written_falls_back_to_a_temporary_folder(tmp_path)
     blocked = tmp_path / "file"
     blocked.write_text("a file where the cache folder would have to be")
     out, err = finish(start(blocked / "cache", TMPDIR=str(tmp_path)))
-    assert (out, err) == ("[0.0, 2.0, 4.0, 6.0]", "")
+    assert out == "[0.0, 2.0, 4.0, 6.0]"
+    assert err.count(f"RUSHLIGHT_CACHE={blocked}/cache cannot be used") == 1
     assert list((tmp_path / f"rushlight-{os.getuid()}").glob("*.so"))
 
 
@@ -114,6 +115,22 @@ def test_no_compiler_means_numpy_and_one_warning(tmp_path):
     out, err = finish(start(tmp_path / "cache", PROGRAM + PROGRAM, RUSHLIGHT_CC="no-such-compiler"))
     assert out == "numpy\nnumpy"
     assert err.count("no C compiler found (tried no-such-compiler)") == 1
+
+
+@needs_compiler
+def test_cc_that_cannot_be_run_is_named_and_rushlight_cc_wins(tmp_path):
+    out, err = finish(start(tmp_path / "cache", PROGRAM + PROGRAM, CC="no-such-compiler -O1", RUSHLIGHT_CC=""))
+    assert out == "[0.0, 2.0, 4.0, 6.0]\n[0.0, 2.0, 4.0, 6.0]"
+    assert err.count("CC=no-such-compiler -O1 cannot be run; rushlight compiles its kernels with /") == 1
+    out, err = finish(start(tmp_path / "cache", CC="no-such-compiler", RUSHLIGHT_CC=find_compiler().command[0]))
+    assert (out, err) == ("[0.0, 2.0, 4.0, 6.0]", "")
+
+
+def test_a_wish_for_the_accelerator_that_is_none_is_refused_by_name(tmp_path):
+    process = start(tmp_path / "cache", "import rushlight_tensor", RUSHLIGHT_ACCELERATOR="foo")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "RUSHLIGHT_ACCELERATOR: expects none, or nothing; got 'foo'; unset it" in err
 
 
 def test_compiler_that_is_turned_off_is_no_reason_to_warn(tmp_path):

@@ -59,3 +59,9 @@ def test_what_only_pytorch_has_is_told_from_what_is_misspelt(module, name):
         getattr(shown, f"x{name}")
     assert (caught.value.name, caught.value.obj) == (f"x{name}", shown)  # from these Python makes "Did you mean"
     assert not hasattr(shown, name)
+    # Each of the two ways to import it, and a name that nobody has in Python's own words.
+    for statement in (f"from rushlight{module} import {name}", f"import rushlight{module}.{name}"):
+        with pytest.raises(ImportError, match=f"'{name}' from 'rushlight{module}'; PyTorch has it, but"):
+            exec(statement, {})
+    with pytest.raises(ImportError, match=rf"cannot import name 'x{name}' from 'rushlight{module}' \("):
+        exec(f"from rushlight{module} import x{name}", {})

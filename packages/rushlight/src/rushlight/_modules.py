@@ -59,17 +59,30 @@ def listed() -> dict[str, frozenset[str]]:
     return {title: frozenset(names.split()) for title, _, names in (s.partition("]") for s in sections)}
 
 
-class _Below(MetaPathFinder, Loader):
-    """Finds `facade.alias.rest` as `target.rest`, the one module that it is, below modules that are shown whole."""
+_ONLY_PYTORCH = "; PyTorch has it, but rushlight does not"
 
-    def __init__(self, facade: str) -> None:
-        self._facade = facade
+
+class _Below(MetaPathFinder, Loader):
+    """Finds `facade.alias.rest` as `target.rest`, the one module that it is, below modules that are shown whole.
+
+    What only PyTorch has is told here, too: `from facade import name` looks for a module when there is no attribute,
+    and gives its own bare message unless that search fails with another name than the one it looked for.
+    """
+
+    def __init__(self, facade: str, names: dict[str, frozenset[str]]) -> None:
+        self._facade, self._names = facade, names
         self._specs: dict[str, ModuleSpec | None] = {}
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         facade, _, name = fullname.partition(".")
         alias, _, rest = name.rpartition(".")
-        if facade != self._facade or not rest:
+        if facade != self._facade:
+            return None
+        if rest in self._names.get(f"torch.{alias}".rstrip("."), ()):
+            place = f"{facade}.{alias}".rstrip(".")
+            if place in sys.modules and not hasattr(sys.modules[place], rest):
+                raise ModuleNotFoundError(f"cannot import '{rest}' from '{place}'{_ONLY_PYTORCH}", name=rest)
+        if not alias:
             return None
         above = sys.modules.get(f"{facade}.{alias}")
         if above is None or above.__name__ == f"{facade}.{alias}":
@@ -98,7 +111,7 @@ def absent(module: str, names: frozenset[str]) -> Callable[[str], Any]:
     """The `__getattr__` of a facade's module: tells what is misspelt from what only PyTorch has."""
 
     def __getattr__(name: str) -> Any:
-        why = "; PyTorch has it, but rushlight does not" if name in names else ""
+        why = _ONLY_PYTORCH if name in names else ""
         raise AttributeError(f"module '{module}' has no attribute '{name}'{why}", name=name, obj=sys.modules[module])
 
     return __getattr__
@@ -106,7 +119,7 @@ def absent(module: str, names: frozenset[str]) -> Callable[[str], Any]:
 
 def install(facade: str, names: dict[str, frozenset[str]]) -> dict[str, Any]:
     """Enter the modules into `sys.modules`; returns the top-level ones by name."""
-    sys.meta_path.insert(0, _Below(facade))
+    sys.meta_path.insert(0, _Below(facade, names))
     top = {"utils": _namespace(f"{facade}.utils", "What PyTorch keeps under `torch.utils`.")}
     vars(top["utils"])["__getattr__"] = absent(f"{facade}.utils", names["torch.utils"])
     for alias, target in ALIASES.items():

@@ -460,8 +460,10 @@ def is_loaded() -> bool:
 
 def start() -> None:
     """At import: load what is in the cache, or let the first op compile it.  See Note [The accelerator]."""
-    wanted = os.environ.get("RUSHLIGHT_ACCELERATOR", "").lower() != "none"
-    if not wanted or not _is_known_python() or not compile.has_compiler():
+    wish = os.environ.get("RUSHLIGHT_ACCELERATOR", "")
+    if wish.lower() not in ("", "none"):
+        raise RuntimeError(f"RUSHLIGHT_ACCELERATOR: expects none, or nothing; got {wish!r}; unset it")
+    if wish or not _is_known_python() or not compile.has_compiler():
         return
     text, entries = _text()
     twins = {e.op: e.op.fast for e in entries}

@@ -4,7 +4,8 @@ The user decides by environment variables: `RUSHLIGHT_CC=none` turns compiled ke
 compiler (else `$CC`, `cc`, `gcc`, `clang` are tried); `RUSHLIGHT_CFLAGS` is added to its flags, after ours
 (`-march=x86-64-v3` for code that other machines run, too); `RUSHLIGHT_CACHE` names the cache folder (see `cache`).  A
 cache that cannot be used or written (another user's, a read-only home, a full disk, mounted noexec) is passed over for
-a folder of the user among the temporary files.
+a folder of the user among the temporary files, with one warning where the user had named it.  A `CC` that cannot be
+run is passed over with a warning, too.
 """
 
 from __future__ import annotations
@@ -91,7 +92,24 @@ def find_compiler() -> Compiler | None:
     if compiler is None and os.environ.get("RUSHLIGHT_CC", "").lower() != "none":
         tried = ", ".join(_candidates())
         _warn_slow(f"no C compiler found (tried {tried}); install gcc or clang, or set RUSHLIGHT_CC")
+    if compiler is not None:
+        _tell_of_wishes(compiler)
     return compiler
+
+
+def _tell_of_wishes(compiler: Compiler) -> None:
+    """Warn of what the user asked for and does not get."""
+    wish = os.environ.get("CC", "").strip()
+    if wish and not os.environ.get("RUSHLIGHT_CC") and shutil.which(shlex.split(wish)[0]) is None:
+        _warn_once(f"CC={wish} cannot be run; rushlight compiles its kernels with {compiler.command[0]}")
+    chosen = os.environ.get("RUSHLIGHT_CACHE", "")
+    if chosen:
+        mine, other = cache_folders()
+        try:
+            with suppress(UntrustedFolder), Folder(mine, create=True):  # an untrusted one has its own warning
+                pass
+        except OSError as error:
+            _warn_once(f"RUSHLIGHT_CACHE={chosen} cannot be used ({error}); rushlight keeps its kernels in {other}")
 
 
 def has_compiler() -> bool:
