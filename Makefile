@@ -30,8 +30,8 @@ test-machines: ## kernels, ops and nn on every CPU that this one can stand in fo
 	$(SETUP) run test
 	@$(BIN)/python tools/test_machines.py $(ARGS)
 
-mutants: ## plants faults one at a time and looks whether the tests notice (ARGS: --sample 10, --only engine)
-	$(SETUP) run test
+mutants: ## plants faults one at a time and looks whether the tests notice (installs PyTorch; ARGS: --sample 10, --only engine)
+	$(SETUP) run test parity
 	@$(BIN)/python tools/mutants.py $(ARGS)
 
 test-device: ## every op in every dtype on device arrays: a strict stand-in for CuPy, and a GPU where there is one

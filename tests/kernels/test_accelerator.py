@@ -15,7 +15,7 @@ import rushlight
 from rushlight_tensor import REGISTRY
 from rushlight_tensor.core import dispatch, hot
 from rushlight_tensor.core.tensor import wrap
-from rushlight_tensor.kernels import accelerator
+from rushlight_tensor.kernels import accelerator, plan
 from rushlight_tensor.kernels.compile import find_compiler
 from rushlight_tensor.kernels.cuda_text import attributes_of
 
@@ -504,12 +504,13 @@ VIEWS = {
 }
 
 
-@pytest.mark.parametrize("source", ["plain", "leaf", "result", "int64", "no grad"])
+@pytest.mark.parametrize("source", ["plain", "leaf", "result", "int64", "no grad", "read only"])
 @pytest.mark.parametrize("name", VIEWS)
 def test_views_are_those_of_the_twin(name, source):
     array = np.arange(24).reshape(2, 3, 4).astype(np.int64 if source == "int64" else np.float32)
     x = rushlight.tensor(array, requires_grad=source in ("leaf", "result"))
     x = x * 1 if source == "result" else x
+    x._array.setflags(write=source != "read only")
     with rushlight.set_grad_enabled(source != "no grad"):
         ours = outcome(VIEWS[name], x)
         accelerator.use(False)
@@ -709,3 +710,63 @@ def test_a_gradient_of_another_dtype_is_stored_in_that_of_the_leaf():
 
     for found in in_both_texts(stored):
         assert found == rushlight.float64
+
+
+def test_a_plan_is_of_one_order_in_memory():
+    """The kernel of a product is told the strides of its operands: those of another call gave other elements."""
+    kinds = (
+        lambda: rushlight.arange(16.0).reshape(4, 4).sin().t(),
+        lambda: rushlight.arange(64.0).reshape(4, 16).cos()[:, :4],
+        lambda: rushlight.arange(32.0).reshape(4, 8).cos()[:, ::2],
+    )
+    w = rushlight.ones(4, 3)
+    for which in (0, 0, 0, 0, 1, 0, 1, 1, 2, 1, 0, 2):
+        x = kinds[which]()
+        np.testing.assert_allclose((x @ w).numpy(), x.numpy().sum(1, keepdims=True).repeat(3, 1), 1e-5, 1e-6)
+
+
+@pytest.mark.skipif(not plan.PLANNED or not accelerator.is_loaded(), reason="no accelerator")
+def test_a_plan_is_not_used_when_the_compiler_has_changed(monkeypatch):
+    softmax = next(p for p in plan.PLANNED if p.op.name == "softmax")
+    x = rushlight.arange(6.0).reshape(2, 3)
+    for _ in range(4):
+        rushlight.nn.functional.softmax(x, 1)
+    monkeypatch.setattr(softmax, "_fits", plan._never)
+    monkeypatch.setattr(softmax, "_text", lambda x, dim: np.full_like(x, 7.0))
+    assert rushlight.nn.functional.softmax(x, 1).unique().tolist() == [7.0]
+
+
+def test_arrays_of_a_kernel_are_kept_while_it_runs():
+    """Another thread gives the tensor other memory, while the kernel runs without the GIL on what it was given."""
+    n = 1 << 18
+    x, wanted = rushlight.full((4, n), 2.0), np.float32(1 / n)
+    stop, failed = threading.Event(), []
+
+    def replace():
+        while not stop.is_set():
+            x.data = rushlight.full((4, n), 2.0)
+            np.full((2, 2 * n), 7.0, np.float32)[:, ::3] = 100.0
+
+    other = threading.Thread(target=replace)
+    other.start()
+    try:
+        for _ in range(150):
+            y = rushlight.nn.functional.softmax(x, 1)._array
+            failed += list(np.flatnonzero(np.abs(y - wanted) > 1e-3 * wanted)[:1])
+    finally:
+        stop.set()
+        other.join()
+    assert not failed
+
+
+def test_a_gradient_lies_as_its_leaf():
+    def stored():
+        x = rushlight.ones(4, 3).t().requires_grad_()
+        (x * rushlight.ones(3, 4)).sum().backward()
+        y = rushlight.ones(3, 4).requires_grad_()
+        (y.t() * rushlight.ones(4, 3)).sum().backward()
+        (z := rushlight.ones(2, 3, 4)[:, :, ::2].requires_grad_()).mul(2).backward(rushlight.ones(2, 3, 2))
+        return x.grad.stride(), y.grad.stride(), z.grad.stride()
+
+    for found in in_both_texts(stored):
+        assert found == ((1, 3), (4, 1), (6, 2, 1))

@@ -478,3 +478,14 @@ def test_an_infinite_parameter_stays_where_no_decay_is_asked_for(optimizer):
         steps.step()
     assert q[0].item() == -np.inf
     assert np.isfinite(q[1].item())
+
+
+@needs_compiler
+def test_the_order_of_a_result_is_that_of_all_its_inputs():
+    """What is known of one order of the second input is not taken for another."""
+    planned = next(p for p in plan.PLANNED if p.op.name == "gelu_backward")
+    x = np.ones((3, 4, 5), np.float32)
+    turned, swapped = np.asfortranarray(x), x.transpose(1, 0, 2).copy().transpose(1, 0, 2)
+    planned.plans.clear()
+    both = [planned.run(turned, y, **planned.op.defaults).strides for y in (turned, swapped, turned)]
+    assert both == [(4, 12, 48), (20, 60, 4), (4, 12, 48)]

@@ -80,6 +80,7 @@ PLANTED: list[Fault] = [
     *_faults(
         TENSOR + "core/layout.py", "tests/ops/test_order.py tests/parity/test_order.py",
         ("not (rule.images and _has_one_channel(arrays))", "True"),
+        ("            _VERDICTS.clear()", "            pass"),
     ),
     *_faults(
         TENSOR + "core/dispatch.py", f"{ENGINE} tests/ops/test_private_order.py tests/ops/test_saved.py tests/ops/test_promotion.py",
@@ -180,6 +181,25 @@ PLANTED: list[Fault] = [
         ('"exp": "vexp"', '"exp": "vexp_bounded"'),
     ),
     *_faults(
+        TENSOR + "kernels/plan.py", "tests/kernels/test_program.py",
+        ("key = (arrays[0].shape, *[a.strides for a in arrays])", "key = (arrays[0].shape, arrays[0].strides)"),
+    ),
+    *_faults(
+        TENSOR + "kernels/program.py", "tests/kernels/test_program.py",
+        ("if not _turn.acquire(blocking=False):", "if plan.RECORDER is not None or not (_turn.locked() or _turn.acquire()):"),
+        ("return threading.get_ident() == self._thread", "return True"),
+    ),
+    *_faults(
+        TENSOR + "core/straight.py", "tests/ops/test_order.py",
+        ("elif z.ndim > 1 and not (x.flags.c_contiguous and (y is other or y.flags.c_contiguous)):", "elif y is not other and z.ndim > 1:"),
+        ("elif z.ndim > 1 and not x.flags.c_contiguous:", "elif not (is_ufunc or x.flags.c_contiguous):"),
+    ),
+    *_faults(
+        TENSOR + "core/lifted.py", "tests/autograd/test_vmap.py",
+        ("seen = strides(self.value._array)", "seen = [s // self.itemsize for s in self.value._array.strides]"),
+        ("return like.level.spread(made, like) if isinstance(like, Lifted) else made", "return made"),
+    ),
+    *_faults(
         TENSOR + "kernels/c/accelerator.c", TWINS,
         ("if (arrays[i] && !synced(xs[i])) goto twin;", ";"),
         ("return !grad || grad == &_Py_TrueStruct;", "return true;"),
@@ -197,10 +217,14 @@ PLANTED: list[Fault] = [
         ("if (!left) continue;", "if (!left) break;"),
         ("RL_BODY(rl_ndarray, own)->descr == RL_BODY(rl_ndarray, g)->descr", "true"),
         ("SLOT(leaf, at.t_requires) == &_Py_TrueStruct", "true"),
+        ("(RL_BODY(rl_ndarray, own)->flags & RL_BODY(rl_ndarray, g)->flags & NPY_C_CONTIGUOUS)", "true"),
     ),
     *_faults(
         TENSOR + "kernels/c/accelerator_call.h", TWINS,
         ("a->dims[d] != look->dims[d]", "false"),
+        ("a->strides[d] != look->strides[d]", "false"),
+        ("    if (SLOT(p->planned, at.p_fits) != p->fits) return 0;\n", ""),
+        ("    for (int i = 0; i < count; i++) own[i] = held(arrays[i]);\n    rl_object *out = execute_held(r, own, count, attrs);\n    for (int i = 0; i < count; i++) Py_DecRef(own[i]);\n", "    rl_object *out = execute_held(r, arrays, count, attrs); (void)own;\n"),
         ("while (done) Py_DecRef(made[--done]);", ""),
         ("(common && dtype != common)", "false"),
         ("if (r->effects) explain(r, arrays, count, attrs);", "if (false) explain(r, arrays, count, attrs);"),
@@ -208,6 +232,7 @@ PLANTED: list[Fault] = [
     *_faults(
         TENSOR + "kernels/c/accelerator_views.h", TWINS,
         ("if (!*count) *start = 0, *step = 1;", ""),
+        ("a->flags & NPY_WRITEABLE, 0);", "NPY_WRITEABLE, 0);"),
         ("SLOT(v, at.v_root) = held(root == NONE_OBJECT ? x : root);", "SLOT(v, at.v_root) = held(x);"),
     ),
     *_faults(

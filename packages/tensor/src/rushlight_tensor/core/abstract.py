@@ -58,11 +58,6 @@ class AbstractArray:
         return math.prod(self.aval.shape)
 
     @property
-    def private(self) -> bool:
-        """Whether it lies in an order that nobody may know: Note [Private order] in `layout.py`."""
-        return self.aval.private
-
-    @property
     def itemsize(self) -> int:
         return self.aval.dtype.itemsize
 

@@ -39,8 +39,8 @@ class PrivateOrder(np.ndarray):
 
 
 def is_private(array: Any) -> bool:
-    """Whether an array has the mark; without data, its description; of a lifted one, what it holds."""
-    return type(array) is PrivateOrder or getattr(array, "private", False)
+    """Whether an array has the mark; of one without data, whether its description has."""
+    return type(array) is PrivateOrder or (type(array) is AbstractArray and array.aval.private)
 
 
 def private(array: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from rushlight_tensor.core.abstract import Flags
-from rushlight_tensor.core.layout import is_private, strides
+from rushlight_tensor.core.layout import strides
 from rushlight_tensor.core.order import is_contiguous
 from rushlight_tensor.core.tensor import Tensor
 
@@ -57,13 +57,8 @@ class Lifted:
         return self.size * self.itemsize
 
     @property
-    def private(self) -> bool:
-        """Whether what is below lies in an order that nobody may know: Note [Private order] in `layout.py`."""
-        return is_private(self.value._array)
-
-    @property
     def strides(self) -> tuple[int, ...]:
-        """In bytes, within one sample, as a user finds them."""
+        """In bytes, within one sample, as a user finds them: what is below settles itself, Note [Private order]."""
         seen = strides(self.value._array)
         return tuple([step * self.itemsize for step in seen[len(seen) - len(self.shape) :]])
 
