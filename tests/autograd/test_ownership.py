@@ -79,3 +79,16 @@ def test_gradient_given_to_a_maximum_of_a_number_is_not_adopted():
     for _ in range(3):
         backward([largest], [g], retain_graph=True)
     assert (x.grad.item(), g.item()) == (3.0, 1.0)
+
+
+def test_a_gradient_that_is_a_view_of_what_was_given_is_not_added_to():
+    x, given = T.ones(2, 3).requires_grad_(), T.ones(6)
+    x.view(6).backward(given)
+    x.view(6).backward(given)
+    given.mul_(5)
+    np.testing.assert_array_equal(x.grad.numpy(), np.full((2, 3), 2.0))
+    np.testing.assert_array_equal(given.numpy(), np.full(6, 5.0))
+    x.grad = None
+    x.view(6).backward(given)
+    given.zero_()
+    np.testing.assert_array_equal(x.grad.numpy(), np.full((2, 3), 5.0))

@@ -75,3 +75,13 @@ def test_character_that_arrives_in_two_parts_is_whole(tmp_path, kind):
     console.close()
     assert (stream.getvalue() if kind == "text" else shown.read_text(encoding="utf-8")) == "café!"
     stream.close()
+
+
+@pytest.mark.parametrize("wrapped", [io.BufferedWriter, lambda raw: raw], ids=["buffered", "unbuffered"])
+def test_bytes_that_are_no_text_arrive_as_they_are(tmp_path, wrapped):
+    stream = io.TextIOWrapper(wrapped(io.FileIO(tmp_path / "shown", "w")), encoding="utf-8", write_through=True)
+    console = Console(tmp_path, "rank0", {"stdout": stream, "stderr": io.StringIO()})
+    console.write(0, "stdout", b"\xff\xfe|\x80")
+    console.close()
+    stream.close()
+    assert (tmp_path / "shown").read_bytes() == b"\xff\xfe|\x80"

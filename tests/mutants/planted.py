@@ -408,7 +408,7 @@ PLANTED: list[Fault] = [
     ),
     # ------------------------------------------------------------------------------------------- descriptions
     *_faults(
-        TENSOR + "core/order.py", "tests/ops/test_descriptions.py",
+        TENSOR + "core/order.py", "tests/ops/test_descriptions.py tests/ops/test_order.py",
         ("            if s[b] <= s[a]:", "            if s[b] >= s[a]:"),
         ("own = [0 if n == 1 else abs(s) for n", "own = [abs(s) for n"),
         ("return packed(shape, (1, *range(len(shape) - 1, 1, -1), 0))", "return packed(shape, (1, *range(2, len(shape)), 0))"),

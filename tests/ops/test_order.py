@@ -8,7 +8,7 @@ import pytest
 
 import rushlight as rl
 import rushlight.nn.functional as F
-from rushlight_tensor.core import layout, placement
+from rushlight_tensor.core import layout, order, placement
 from rushlight_tensor.core.layout import PrivateOrder
 from tests.ops.harness import call, tensors
 from tests.ops.test_registry import PURE
@@ -159,3 +159,20 @@ def test_what_is_known_of_orders_is_bounded(monkeypatch):
     for n in range(2, 30):
         assert (rl.ones(n, 3).t() * 2).stride() == (1, 3)
         assert len(layout._VERDICTS) <= 8
+
+
+def test_the_order_of_a_result_is_that_of_numpys_ufuncs():
+    """Whatever the strides of dimensions of size 1, which have no say."""
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        xs = []
+        for _ in range(2):
+            shape = tuple(rng.integers(1, 4, 3).tolist())
+            steps = rng.integers(1, 9, 3) * 4
+            xs.append(np.lib.stride_tricks.as_strided(np.zeros(100, np.float32), shape, steps))
+        try:
+            made = np.add(*xs)
+        except ValueError:
+            continue
+        kept = [4 * step for step in order.kept(made.shape, *xs)]
+        assert seen(made.shape, kept) == seen(made.shape, made.strides), [(x.shape, x.strides) for x in xs]
