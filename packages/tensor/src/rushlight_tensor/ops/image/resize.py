@@ -10,6 +10,7 @@ import numpy as np
 
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import real_only
+from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.ops.image.pool import adaptive_avg_pool1d, adaptive_avg_pool2d, weighted
 from rushlight_tensor.ops.math.cast import as_image, clone
@@ -151,7 +152,7 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
     x = reshape(input, *lead, c // (r * r), r, r, h, w)
     n = len(lead)
     x = permute(x, *range(n), n, n + 3, n + 1, n + 4, n + 2)
-    return as_image(reshape(x, *lead, c // (r * r), h * r, w * r), input)
+    return as_image(reshape(clone(x, memory_format=contiguous_format), *lead, c // (r * r), h * r, w * r), input)
 
 
 def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
@@ -166,11 +167,11 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
     x = reshape(input, *lead, c, h // r, r, w // r, r)
     n = len(lead)
     x = permute(x, *range(n), n, n + 2, n + 4, n + 1, n + 3)
-    return as_image(reshape(x, *lead, c * r * r, h // r, w // r), input)
+    return as_image(reshape(clone(x, memory_format=contiguous_format), *lead, c * r * r, h // r, w // r), input)
 
 
 def channel_shuffle(input: Any, groups: int) -> Any:
     """(N, C, ...) with the channels of `groups` groups interleaved (Zhang et al., 2018)."""
     n, c, *rest = input._array.shape
     x = movedim(reshape(input, n, groups, c // groups, *rest), 1, 2)
-    return as_image(reshape(x, n, c, *rest), input)
+    return as_image(reshape(clone(x, memory_format=contiguous_format), n, c, *rest), input)

@@ -47,7 +47,7 @@ def einsum(equation: Any, *operands: Any) -> Any:
         left, labels = _contract(left, labels, right, others, needed)
     left, labels = _sum_out(left, labels, set(result))
     order = [labels.index(label) for label in result]
-    return left if order == sorted(order) else permute(left, *order)
+    return left if order == sorted(order) and left is not operands[0] else permute(left, *order)
 
 
 def _from_lists(arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:

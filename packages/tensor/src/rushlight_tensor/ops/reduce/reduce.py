@@ -116,6 +116,8 @@ def sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 def sum_to_size(input: Any, *size: Any) -> Any:
     """`input` summed over the dimensions that broadcasting to its shape would add to `size` or stretch from 1."""
     shape = sizes(size)
+    if not shape:
+        return sum(input)
     have = input._array.shape
     lead = len(have) - len(shape)
     if lead < 0 or any(n not in (1, m) for n, m in zip(shape, have[lead:], strict=True)):

@@ -12,7 +12,7 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import axis
 from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.ops.linalg.linalg import _plus, bmm, matmul
-from rushlight_tensor.ops.math.cast import cast, contiguous
+from rushlight_tensor.ops.math.cast import cast, clone, contiguous
 from rushlight_tensor.ops.math.complex import complex, conj, imag, real
 from rushlight_tensor.ops.math.elementwise import sqrt
 from rushlight_tensor.ops.math.select import where
@@ -33,6 +33,8 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
     out = cat(parts, dim) if len(parts) > 1 else input
     if not out._array.ndim:
         raise RuntimeError("diff expects input to be at least one-dimensional")
+    if not n:
+        return clone(input)
     for _ in range(n):
         length = out._array.shape[dim]
         later, before = (out.narrow(dim, start, max(length - 1, 0)) for start in (min(1, length), 0))
@@ -234,7 +236,7 @@ def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: floa
 
 def chain_matmul(*matrices: Any) -> Any:
     """The product of several matrices, from left to right."""
-    out = matrices[0]
+    out = matrices[0] if len(matrices) > 1 else clone(matrices[0])
     for m in matrices[1:]:
         out = matmul(out, m)
     return out

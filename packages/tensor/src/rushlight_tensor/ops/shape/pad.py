@@ -11,10 +11,11 @@ from rushlight_tensor.core import kinds, placement
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import wrap
-from rushlight_tensor.ops.math.cast import as_image, flat
+from rushlight_tensor.ops.math.cast import as_image, clone, flat
 from rushlight_tensor.ops.shape.shape import permute, reshape, unsqueeze
 
 Widths = tuple[tuple[int, int], ...]
@@ -126,6 +127,8 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
             f"Padding size {len(given)} is not supported for {len(shape)}D input tensor.{_SUPPORTED}"
         )
     given_input, input = input, input if mode == "circular" else flat(input)
+    if not any(map(any, widths)):
+        input = clone(input, memory_format=contiguous_format)
     for dim, (before, after) in enumerate(widths, len(shape) - count):
         n = shape[dim]
         if mode == "reflect" and max(before, after) >= n:
@@ -193,7 +196,8 @@ def im2col(input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, st
     for i in range(2):
         x = x.unfold(2 + i, dilation[i] * (kernel[i] - 1) + 1, stride[i])
     x = x[..., :: dilation[0], :: dilation[1]]  # (N, C, OH, OW, KH, KW)
-    return reshape(permute(x, 0, 1, 4, 5, 2, 3), n, c * math.prod(kernel), math.prod(x._array.shape[2:4]))
+    x = clone(permute(x, 0, 1, 4, 5, 2, 3), memory_format=contiguous_format)
+    return reshape(x, n, c * math.prod(kernel), math.prod(x._array.shape[4:]))
 
 
 def _col2im_aval(x: Any, output_size: tuple[int, int] = (0, 0), window: Any = ()) -> Aval:

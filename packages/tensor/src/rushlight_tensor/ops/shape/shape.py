@@ -11,7 +11,7 @@ from rushlight_tensor.core import dtypes, kinds
 from rushlight_tensor.core.dispatch import MODE, call, follow, sync
 from rushlight_tensor.core.infer import Aval, axes, axis, resolve, sizes
 from rushlight_tensor.core.infer import broadcast_shapes as _broadcast
-from rushlight_tensor.core.inplace import touch
+from rushlight_tensor.core.inplace import touch, writable
 from rushlight_tensor.core.keywords import named
 from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.op import Op
@@ -340,17 +340,18 @@ def _matrices(x: Any, name: str) -> Any:
 
 def _become(x: Any, make: Any, *args: Any) -> Any:
     """Let `x` itself be what a view operation makes of it, `make(x, *args)`; its elements stay where they are."""
-    if x._requires_grad and MODE.grad and x._node is None:
-        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    if x._view is not None:
+        sync(x)
+    if x._requires_grad and MODE.grad:
+        writable(x)
     before = x
     if x._view is not None:  # `x` is going to be a view of what it was until now
-        sync(x)
         before = wrap(x._array)
         before._view, before._node, before._requires_grad = x._view, x._node, x._requires_grad
     made = make(before, *args)
+    touch(x)
     if x._requires_grad and MODE.grad:
         follow(x, made._node)
-    touch(x)
     if before is not x:
         x._view = made._view
         x._view.version = x._view.base._version
@@ -390,7 +391,7 @@ def swapdims_(input: Any, dim0: int, dim1: int) -> Any:
 
 PROPERTIES = {
     "T": lambda x: _permuted(x, {"dims": tuple(range(x._array.ndim))[::-1]}),
-    "H": lambda x: conj(t(x)),
+    "H": lambda x: conj(t(x) if x._array.ndim else x),
     "mT": lambda x: _matrices(x, "mT"),
     "mH": adjoint,
 }
@@ -425,7 +426,7 @@ def broadcast_shapes(*shapes: Any) -> Any:
 def broadcast_tensors(*tensors: Any) -> tuple[Any, ...]:
     """The tensors, expanded to their common shape."""
     shape = _broadcast(*[x._array.shape for x in tensors])
-    return tuple([expand(x, shape) for x in tensors])
+    return tuple([x if x._array.shape == shape else expand(x, shape) for x in tensors])
 
 
 def atleast_1d(*tensors: Any) -> Any:
