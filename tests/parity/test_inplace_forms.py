@@ -147,3 +147,119 @@ def test_second_derivatives_through_writes_to_views(name, part):
         assert got[0] in ("RuntimeError", "IndexError"), f"PyTorch {want!r}, here {got!r}"
     else:
         assert got == want, f"PyTorch {want!r}, here {got!r}"
+
+
+HOOKED = {
+    "view": lambda y: (y[:, :], y),
+    "view of a view": lambda y: (y.unsqueeze(0)[0], y),
+    "base": lambda y: (y, y[:, :]),
+    "result": lambda y: (y, y),
+}
+
+
+@pytest.mark.parametrize("where", HOOKED)
+@pytest.mark.parametrize("name", NAMES)
+def test_hooks_from_before_a_write_see_what_pytorchs_see(name, where):
+    def program(t):
+        seen = []
+        x = (t.arange(12.0, dtype=t.float64) * 0.05 + 0.3).reshape(3, 4).requires_grad_()
+        o = x.detach().flip(0) * 0.9 + 0.05
+        y = x * 0.6 + 0.1
+        v, other = HOOKED[where](y)
+        v.register_hook(lambda g: (seen.append(g * 1), g * 2)[1])
+        getattr(v, name.split()[0])(*(ARGUMENTS[name](t, o) if name in ARGUMENTS else ()))
+        (v.sum() + 2 * other.sum()).backward()
+        return x.grad, seen
+
+    want, got = outcome(program, torch), outcome(program, rl)
+    assert got == want, f"PyTorch {want!r}, here {got!r}"
+
+
+@pytest.mark.parametrize("target", ["result", "view"])
+@pytest.mark.parametrize("name", ["add_", "sub_", "mul_", "div_", "pow_", "atan2_", "copysign_", "lerp_", "copy_"])
+def test_a_tensor_that_is_its_own_operand(name, target):
+    def program(t):
+        seen = []
+        x = t.tensor([0.3, 0.6, 0.9], dtype=t.float64, requires_grad=True)
+        y = x * 1
+        v = y.unsqueeze(0) if target == "view" else y
+        v.register_hook(lambda g: (seen.append(g * 1), g * 2)[1])
+        getattr(v, name)(v, *((0.5,) if name == "lerp_" else ()))
+        v.sum().backward()
+        return x.grad, seen
+
+    want, got = outcome(program, torch), outcome(program, rl)
+    assert got == want, f"PyTorch {want!r}, here {got!r}"
+
+
+@pytest.mark.parametrize("mode", ["floor", "trunc"])
+def test_rounded_division_of_a_view_passes_the_hooks_by(mode):
+    def program(t):
+        seen = []
+        x = t.tensor([0.3, 0.6, 0.9], requires_grad=True)
+        v = (x * 1).unsqueeze(0)
+        v.register_hook(seen.append)
+        v.div_(0.5, rounding_mode=mode)
+        v.sum().backward()
+        return x.grad, seen
+
+    assert outcome(program, rl) == outcome(program, torch)
+
+
+RESHAPED = {
+    "transpose_": (0, 1),
+    "unsqueeze_": (0,),
+    "squeeze_": (),
+    "t_": (),
+    "swapaxes_": (0, 1),
+    "swapdims_": (0, 1),
+}
+
+
+@pytest.mark.parametrize("name", RESHAPED)
+@pytest.mark.parametrize("target", ["leaf", "view", "several", "no_grad", "saved"])
+def test_changes_of_shape_in_place_are_refused_where_writes_are(name, target):
+    def program(t):
+        x = t.ones(2, 3, requires_grad=True)
+        if target == "no_grad":
+            with t.no_grad():
+                y = x[:]
+        else:
+            y = {"leaf": lambda: x, "view": lambda: x[:], "several": lambda: x.split(2)[0], "saved": x.exp}[target]()
+        getattr(y, name)(*RESHAPED[name])
+        y.sum().backward()
+
+    want, got = outcome(program, torch), outcome(program, rl)
+    assert want[0] == "RuntimeError"
+    assert got == want
+
+
+WRITTEN = {
+    "copy_": lambda t, x, y: x.copy_(y), "lerp_": lambda t, x, y: x.lerp_(y, 0.5),
+    "clamp_": lambda t, x, y: x.clamp_(y),
+    "addcmul_": lambda t, x, y: x.addcmul_(y, y), "add_": lambda t, x, y: x.add_(y),
+    "div_": lambda t, x, y: x.div_(y, rounding_mode="floor"), "[...]": lambda t, x, y: x.__setitem__(..., y),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("shapes", [((3, 4), (1, 3, 4)), ((), (1,)), ((1,), (1, 1)), ((2, 3), (3,)), ((3,), (2, 3))])
+def test_what_is_written_has_no_more_dimensions_than_the_target(name, shapes):
+    def program(t):
+        x, y = (t.ones(s) for s in shapes)
+        WRITTEN[name](t, x, y)
+        return x
+
+    want, got = outcome(program, torch), outcome(program, rl)
+    assert (got == want) if want[0] == "Tensor" else got[0] == want[0], f"PyTorch {want!r}, here {got!r}"
+
+
+@pytest.mark.parametrize("write", [lambda x: x.fill_(2.0), lambda x: x.zero_()])
+@pytest.mark.parametrize("view", [lambda x: x.expand(2, 4).unfold(1, 2, 1), lambda x: x.expand(2, 4).unfold(0, 1, 1)])
+def test_a_number_is_written_to_elements_that_overlap(view, write):
+    def program(t):
+        x = t.ones(1, 4)
+        write(view(x))
+        return x
+
+    assert outcome(program, rl) == outcome(program, torch)

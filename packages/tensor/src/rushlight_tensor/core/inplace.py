@@ -16,7 +16,7 @@ from rushlight_tensor.core import cuda, describe, dispatch
 from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.dispatch import MODE, call, edge, follow, node_for, recorded, run, sync
 from rushlight_tensor.core.dtypes import dtype_title
-from rushlight_tensor.core.graph import CustomNode, Node, Slot, closed_text, pull, refill, watch
+from rushlight_tensor.core.graph import CustomNode, Node, Slot, Stale, closed_text, pull, refill, stale_text, watch
 from rushlight_tensor.core.infer import binary_bool, unary_bool, unary_real
 from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.layout import PrivateOrder, is_contiguous, plain, strides
@@ -52,12 +52,8 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     n = None  # made before the change, for the versions
     if wants:
         n = Overwritten((edge(x),), x._array.shape) if op.vjp is None else node_for(op, xs, attrs, (x._array,))
-    if (
-        n is not None and n.saved is not None and any(item is x for item in n.saved)
-    ):  # what x was is needed, and saving x would make a cycle
-        before = dispatch.CLONE(x)
-        n.versions = tuple([0 if item is x else v for item, v in zip(n.saved, n.versions, strict=True)])
-        n.saved = tuple([before if item is x else item for item in n.saved])
+    if n is not None and n.saved is not None and any(item is x for item in n.saved):
+        _keep_what_was(n, x)
     _write(op, x, [y._array if isinstance(y, Tensor) else y for y in ys], attrs)
     touch(x)
     if n is None:
@@ -79,6 +75,24 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     return x
 
 
+def _keep_what_was(n: Node, x: Tensor) -> None:
+    """Let `n`, which writes into `x`, save a copy of it: `x` itself would make a cycle.
+
+    Where `x` is another operand, too, that is stale after the write, as in PyTorch.
+    """
+    assert n.saved is not None
+    before = stale = None
+    saved, versions = list(n.saved), list(n.versions)
+    for at, (item, (_, i)) in enumerate(zip(n.saved, n.op.saves, strict=True)):
+        if item is x and i == 0:
+            before = dispatch.CLONE(x) if before is None else before
+            saved[at], versions[at] = before, 0
+        elif item is x:
+            stale = Stale(stale_text(x, n.op.name)) if stale is None else stale
+            saved[at], versions[at] = stale, None
+    n.saved, n.versions = tuple(saved), tuple(versions)
+
+
 def composed(fn: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """`x = fn(x, …)` in the memory of `x`, for a function that is made of ops.
 
@@ -86,7 +100,11 @@ def composed(fn: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """
     was = x
     if MODE.grad and any(isinstance(t, Tensor) and t._requires_grad for t in (x, *args, *kwargs.values())):
-        was = dispatch.CLONE(x)  # what is saved of it must not be overwritten
+        writable(x)
+        root = None if x._view is None else x._view.root
+        # the gradient of a view that is written to goes to its root, past the node and the hooks that the view had
+        old = x if root is None or not root._requires_grad else dispatch.replay(x, root)
+        was = dispatch.CLONE(old)  # what is saved of it must not be overwritten
     result = fn(was, *args, **kwargs)
     if x._array.dtype.kind == "c" != result._array.dtype.kind:
         raise RuntimeError(f"In-place {fn.__name__} is not supported for complex tensors.")

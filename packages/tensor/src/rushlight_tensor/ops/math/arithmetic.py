@@ -12,12 +12,12 @@ from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import floats_only, numbers_only, real_only, refuse
 from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import Aval, broadcast_shapes
-from rushlight_tensor.core.inplace import inplace
+from rushlight_tensor.core.inplace import composed, inplace
 from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import BOOL, category, result_type
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import Tensor, wrap
-from rushlight_tensor.ops.math.cast import cast, copy
+from rushlight_tensor.ops.math.cast import cast
 from rushlight_tensor.ops.math.elementwise import (
     _NO_CLAMP,
     _add,
@@ -102,7 +102,7 @@ def div_(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     """`div`, in place."""
     if rounding_mode is None:
         return inplace(_div, input, other)
-    return inplace(copy, input, div(input, other, rounding_mode=rounding_mode))
+    return composed(div, input, other, rounding_mode=rounding_mode)
 
 
 def round(input: Any, *, decimals: int = 0) -> Any:

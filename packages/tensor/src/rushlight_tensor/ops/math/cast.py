@@ -109,6 +109,8 @@ def _copy_aval(x: Any, y: Any) -> Aval:
 
 
 def _copy_into(x: Any, y: Any) -> None:
+    if np.ndim(y) > x.ndim:  # NumPy lets sizes of 1 in front go
+        _copy_aval(x, y)
     try:
         x[...] = _real_part(y, x.dtype) if hasattr(y, "dtype") else y
     except ValueError:

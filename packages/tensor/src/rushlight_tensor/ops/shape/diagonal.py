@@ -175,10 +175,18 @@ def _unfold_kernel(x: Any, dimension: int, size: int, step: int) -> Any:
         return x.reshape(1)[:size]
     dim = dimension % x.ndim
     strides = (*x.strides[:dim], x.strides[dim] * step, *x.strides[dim + 1 :], x.strides[dim])
-    as_strided = (
-        np.lib.stride_tricks.as_strided if isinstance(x, np.ndarray) else cuda.cupy().lib.stride_tricks.as_strided
-    )
-    return as_strided(x, shape, strides)
+    if not isinstance(x, np.ndarray):
+        return cuda.cupy().lib.stride_tricks.as_strided(x, shape, strides)
+    if x.flags.writeable:
+        return np.lib.stride_tricks.as_strided(x, shape, strides)
+    x = x[...]
+    try:
+        x.flags.writeable = True
+    except ValueError:  # its memory is locked
+        return np.lib.stride_tricks.as_strided(x, shape, strides)
+    windows = np.lib.stride_tricks.as_strided(x, shape, strides)[...]
+    windows.flags.writeable = False  # as what was expanded is: `inplace` can undo that
+    return windows
 
 
 def _fold_aval(g: Any, shape: Any = (), dimension: int = 0, size: int = 1, step: int = 1) -> Aval:
