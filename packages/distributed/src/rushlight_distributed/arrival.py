@@ -79,7 +79,7 @@ class _Neighbours:
         self._job = {name: env.get(name) for name in _JOB}
         self._starter = self._starter_of(os.getpid())
         alone = int(env[names[3]]) == self._count  # on this host all are; else who was never seen has no number
-        self._name = {k: f"rank {k}" if alone else f"the rank with the local number {k}" for k in range(self._count)}
+        self._name = {k: f"rank {k}" if alone else f"the rank number {k} of this host" for k in range(self._count)}
         self._name[self.me] = f"rank {env[self._rank]}"
 
     def look(self) -> dict[int, list[int]]:
