@@ -1,6 +1,6 @@
 """One module, one class, under every name: `rushlight.nn.modules.linear.Linear is rushlight.nn.Linear`."""
 
-import importlib
+import importlib.util
 import pickle
 import subprocess
 import sys
@@ -65,3 +65,7 @@ def test_what_only_pytorch_has_is_told_from_what_is_misspelt(module, name):
             exec(statement, {})
     with pytest.raises(ImportError, match=rf"cannot import name 'x{name}' from 'rushlight{module}' \("):
         exec(f"from rushlight{module} import x{name}", {})
+
+
+def test_whether_there_is_a_module_can_be_asked():
+    assert importlib.util.find_spec("rushlight.linalg") is None

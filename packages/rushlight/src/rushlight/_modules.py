@@ -80,7 +80,9 @@ class _Below(MetaPathFinder, Loader):
             return None
         if rest in self._names.get(f"torch.{alias}".rstrip("."), ()):
             place = f"{facade}.{alias}".rstrip(".")
-            if place in sys.modules and not hasattr(sys.modules[place], rest):
+            asked = sys._getframe(1).f_back  # who only asks whether there is a module gets None, as everywhere
+            imported = asked is not None and asked.f_globals.get("__name__") == "importlib._bootstrap"
+            if imported and place in sys.modules and not hasattr(sys.modules[place], rest):
                 raise ModuleNotFoundError(f"cannot import '{rest}' from '{place}'{_ONLY_PYTORCH}", name=rest)
         if not alias:
             return None
