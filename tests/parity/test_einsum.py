@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 import rushlight as rl
@@ -62,3 +63,35 @@ def test_gradients_of_diagonals():
         return y, g, t.autograd.grad(g.sum(), x)
 
     assert outcome(program, rl) == outcome(program, torch)
+
+
+SIZES = dict(zip("abcdef", (2, 3, 4, 5, 2, 3), strict=True))
+
+
+def _equation(rng, terms):
+    left = []
+    for _ in range(terms):
+        letters = rng.permutation(list(SIZES))[: rng.integers(1, 5)].tolist()
+        if rng.random() < 0.2:
+            letters.insert(rng.integers(len(letters) + 1), "...")
+        left.append(letters)
+    result = [c for c in sorted({c for term in left for c in term}) if c == "..." or rng.random() < 0.6]
+    return ",".join(map("".join, left)) + "->" + "".join(rng.permutation(result).tolist())
+
+
+def _strides(t, equation):
+    operands = []
+    for term in equation.partition("->")[0].split(","):
+        shape = [n for c in term.replace("...", ".") for n in ((2, 3) if c == "." else (SIZES[c],))]
+        operands.append(t.ones(shape))
+    made = t.einsum(equation, *operands)
+    return tuple(made.shape), made.stride()
+
+
+@pytest.mark.parametrize("terms", [1, 2])
+def test_products_lie_as_in_pytorch(terms):
+    rng = np.random.default_rng(terms)
+    equations = ["ij,kj->ki", "bij,bkj->bki", "ijk,ljk->li", "bij,bjk->kib", "ijk->ki"]
+    equations = [e.translate(str.maketrans("ijkl", "acde")) for e in equations if e.count(",") + 1 == terms]
+    for equation in (*equations, *(_equation(rng, terms) for _ in range(400))):
+        assert _strides(rl, equation) == _strides(torch, equation), equation

@@ -2,10 +2,12 @@
 
 Dtypes follow from what is done, as in PyTorch: what stands in one operand alone is summed, so integers become int64; a
 label of two operands is a product of matrices in their one dtype, or one of elements, promoted, where its size is 1.
+Every step keeps labels in the order of the result, those that are summed behind it: results lie in memory as PyTorch's.
 """
 
 from __future__ import annotations
 
+import functools
 import string
 from typing import Any
 
@@ -34,18 +36,16 @@ def einsum(equation: Any, *operands: Any) -> Any:
         equation, operands = _from_lists((equation, *operands))
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
-    terms, result = _parse(equation, [t._array.shape for t in operands])
-    sizes = _sizes(terms, [t._array.shape for t in operands])
-    apart = {label for label, n in sizes.items() if n == 1 and label not in result and len(terms) > 1}
+    terms, result, sizes, place, apart = _read(equation, tuple([tuple(t._array.shape) for t in operands]))
     prepared = [_prepare(t, labels, sizes, apart) for t, labels in zip(operands, terms, strict=True)]
     for i, (t, labels) in enumerate(prepared):
         needed = {*result, *[label for j, (_, other) in enumerate(prepared) if j != i for label in other]}
-        prepared[i] = _sum_out(t, labels, needed)
+        prepared[i] = _sum_out(t, labels, needed, place)
     left, labels = prepared[0]
     for i, (right, others) in enumerate(prepared[1:], 2):
         needed = {*result, *[label for _, later in prepared[i:] for label in later]}
-        left, labels = _contract(left, labels, right, others, needed)
-    left, labels = _sum_out(left, labels, set(result))
+        left, labels = _contract(left, labels, right, others, needed, place)
+    left, labels = _sum_out(left, labels, set(result), place)
     order = [labels.index(label) for label in result]
     return left if order == sorted(order) and left is not operands[0] else permute(left, *order)
 
@@ -61,7 +61,16 @@ def _from_lists(arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
     return equation, arguments[: 2 * pairs : 2]
 
 
-def _parse(equation: str, shapes: list[tuple[int, ...]]) -> tuple[list[list[Label]], list[Label]]:
+@functools.lru_cache(1024)
+def _read(equation: str, shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, Any, Any, Any, Any]:
+    """The labels of operands and result, their sizes and places, and those of size 1 that are summed."""
+    terms, result = _parse(equation, shapes)
+    sizes = _sizes(terms, shapes)
+    apart = {label for label, n in sizes.items() if n == 1 and label not in result and len(terms) > 1}
+    return terms, result, sizes, _places(sizes, result), apart
+
+
+def _parse(equation: str, shapes: tuple[tuple[int, ...], ...]) -> tuple[list[list[Label]], list[Label]]:
     left, arrow, right = equation.replace(" ", "").partition("->")
     texts = left.split(",")
     if len(texts) != len(shapes):
@@ -104,7 +113,7 @@ def _labels(text: str, ndim: int, operand: int) -> list[Label]:
     return [*head, *range(ndim - named - 1, -1, -1), *tail]
 
 
-def _sizes(terms: list[list[Label]], shapes: list[tuple[int, ...]]) -> dict[Label, int]:
+def _sizes(terms: list[list[Label]], shapes: tuple[tuple[int, ...], ...]) -> dict[Label, int]:
     sizes: dict[Label, int] = {}
     for i, (labels, shape) in enumerate(zip(terms, shapes, strict=True)):
         for label, n in zip(labels, shape, strict=True):
@@ -123,6 +132,14 @@ def _sizes(terms: list[list[Label]], shapes: list[tuple[int, ...]]) -> dict[Labe
     return sizes
 
 
+def _places(sizes: dict[Label, int], result: list[Label]) -> dict[Label, int]:
+    """Where each label stands while operands are multiplied: those of the result, then the ellipsis, then letters."""
+    summed = [label for label in sizes if label not in result]
+    dots = sorted((label for label in summed if isinstance(label, int)), reverse=True)
+    letters = sorted(label for label in summed if isinstance(label, str))
+    return {label: i for i, label in enumerate([*result, *dots, *letters])}
+
+
 def _prepare(t: Any, labels: list[Label], sizes: dict[Label, int], apart: set[Label]) -> tuple[Any, list[Label]]:
     """With the diagonal where a label stands twice, without dimensions of size 1 that broadcast or are `apart`."""
     for label in dict.fromkeys(labels):
@@ -138,26 +155,38 @@ def _prepare(t: Any, labels: list[Label], sizes: dict[Label, int], apart: set[La
     return t, labels
 
 
-def _sum_out(t: Any, labels: list[Label], needed: set[Label]) -> tuple[Any, list[Label]]:
-    over = [i for i, label in enumerate(labels) if label not in needed]
-    if not over:
+def _sum_out(t: Any, labels: list[Label], needed: set[Label], place: dict[Label, int]) -> tuple[Any, list[Label]]:
+    if all(label in needed for label in labels):
         return t, labels
-    return sum(t, over), [label for label in labels if label in needed]
+    wanted = sorted(labels, key=place.__getitem__)
+    over = [i for i, label in enumerate(wanted) if label not in needed]
+    return sum(_arrange(t, labels, wanted), over), [label for label in wanted if label in needed]
 
 
-def _contract(a: Any, la: list[Label], b: Any, lb: list[Label], needed: set[Label]) -> tuple[Any, list[Label]]:
+def _contract(
+    a: Any, la: list[Label], b: Any, lb: list[Label], needed: set[Label], place: dict[Label, int]
+) -> tuple[Any, list[Label]]:
     """The product of two operands, summed over the labels that nobody needs after them."""
-    batch = [label for label in la if label in lb and label in needed]
-    inner = [label for label in la if label in lb and label not in needed]
-    rows, columns = ([label for label in own if label not in other] for own, other in ((la, lb), (lb, la)))
+    la_in_order, lb_in_order = (sorted(own, key=place.__getitem__) for own in (la, lb))
+    batch = [label for label in la_in_order if label in lb and label in needed]
+    inner = [label for label in la_in_order if label in lb and label not in needed]
+    rows, columns = (
+        [label for label in own if label not in other] for own, other in ((la_in_order, lb), (lb_in_order, la))
+    )
     sizes = dict(zip((*la, *lb), (*a._array.shape, *b._array.shape), strict=True))
+    if not inner:
+        found = sorted(sizes, key=place.__getitem__)
+        x, y = (
+            reshape(_arrange(t, own, [n for n in found if n in own]), *[sizes[n] if n in own else 1 for n in found])
+            for t, own in ((a, la), (b, lb))
+        )
+        return x * y, found
+    last = max([i for label, i in place.items() if label not in (*batch, *rows, *inner)], default=-1)
+    if rows and columns and place[rows[0]] > last:  # the other way round, as in PyTorch: the product lies as the result
+        a, la, rows, b, lb, columns = b, lb, columns, a, la, rows
     x, y = _arrange(a, la, [*batch, *rows, *inner]), _arrange(b, lb, [*batch, *inner, *columns])
     shape = [sizes[label] for label in (*batch, *rows, *columns)]
     lead = [sizes[label] for label in batch]
-    if not inner:
-        x = reshape(x, *lead, *[sizes[label] for label in rows], *[1] * len(columns))
-        y = reshape(y, *lead, *[1] * len(rows), *[sizes[label] for label in columns])
-        return x * y, [*batch, *rows, *columns]
     x = _grouped(x, lead, [sizes[label] for label in rows], [sizes[label] for label in inner])
     y = _grouped(y, lead, [sizes[label] for label in inner], [sizes[label] for label in columns])
     product = matmul(x, y)
