@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 from tests.mutants.planted import PLANTED, Fault  # noqa: E402
 
 LIMIT_S = 240
+WITHOUT_FAULT_S = 1800  # all tests of all faults in one run
 KILLED, SURVIVED, BROKEN = "killed", "SURVIVED", "BROKEN"
 
 
@@ -65,7 +66,9 @@ class Copy:
         self._stamp += 2
         os.utime(path, (self._stamp, self._stamp))
 
-    def run(self, tests: Sequence[str], ranks: int = 0, python: bool = False) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, tests: Sequence[str], ranks: int = 0, python: bool = False, limit_s: int = LIMIT_S
+    ) -> subprocess.CompletedProcess[str]:
         """Run pytest; `python`: on the Python twins of what is accelerated, which would not be seen to fail else."""
         options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]
         program = ["-m", "tests.mpi.run", str(ranks)] if ranks else ["-m", "pytest"]
@@ -76,7 +79,7 @@ class Copy:
             env={**self.environment, **({"RUSHLIGHT_ACCELERATOR": "none"} if python else {})},
             capture_output=True,
             text=True,
-            timeout=LIMIT_S,
+            timeout=limit_s,
         )
 
 
@@ -122,7 +125,7 @@ def _choose(options: argparse.Namespace, faults: list[Fault]) -> list[Fault]:
 def _failing_without_fault(copy: Copy, faults: list[Fault]) -> str:
     for ranks in sorted({fault.ranks for fault in faults}):
         tests = list(dict.fromkeys(test for fault in faults if fault.ranks == ranks for test in fault.tests))
-        done = copy.run(tests, ranks)
+        done = copy.run(tests, ranks, limit_s=WITHOUT_FAULT_S)
         if done.returncode != 0:
             return done.stdout[-4000:] + done.stderr[-1000:]
     return ""
