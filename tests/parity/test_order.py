@@ -475,3 +475,19 @@ def test_samples_that_lie_otherwise_make_a_contiguous_batch():
 def test_the_steps_of_nothing():
     for shape in ((0, 3), (2, 0, 3), (2, 3, 0), (0,)):
         assert rl.zeros(shape).stride() == torch.zeros(shape).stride()
+
+
+def test_one_pixel_lies_as_its_strides_say():
+    for t, F in ((torch, tF), (rl, rF)):
+        for x, last in ((t.ones(2, 1, 1, 4).movedim(-1, 1), True), (t.ones(2, 4, 1, 1), False)):
+            big = F.pad(x, (1, 1, 1, 1)), t.cat([x, x], -1), F.interpolate(x, scale_factor=2), F.pad(x, (1, 1))
+            assert [y.is_contiguous(memory_format=t.channels_last) for y in big] == [last] * 4
+            assert [y.is_contiguous() for y in big] == [not last] * 4
+
+
+def test_sizes_of_one_have_the_steps_of_the_order_they_lie_in():
+    for t, F in ((torch, tF), (rl, rF)):
+        x = t.ones(2, 1, 1, 4).movedim(-1, 1)
+        assert F.pad(x, (1, 1)).stride() == (12, 1, 12, 4)
+        assert F.max_pool2d(x, 1).stride() == (4, 1, 4, 4)
+        assert F.avg_pool2d(x, 1).stride() == (4, 1, 4, 4)

@@ -70,7 +70,7 @@ def _laid(op: Any, array: Any, arrays: Sequence[Any], attrs: dict[str, Any]) -> 
     if array.flags.c_contiguous and (
         rule is placement.CONTIGUOUS
         or array.ndim < 2
-        or (not rule.moves and _all_plain(arrays) and not (rule.images and _has_one_channel(arrays)))
+        or (not rule.moves and _all_plain(arrays) and not (rule.images and _lie_both_ways(arrays)))
     ):
         return array
     if rule.asks_attrs:
@@ -112,9 +112,14 @@ def _all_plain(arrays: Sequence[Any]) -> bool:
     return True
 
 
-def _has_one_channel(arrays: Sequence[Any]) -> bool:
-    """Whether one is an image that lies in both orders at once."""
-    return any(a is not None and a.ndim > 3 and a.shape[1] == 1 for a in arrays)
+def _lie_both_ways(arrays: Sequence[Any]) -> bool:
+    """Whether one is an image that lies in both orders at once, of one channel or of one pixel: its strides decide."""
+    return any(
+        a is not None and a.ndim > 3 and (a.shape[1] == 1 or a.shape[2:] == _PIXEL[: a.ndim - 2]) for a in arrays
+    )
+
+
+_PIXEL = (1, 1, 1)
 
 
 def _any_private(arrays: Sequence[Any]) -> bool:
@@ -131,9 +136,10 @@ def placing(array: Any, want: tuple[int, ...], hidden: bool) -> Any:
     if tuple([s // array.itemsize for s in array.strides]) == want:
         return plain
     if order.is_contiguous(array.shape, want):
-        if array.flags.c_contiguous or type(array) is PrivateOrder:
+        if type(array) is PrivateOrder:
             return _itself
-        return _mark if hidden and type(array) is np.ndarray else _copy
+        if not array.flags.c_contiguous:
+            return _mark if hidden and type(array) is np.ndarray else _copy
     dims = tuple(sorted(range(array.ndim), key=lambda d: -want[d]))
     back = tuple(sorted(range(array.ndim), key=dims.__getitem__))
     return dims, back
@@ -144,7 +150,8 @@ def _placed(array: Any, verdict: Any) -> Any:
         return verdict(array)
     dims, back = verdict
     seen = array.transpose(dims)
-    return array if seen.flags.c_contiguous else seen.copy("C").transpose(back)
+    # made anew even if it is contiguous: sizes of 1 have steps, too, by which PyTorch tells orders apart
+    return (seen.reshape(-1).reshape(seen.shape) if seen.flags.c_contiguous else seen.copy("C")).transpose(back)
 
 
 def _itself(array: Any) -> Any:

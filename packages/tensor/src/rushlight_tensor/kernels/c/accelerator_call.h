@@ -276,8 +276,15 @@ static rl_object *by_loop(rl_record *r, rl_object *const *arrays, int count, rl_
 }
 
 /* How the results of a record lie (`placement.py`): in the order of their indices, in that of contiguous inputs, in it unless
-   these are images of one channel, or not even then. */
+   these are images of one channel or of one pixel, or not even then. */
 enum { IN_ORDER, AS_INPUTS, AS_IMAGES, MOVED };
+
+/* Whether these are images that lie in both orders at once: their strides decide.  `_lie_both_ways` in `layout.py`. */
+static int lie_both_ways(const rl_ndarray *a) {
+    int one = a->nd > 3 && a->nd < 6;
+    for (int d = 2; d < a->nd; d++) one = one && a->dims[d] == 1;
+    return one || (a->nd > 3 && a->dims[1] == 1);
+}
 
 /* `lay`, which is called where results, or inputs that they may follow, are not contiguous.  Takes over `result`. */
 static rl_object *laid(rl_record *r, rl_object *result, rl_object *const *arrays, int count, rl_object *attrs) {
@@ -289,7 +296,7 @@ static rl_object *laid(rl_record *r, rl_object *result, rl_object *const *arrays
     for (int i = 0; fine && r->order != IN_ORDER && i < count; i++) {
         if (TYPE(arrays[i]) != py.ndarray) continue;
         const rl_ndarray *a = RL_BODY(rl_ndarray, arrays[i]);
-        fine = a->flags & NPY_C_CONTIGUOUS && !(r->order == AS_IMAGES && a->nd > 3 && a->dims[1] == 1);
+        fine = a->flags & NPY_C_CONTIGUOUS && !(r->order == AS_IMAGES && lie_both_ways(a));
     }
     if (fine) return result;
     rl_object *given = tuple(count, arrays), *out = 0;
