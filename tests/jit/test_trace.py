@@ -161,3 +161,23 @@ def test_tensor_of_a_tensor_is_followed(take):
 def test_objects_are_not_results_of_a_trace():
     with pytest.raises(TraceError, match="returns a set"):
         jit.trace(lambda x: {x}, torch.ones(2))
+
+
+class _Bare:
+    __slots__ = ("value",)
+
+    def __getattr__(self, name):
+        if name != "value":
+            raise AttributeError(name)
+        return 2.0
+
+
+def test_a_slot_that_is_not_set_is_no_value():
+    bare = _Bare()
+
+    def f(x):
+        return x * bare.value if bare else x
+
+    fast = torch.compile(f)
+    for _ in range(3):
+        assert fast(torch.ones(3)).tolist() == [2, 2, 2]

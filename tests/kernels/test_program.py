@@ -489,3 +489,23 @@ def test_the_order_of_a_result_is_that_of_all_its_inputs():
     planned.plans.clear()
     both = [planned.run(turned, y, **planned.op.defaults).strides for y in (turned, swapped, turned)]
     assert both == [(4, 12, 48), (20, 60, 4), (4, 12, 48)]
+
+
+@needs_compiler
+def test_a_program_has_room_for_the_threads_that_run_it():
+    """Tables check nothing when they run: scratch is as large as the prototype says for the threads of the table."""
+    x, w = rl.randn(2, 64, 28, 28), rl.randn(64, 64, 3, 3)
+    before, rooms = rl.get_num_threads(), {}
+    try:
+        rl.set_num_threads(1)
+        with recording() as program:
+            y = rl.conv2d(x, w, padding=1)
+        for threads in (1, 2, 1):
+            rl.set_num_threads(threads)
+            program.run()
+            assert program._table.threads == threads
+            assert rooms.setdefault(threads, program._table.work_bytes) == program._table.work_bytes
+    finally:
+        rl.set_num_threads(before)
+    assert rooms[2] > rooms[1]
+    assert np.array_equal(y.numpy(), rl.conv2d(x, w, padding=1).numpy())

@@ -142,7 +142,7 @@ PLANTED: list[Fault] = [
     # ------------------------------------------------------------------------------------------------ in place
     *_faults(
         TENSOR + "core/inplace.py", f"{ENGINE} tests/ops/test_writes.py",
-        ("        before = dispatch.CLONE(x)\n", "        before = x\n"),
+        ("before = dispatch.CLONE(x) if before is None else before", "before = x"),
         ("    touch(x)\n    if n is None:", "    if n is None:"),
         ("    if x._requires_grad and x._node is None:", "    if False:"),
         ("        if view.root._requires_grad and view.root._node is None:", "        if False:"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -118,3 +120,25 @@ def test_bits_do_not_depend_on_the_number_of_threads(name, sample):
                 assert bits == seen[0], f"{dtype}: other bits on {threads} threads than on one"
     finally:
         set_num_threads(before)
+
+
+RACE = """
+import threading, time
+import rushlight_tensor as rl
+x = rl.zeros(1 << 18)
+def write(k=0):
+    while True:
+        k += 1
+        x.fill_(float(k))
+threading.Thread(target=write, daemon=True).start()
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    for at, n in ((x.argmax(0), 1 << 18), (x.max(0)[1], 1 << 18), (x.view(512, 512).min(1)[1], 512)):
+        assert 0 <= int(at.min()) <= int(at.max()) < n
+"""
+
+
+def test_extremes_of_what_another_thread_writes_are_inside():
+    """The place of an extreme is looked for in a second pass, in which it may be gone."""
+    done = subprocess.run([sys.executable, "-c", RACE], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -241,3 +241,47 @@ def test_optimizer_state_of_another_shape(name, change):
 def test_cross_entropy_of_no_probabilities(shape, smoothing, reduction):
     options = f"reduction={reduction!r}, label_smoothing={smoothing}"
     agree(f"F.cross_entropy(torch.ones({shape}), torch.ones({shape}), {options})")
+
+
+@pytest.mark.parametrize("text", [
+    "F.conv2d(t(0, 1, 1, 1), t(2, 1, 3, 3), t(2), padding=1)", "F.conv1d(t(0, 1, 1), t(1, 1, 1))",
+    "F.conv_transpose1d(t(0, 1, 1), t(1, 1, 3))", "F.conv_transpose1d(t(0, 2, 8), t(2, 1, 3), t(1))",
+    "F.max_pool2d(t(0, 1, 2, 2), 2)", "F.avg_pool2d(t(0, 2, 2, 2), 2)",
+    "F.batch_norm(t(0, 2, 1, 1), None, None, t(2), t(2), True)",
+])  # fmt: skip
+def test_no_images_of_one_pixel_or_channel(text):
+    kind, got = outcome(rushlight, text)
+    assert (kind, [v if v is None else v.shape for v in got]) == (
+        "value",
+        [v if v is None else v.shape for v in outcome(torch, text)[1]],
+    )
+
+
+@pytest.mark.parametrize("text", [
+    "torch.zeros(3, 2).index_add_(0, torch.tensor([-1]), torch.ones(1, 2))",
+    "torch.zeros(3, 2).index_copy(0, torch.tensor([-1]), torch.ones(1, 2))",
+    "torch.zeros(3).index_add(0, torch.tensor([-1]), torch.ones(1))",
+    "torch.zeros(3, 2).scatter(5, torch.tensor([[0, 0]]), 1)", "torch.zeros(3).scatter_(-2, torch.tensor([0]), 1)",
+])  # fmt: skip
+def test_positions_and_dimensions_that_do_not_exist(text):
+    assert outcome(rushlight, text)[0] == "IndexError"
+    assert outcome(torch, text)[0] in ("IndexError", "RuntimeError")
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "float32"])
+@pytest.mark.parametrize("name", ["any", "all"])
+def test_any_and_all_over_no_dimension(name, dtype):
+    for dim in ((), []):
+        ours, theirs = (getattr(m, name)(m.tensor([[2, 0]]).to(getattr(m, dtype)), dim=dim) for m in (rushlight, torch))
+        assert (str(ours.dtype), ours.tolist()) == (str(theirs.dtype), theirs.tolist())
+
+
+@pytest.mark.parametrize("number", [0.0, -2.0, math.inf, math.nan])
+def test_prod_of_one_number(number):
+    def gradient(m, **given):
+        x = m.tensor(number, requires_grad=True)
+        m.prod(x, **given).backward()
+        return x.grad.item()
+
+    for given in ({}, {"dim": 0}, {"dim": -1, "keepdim": True}):
+        assert gradient(rushlight, **given) == gradient(torch, **given) == 1

@@ -367,8 +367,11 @@ class Walk:
         if own:
             self._attributes(list(own.items()), names, path, depth)
         for key, slot in slots:
-            if hasattr(x, key):
-                self._attributes([(key, slot.__get__(x, cls))], names, path, depth)
+            try:
+                value = slot.__get__(x, cls)
+            except AttributeError:  # not set, whatever a class of that name may have
+                continue
+            self._attributes([(key, value)], names, path, depth)
 
     def _attributes(self, items: Iterable[tuple[str, Any]], names: frozenset[str], path: str, depth: int) -> None:
         for key, value in items:

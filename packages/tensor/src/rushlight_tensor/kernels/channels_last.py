@@ -30,7 +30,7 @@ def as_image(x: np.ndarray) -> np.ndarray:
 
 def empty_image(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """A fresh (N, C, ...) array whose channels lie innermost in memory; contiguous where both orders are one."""
-    if shape[1] == 1 or math.prod(shape[2:]) == 1:
+    if 0 not in shape and (shape[1] == 1 or math.prod(shape[2:]) == 1):
         return np.empty(shape, dtype)
     return _channels_second(np.empty((shape[0], *shape[2:], shape[1]), dtype))
 

@@ -44,12 +44,13 @@ static rl_object *rl_wrong_count(const char *name, long wanted, long got) {
     return PyErr_Format(PyExc_TypeError, "%s: takes %ld arguments, got %ld", name, wanted, got);
 }
 
-/* Whether the channels of (N, C, ...) lie innermost: contiguous as (N, ..., C). */
+/* Whether the channels of (N, C, ...) lie innermost: contiguous as (N, ..., C), or no elements at all. */
 static bool rl_channels_inside(const rl_ndarray *array, intptr_t size) {
     intptr_t step = size;
+    for (int d = 0; d < array->nd; d++)
+        if (array->dims[d] == 0) return true;
     for (int i = 0; i < array->nd; i++) {
         int d = i == 0 ? 1 : i == array->nd - 1 ? 0 : array->nd - i;
-        if (array->dims[d] == 0) return true;
         if (array->dims[d] != 1 && array->strides[d] != step) return false;
         step *= array->dims[d];
     }

@@ -106,11 +106,12 @@ INLINE void OF(bests)(const rl_levels *l, const T *x, T *y, T *work, bool least)
     })
 }
 
-/* Where the first element stands that is `best`, which is among them. */
-INLINE long OF(first)(const T *x, T best) {
+/* Where the first of n elements stands that is `best`: it is among them, unless another thread writes meanwhile; then
+ * any place will do that is inside. */
+INLINE long OF(first)(const T *x, long n, T best) {
     long at = 0;
-    if (best != best) while (x[at] == x[at]) at++;
-    else while (x[at] != best) at++;
+    if (best != best) while (at < n - 1 && x[at] == x[at]) at++;
+    else while (at < n - 1 && x[at] != best) at++;
     return at;
 }
 
@@ -122,7 +123,8 @@ static long OF(first_of)(const T *x, long n, T best) {
         for (int l = 0; l < TILE; l++) found |= x[from + l] == best;
         if (found || best != best) break;
     }
-    return from + OF(first)(x + from, best);
+    if (from == n) from -= TILE;
+    return from + OF(first)(x + from, n - from, best);
 }
 
 /* The first of the best elements of n rows of `w` columns, and their values where somebody wants them. */

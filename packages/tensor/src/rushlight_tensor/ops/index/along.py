@@ -81,6 +81,8 @@ def _source(name: str, x: Any, dim: int, index: Any, source: Any, error: type[Ex
         )
     if shape != want:
         raise RuntimeError(f"{name}(): source has shape {list(shape)}, but self and index ask for {list(want)}")
+    if isinstance(index._array, np.ndarray) and index._array.size and (least := index._array.min()) < 0:
+        raise IndexError(f"index {least} is out of bounds for dimension {d} with size {x._array.shape[d]}")
     return d, index, source
 
 

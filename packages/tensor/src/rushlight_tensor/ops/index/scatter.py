@@ -9,7 +9,7 @@ import numpy as np
 
 from rushlight_tensor.core import cuda, kinds, promote
 from rushlight_tensor.core.dispatch import refuse
-from rushlight_tensor.core.infer import Aval
+from rushlight_tensor.core.infer import Aval, axis
 from rushlight_tensor.core.inplace import composed, inplace
 from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.scalars import checked
@@ -63,6 +63,7 @@ def _write(op: Op, in_place: bool, x: Any, dim: int, index: Any, src: Any, **att
     """Run a scatter op, after what PyTorch allows of shapes: a 0-d target, and a source larger than the index."""
     _index_aval(index._array, "scatter")
     target = reshape(x, 1) if x._array.ndim == 0 else x
+    axis(dim, target._array.ndim)
     if index._array.ndim == 0:
         index, src = reshape(index, 1), reshape(src, 1)
     have, want = src._array.shape, index._array.shape

@@ -18,6 +18,7 @@ from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels.arrays import accumulate, in_order
 from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.kernels.reduce import reduction
+from rushlight_tensor.ops.math.cast import cast
 from rushlight_tensor.ops.math.elementwise import maximum, minimum
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.reduce.reduce import _dims, _one_dim_samples, _refuse_empty, _spread, amax, amin, sum
@@ -316,14 +317,20 @@ def _truth(name: str, reduce: Any) -> Op:
 _any, _all = _truth("any", np.any), _truth("all", np.all)
 
 
+def _of_each(input: Any) -> Any:
+    """Over no dimension: of each element."""
+    out = input != 0
+    return cast(out, dtype=input._array.dtype) if input._array.dtype == np.uint8 else out
+
+
 def any(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Whether some element over `dim` (None: of all) is not zero."""
-    return _any(input, dim=_dims(dim), keepdim=keepdim)
+    return _of_each(input) if dim in ((), []) else _any(input, dim=_dims(dim), keepdim=keepdim)
 
 
 def all(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
     """Whether every element over `dim` (None: of all) is not zero."""
-    return _all(input, dim=_dims(dim), keepdim=keepdim)
+    return _of_each(input) if dim in ((), []) else _all(input, dim=_dims(dim), keepdim=keepdim)
 
 
 def count_nonzero(input: Any, dim: Any = None) -> Any:

@@ -193,6 +193,8 @@ def _prod_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
 
 @in_float32
 def _prod_backward(g: Any, x: Any, dim: Any, keepdim: bool, needs: Any) -> Any:
+    if not x.ndim:
+        return g.copy()
     if not keepdim:
         g = g.reshape(reduced(x.shape, dim, True))
     if not (x == 0).any():
