@@ -78,9 +78,8 @@ class _Neighbours:
         self._local, _, self._rank, _ = names
         self._job = {name: env.get(name) for name in _JOB}
         self._starter = self._starter_of(os.getpid())
-        alone = int(env[names[3]]) == self._count  # on this host all are; else who was never seen has no number
-        self._name = {k: f"rank {k}" if alone else f"the rank number {k} of this host" for k in range(self._count)}
-        self._name[self.me] = f"rank {env[self._rank]}"
+        self._all_here = int(env[names[3]]) == self._count
+        self._world = {self.me: int(env[self._rank])}  # of those that were seen, by local number: in any order
 
     def look(self) -> dict[int, list[int]]:
         """The processes of each rank that runs, by local number: itself, and such as a shell that started it."""
@@ -92,7 +91,8 @@ class _Neighbours:
                 if self._starter_of(pid) != self._starter:
                     continue
                 found.setdefault(int(number), []).append(pid)
-                self._name[int(number)] = f"rank {env[self._rank]}" if self._rank in env else self._name[int(number)]
+                if env.get(self._rank, "").isdigit():
+                    self._world[int(number)] = int(env[self._rank])
         return found
 
     def wait(self, timeout_s: float, site: Site | None) -> None:
@@ -119,8 +119,18 @@ class _Neighbours:
             time.sleep(min(max(waited_s / 10, 0.002), _LONGEST_PAUSE_S))
 
     def _waits(self, how: str, missing: list[int], site: Site | None, why: str) -> str:
-        lines = [f"{self._name[self.me]} {how} in init_process_group at {line_of(site)}, for:"]
-        return "\n".join([*lines, *(f"  {self._name[k]} {why}" for k in missing)])
+        lines = [f"{self._name(self.me)} {how} in init_process_group at {line_of(site)}, for:"]
+        return "\n".join([*lines, *(f"  {self._name(k)} {why}" for k in missing)])
+
+    def _name(self, number: int) -> str:
+        """Of a local number; those that were never seen have the ranks that nobody has, if all are on this host."""
+        if number in self._world:
+            return f"rank {self._world[number]}"
+        if not self._all_here:
+            return f"the rank number {number} of this host"
+        unseen = sorted(set(range(self._count)) - self._world.keys())
+        left = sorted(set(range(self._count)) - set(self._world.values()))
+        return f"rank {left[unseen.index(number)]}"
 
     def _starter_of(self, pid: int) -> int:
         """The nearest process above that is no rank; 0 if there is none in sight."""
