@@ -8,6 +8,7 @@ import pytest
 import rushlight_nn.functional as F
 import rushlight_tensor as rl
 from rushlight_autograd import grad
+from rushlight_tensor import REGISTRY
 
 REFUSED = {
     "abs_ of complex": (lambda: rl.tensor([3 + 4j]).abs_(), RuntimeError, "In-place abs"),
@@ -65,3 +66,14 @@ def test_a_view_that_changes_its_shape_in_place_stays_a_view():
     assert row.tolist() == [1, 2]
     (g,) = grad(y.sum() + row.sum(), x)
     assert g.tolist() == [[0, 2, 1], [2, 3, 1]]
+
+
+@pytest.mark.parametrize("how", [{"stride": (-1, 2)}, {"stride": (0, 1)}, {"dilation": (0, 1)}, {"padding": (-1, 0)}])
+@pytest.mark.parametrize("name", ["conv2d_weight_gradient", "conv2d_input_gradient"])
+def test_gradients_of_convolution_refuse_windows_as_it_does_itself(name, how):
+    """Whether C or NumPy would compute them: the one said ValueError, of an argument of its own."""
+    g, x, w = rl.ones(2, 4, 3, 3), rl.ones(2, 4, 6, 6), rl.ones(4, 2, 3, 3)
+    attrs = {"stride": (2, 2), "padding": (1, 1), "dilation": (1, 1), "groups": 2, **how}
+    xs, shape = ((g, x), {"weight_shape": w.shape}) if "weight" in name else ((g, w), {"input_shape": x.shape})
+    with pytest.raises(RuntimeError, match=r"stride|padding|dilation"):
+        REGISTRY[name](*xs, **shape, **attrs)

@@ -105,6 +105,7 @@ def _check_result(
     g: Sizes, x: Sizes, weight: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int
 ) -> None:
     """Whether `g` can be the result of a convolution of `x`, or its gradient; the last rows of `x` may be unused."""
+    _check_window((1, 1), weight, stride, padding, dilation)
     spatial = zip(g[2:], x[2:], weight[2:], stride, padding, dilation, strict=True)
     covered = all((out - 1) * s + d * (k - 1) + 1 <= n + 2 * p for out, n, k, s, p, d in spatial if out)
     if len(g) != len(x) or g[:2] != (x[0], weight[0]) or weight[1] * groups != x[1] or not covered:
