@@ -86,20 +86,25 @@ IN_PLACE = [
 ]
 
 
+def written(op, x, others):
+    """What the op leaves in `x`, or the error that it refuses with."""
+    try:
+        return getattr(x, f"{op.name}_")(*others).numpy()
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        return repr(error)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32", "int64", "complex64"])
 @pytest.mark.parametrize("op", IN_PLACE, ids=lambda op: op.name)
 def test_in_place_on_elements_that_lie_apart(op, dtype):
-    """NumPy's AVX-512 loop of `negative` is wrong where they lie 16 or 64 bytes apart."""
-    tried = 0
+    """NumPy's AVX-512 loop of `negative` is wrong where they lie 16 or 64 bytes apart.
+
+    What an op refuses side by side it refuses apart, in the same words; an op with a gradient refuses no floats.
+    """
     for step in range(1, 20):
         numbers = np.arange(step * 37) % 11
         base = (numbers / 12 + 0.05 if dtype[0] in "fc" else numbers + 1).astype(dtype)
         others = [rl.tensor(np.full(37, 2, dtype))] * (op.arity - 1)
-        mine, copied = rl.tensor(base)[::step], rl.tensor(base[::step].copy())
-        try:
-            want = getattr(copied, f"{op.name}_")(*others)
-        except (RuntimeError, NotImplementedError, TypeError):
-            continue
-        tried += 1
-        np.testing.assert_array_equal(getattr(mine, f"{op.name}_")(*others).numpy(), want.numpy())
-    assert tried or op.vjp is None or dtype not in ("float32", "float64")  # whole numbers have their own ops
+        want = written(op, rl.tensor(base[::step].copy()), others)
+        assert op.vjp is None or dtype[0] != "f" or isinstance(want, np.ndarray), want
+        np.testing.assert_array_equal(written(op, rl.tensor(base)[::step], others), want)
