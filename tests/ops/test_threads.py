@@ -142,3 +142,49 @@ def test_extremes_of_what_another_thread_writes_are_inside():
     """The place of an extreme is looked for in a second pass, in which it may be gone."""
     done = subprocess.run([sys.executable, "-c", RACE], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+MEANWHILE = """
+import threading, time
+import rushlight as rl
+n = 100_000
+x, index, mask, source = rl.randn(n), rl.zeros(n, dtype=rl.int64), rl.zeros(400, 250, dtype=rl.bool), rl.randn(n)
+def write(a=x.numpy(), i=index.numpy(), b=mask.numpy()):
+    while True:
+        i[:], b[:], a[:] = 10**12, True, float("nan")
+        i[:], b[:], a[:] = 0, False, 1.0
+threading.Thread(target=write, daemon=True).start()
+end, calls = time.monotonic() + 1.0, 0
+while time.monotonic() < end:
+    try:
+        CALL
+    except (IndexError, RuntimeError):
+        pass
+    calls += 1
+assert calls > 10
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "rl.zeros(1000).scatter_(0, index, source)",
+        "rl.zeros(1000).scatter_reduce(0, index, source, 'amax')",
+        "rl.zeros(1000).index_copy_(0, index, source)",
+        "rl.zeros(1000).index_fill_(0, index, 1.0)",
+        "rl.zeros(1000).index_put_((index,), source)",
+        "rl.zeros(1000).put_(index, source)",
+        "rl.zeros(1000).__setitem__(index, 1.0)",
+        "x.topk(5)",
+        "mask.nonzero()",
+        "source.view(400, 250)[mask]",
+        "source.view(400, 250).masked_select(mask)",
+        "rl.zeros(400, 250).__setitem__(mask, 1.0)",
+        "rl.where(mask)",
+    ],
+)
+def test_what_another_thread_writes_meanwhile_crashes_nothing(call):
+    """NumPy looks twice: at positions before it writes, at masks before it allocates, at values for its pivots."""
+    program = MEANWHILE.replace("CALL", call)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

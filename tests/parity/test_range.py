@@ -62,6 +62,15 @@ HALF: dict[str, Callable[[Any, Any, Any], Any]] = {
     "lerp": lambda t, x, y: t.lerp(x * 20, y * 20, 0.5),
     "avg_pool2d": lambda t, x, y: t.nn.functional.avg_pool2d(x * 20, 2),
     "mean": lambda t, x, y: (x * 20).abs().mean(),
+    "addmm": lambda t, x, y: t.addmm(y[0, 0], x[0, 0], y[0, 1], alpha=1e-3),
+    "addmv": lambda t, x, y: t.addmv(y[0, 0, 0], x[0, 0], y[0, 1, 0], alpha=1e-3),
+    "addr": lambda t, x, y: t.addr(y[0, 0], x[0, 0, 0], y[0, 1, 0], alpha=1e-3),
+    "baddbmm": lambda t, x, y: t.baddbmm(y[0], x[0], y[1], alpha=1e-3),
+    "addcdiv": lambda t, x, y: t.addcdiv(x, y * 50, y.abs() * 1e-4 + 1e-3, value=1e-3),
+    "add": lambda t, x, y: t.add(x * 30, x * 30 + y, alpha=-2),
+    "sub in place": lambda t, x, y: (x * 20).sub_(x * 20 + y, alpha=2),
+    "huber_loss": lambda t, x, y: t.nn.functional.huber_loss(x * 20, -y * 20, delta=0.1),
+    "smooth_l1_loss": lambda t, x, y: t.nn.functional.smooth_l1_loss(x * 20, -y * 20, beta=0.1),
 }
 
 
@@ -123,3 +132,26 @@ def test_addcmul_of_mixed_dtypes(dtypes: tuple[str, ...], value: float) -> None:
         ours = getattr(rushlight, name)(*map(rushlight.tensor, given), value=value)
         assert str(theirs.dtype) == str(ours.dtype)
         np.testing.assert_allclose(ours.double().numpy(), theirs.double().numpy(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [500.0, 1500.0])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Adam", {}), ("Adam", {"amsgrad": True}), ("AdamW", {"amsgrad": True}), ("RMSprop", {}),
+        ("RMSprop", {"momentum": 0.9}), ("RMSprop", {"centered": True}), ("Adadelta", {"lr": 1.0}), ("Adagrad", {}),
+        ("NAdam", {}), ("RAdam", {}),
+    ],
+)  # fmt: skip
+def test_optimizers_of_half_parameters(name: str, options: dict[str, Any], size: float) -> None:
+    """The square of a gradient that fits may not: the parameter stayed where it was."""
+
+    def run(framework: Any) -> Any:
+        p = framework.ones(3, dtype=framework.float16).requires_grad_()
+        optimizer = getattr(framework.optim, name)([p], **{"lr": 0.01, **options})
+        for k in range(8):
+            p.grad = framework.full((3,), size * (1 + k % 2), dtype=framework.float16)
+            optimizer.step()
+        return p.detach().double().numpy()
+
+    np.testing.assert_allclose(run(rushlight), run(torch), rtol=0.02, atol=0.002)

@@ -26,6 +26,7 @@ import numpy as np
 from rushlight_tensor import Op, Tensor
 from rushlight_tensor.core import kinds
 from rushlight_tensor.core.cuda import NUMPY_TEXT
+from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import broadcast_shapes
 from rushlight_tensor.core.inplace import mutate
 from rushlight_tensor.kernels import cuda_kernels
@@ -138,9 +139,18 @@ def _lerp(x: Array, to: Array, weight: float) -> None:
 def _decayed_square(v: Array, g: Array, beta: float) -> None:
     """v = beta v + (1 - beta) g²."""
     v *= beta
+    g = g.astype(wide(g.dtype), copy=False)  # the square of a half type may be too large for it
     square = g * g
     square *= 1 - beta
-    v += square
+    _add_to(v, square)
+
+
+def _add_to(x: Array, change: Array) -> None:
+    """x += change, which may be of a wider dtype."""
+    if x.dtype == change.dtype:
+        x += change
+    else:
+        x[...] = x + change
 
 
 # --- SGD.  Source: Sutskever et al. 2013, in PyTorch's form: buf = momentum buf + (1 - dampening) g.
@@ -233,7 +243,8 @@ def _rmsprop(
     if centered:
         mean = rest[-2]
         _lerp(mean, g, 1 - alpha)
-        average = np.sqrt(v - mean * mean)
+        wider = mean.astype(wide(mean.dtype), copy=False)
+        average = np.sqrt(v - wider * wider).astype(v.dtype, copy=False)
     else:
         average = np.sqrt(v)
     average += eps

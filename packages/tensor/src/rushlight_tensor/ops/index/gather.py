@@ -215,10 +215,16 @@ def _fits(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return lead >= 0 and all(n in (1, m) for n, m in zip(shape, target[lead:], strict=True))
 
 
+def _stable(index: Any) -> Any:
+    """A copy: NumPy looks at positions and masks twice, and another thread may change them in between."""
+    return index.copy() if isinstance(index, np.ndarray) else index
+
+
 def _index_put_into(x: Any, index: Any, y: Any, dim: int, accumulate: bool) -> None:
     if x.dtype != y.dtype:
         _index_put_aval(x, index, y, dim, accumulate)
     try:
+        index = _stable(index)
         _check_range(index, x.shape[dim], dim, -x.shape[dim], IndexError)
         if accumulate:
             _add_slices(x, index, y, dim)
@@ -393,6 +399,7 @@ def _scatter_positions(x: Any, index: Any, y: Any, dim: int) -> tuple[Any, ...]:
     if x.dtype != y.dtype or x.ndim != index.ndim or index.shape != y.shape or index.dtype.kind != "i":
         _scatter_aval(x, index, y, dim)
     dim %= x.ndim
+    index = _stable(index)
     _check_range(index, x.shape[dim], dim)
     return _along(x, index, dim)
 

@@ -26,7 +26,7 @@ from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.quiet import quietly
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import Tensor, wrap
-from rushlight_tensor.ops.index.gather import _flat_index, _index_put, _index_select
+from rushlight_tensor.ops.index.gather import _flat_index, _index_put, _index_select, _stable
 from rushlight_tensor.ops.math.cast import cast, clone, copy
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.shape.shape import _permute, _view, expand, reshape
@@ -173,12 +173,14 @@ def _address(x: Tensor, tensors: list[tuple[int, Tensor]]) -> tuple[tuple[int, .
     if len(tensors) == 1:
         dim, index = tensors[0]
         if index._array.dtype.kind == "b":
-            return None, dim, index._array.ndim, _beside(wrap(np.flatnonzero(look(index, "index"))), x)
+            return None, dim, index._array.ndim, _beside(wrap(np.flatnonzero(_stable(look(index, "index")))), x)
         return None, dim, 1, _beside(index, x)
     dims: list[int] = []
     indices: list[Tensor] = []
     for dim, index in tensors:
-        parts = [wrap(i) for i in np.nonzero(look(index, "index"))] if index._array.dtype.kind == "b" else [index]
+        parts = (
+            [wrap(i) for i in np.nonzero(_stable(look(index, "index")))] if index._array.dtype.kind == "b" else [index]
+        )
         dims += range(dim, dim + len(parts))
         indices += [_beside(i, x) for i in parts]
     flat = _flat_index(*indices, sizes=tuple([x._array.shape[d] for d in dims]))
@@ -377,7 +379,7 @@ def masked_select(input: Any, mask: Any) -> Any:
     if mask._array.dtype.kind != "b":
         raise RuntimeError(f"masked_select: expected BoolTensor for mask, got {mask._array.dtype}")
     shape = broadcast_shapes(input._array.shape, mask._array.shape)
-    flat = wrap(np.flatnonzero(np.broadcast_to(look(mask, "masked_select"), shape)))
+    flat = wrap(np.flatnonzero(np.broadcast_to(_stable(look(mask, "masked_select")), shape)))
     return _index_select(reshape(expand(input, shape), -1), flat, 0)
 
 
@@ -402,7 +404,7 @@ def masked_scatter_(input: Any, mask: Any, source: Any) -> Any:
     if not input._array.ndim:
         masked_scatter_(reshape(input, 1), reshape(mask, 1), source)
         return input
-    at = np.nonzero(np.broadcast_to(look(mask, "masked_scatter"), input._array.shape))
+    at = np.nonzero(np.broadcast_to(_stable(look(mask, "masked_scatter")), input._array.shape))
     count = at[0].size
     if source._array.size < count:
         raise RuntimeError(f"masked_scatter: source has too few elements, mask asks for {count}")
@@ -414,7 +416,7 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     array = look(input, "nonzero")
     if array.ndim == 0 and not as_tuple:
         return wrap(np.zeros((int(array != 0), 0), np.int64))
-    parts = np.nonzero(array.reshape(1) if array.ndim == 0 else array)
+    parts = np.nonzero(_stable(array.reshape(1) if array.ndim == 0 else array))
     return tuple([wrap(i) for i in parts]) if as_tuple else wrap(np.stack(parts, axis=1))
 
 

@@ -19,6 +19,7 @@ from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import blas
 from rushlight_tensor.kernels import linear as kernels
 from rushlight_tensor.kernels.plan import C
+from rushlight_tensor.ops.math.cast import widely
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.reduce.reduce import sum, sum_to_size
 from rushlight_tensor.ops.shape.samples import _aligned
@@ -329,16 +330,19 @@ def _plus(input: Any, product: Any, beta: float, alpha: float) -> Any:
     return (input if beta == 1 else input * beta) + product
 
 
+@widely
 def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
     """`beta * input + alpha * mat1 @ mat2`."""
     return _plus(input, mm(mat1, mat2), beta, alpha)
 
 
+@widely
 def addmv(input: Any, mat: Any, vec: Any, *, beta: float = 1, alpha: float = 1) -> Any:
     """`beta * input + alpha * mat @ vec`."""
     return _plus(input, mv(mat, vec), beta, alpha)
 
 
+@widely
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
     """`beta * input + alpha * outer(vec1, vec2)`.  Raises RuntimeError for integers with factors that are none."""
     product = outer(vec1, vec2)
@@ -348,6 +352,7 @@ def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1)
     return _plus(input, product, beta, alpha)
 
 
+@widely
 def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
     """`beta * input + alpha * bmm(batch1, batch2)`."""
     return _plus(input, bmm(batch1, batch2), beta, alpha)

@@ -19,6 +19,7 @@ from rushlight_tensor.core.size import Size
 from rushlight_tensor.ops.loss.class_loss import _check_reduction, _reduced
 from rushlight_tensor.ops.math.activation import logsigmoid
 from rushlight_tensor.ops.math.arithmetic import square
+from rushlight_tensor.ops.math.cast import widely
 from rushlight_tensor.ops.math.corners import xlogy
 from rushlight_tensor.ops.math.elementwise import abs, exp, log
 from rushlight_tensor.ops.math.select import where
@@ -136,6 +137,7 @@ def l1_loss(input: Any, target: Any, *, reduction: str = "mean", weight: Any = N
     return _weighted(abs(input - target), weight, reduction)
 
 
+@widely
 def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: float = 1.0) -> Any:
     """Squares over `2 * beta` below `beta`, absolute values less `beta / 2` above (Girshick, 2015)."""
     _warn_of_sizes(input, target)
@@ -154,6 +156,7 @@ def _bowl(away: Any, width: float, square: Any, line: Any) -> Any:
     return where(abs(away.detach()) < width, square, line)
 
 
+@widely
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Any:
     """Half squares up to `delta`, straight lines from there (Huber, 1964)."""
     _warn_of_sizes(input, target)

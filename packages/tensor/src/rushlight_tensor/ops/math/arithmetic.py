@@ -17,7 +17,7 @@ from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import BOOL, category, result_type
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import Tensor, wrap
-from rushlight_tensor.ops.math.cast import cast
+from rushlight_tensor.ops.math.cast import cast, widely
 from rushlight_tensor.ops.math.elementwise import (
     _NO_CLAMP,
     _add,
@@ -40,8 +40,11 @@ def _common(*xs: Any) -> np.dtype[Any]:
     return result_type([getattr(x, "_array", x) for x in xs if x is not None])
 
 
-def _times(alpha: Any, input: Any, other: Any) -> Any:
-    """`alpha * other`, as `add` and `sub` compute it: in the common dtype.  Raises RuntimeError where it cannot be."""
+def _times(alpha: Any, input: Any, other: Any, rounds: bool = True) -> Any:
+    """`alpha * other`, as `add` and `sub` compute it: in the common dtype.  Raises RuntimeError where it cannot be.
+
+    Not `rounds`: of half types in float32, for who rounds the sum.
+    """
     if type(alpha) is int and alpha == 1:
         return other
     alpha = alpha.item() if hasattr(alpha, "_array") else alpha
@@ -54,29 +57,40 @@ def _times(alpha: Any, input: Any, other: Any) -> Any:
         raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
     if common.kind in "biu":
         alpha = checked(alpha, common)
-    if hasattr(other, "_array") and other._array.dtype != common:
-        other = cast(other, dtype=common)
+    dtype = common if rounds else wide(common)
+    if hasattr(other, "_array") and other._array.dtype != dtype:
+        other = cast(other, dtype=dtype)
     return other * alpha if common != BOOL or hasattr(other, "_array") else bool(other and alpha)
+
+
+@widely
+def _add_times(input: Any, other: Any, alpha: Any) -> Any:
+    return _add(input, _times(alpha, input, other))
+
+
+@widely
+def _sub_times(input: Any, other: Any, alpha: Any) -> Any:
+    return _sub(input, _times(alpha, input, other))
 
 
 def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """`input + alpha * other`."""
-    return _add(input, _times(alpha, input, other))
+    return _add(input, other) if type(alpha) is int and alpha == 1 else _add_times(input, other, alpha)
 
 
 def add_(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """`input += alpha * other`, in place."""
-    return inplace(_add, input, _times(alpha, input, other))
+    return inplace(_add, input, _times(alpha, input, other, rounds=False))
 
 
 def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """`input - alpha * other`.  Raises RuntimeError for bools."""
-    return _sub(input, _times(alpha, input, other))
+    return _sub(input, other) if type(alpha) is int and alpha == 1 else _sub_times(input, other, alpha)
 
 
 def sub_(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """`input -= alpha * other`, in place."""
-    return inplace(_sub, input, _times(alpha, input, other))
+    return inplace(_sub, input, _times(alpha, input, other, rounds=False))
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
@@ -187,12 +201,15 @@ def lerp(input: Any, end: Any, weight: Any) -> Any:
         if hasattr(x, "_array") and x._array.dtype != own:
             raise RuntimeError(f"expected dtype {own} for `{name}` but got dtype {x._array.dtype}")
     floats_only("lerp_kernel_tensor" if hasattr(weight, "_array") else "lerp_kernel_scalar", input)
-    if wide(own) == own:
-        return input + weight * (end - input)
-    a, b, share = (cast(x, dtype=wide(own)) if hasattr(x, "_array") else x for x in (input, end, weight))
-    return cast(a + share * (b - a), dtype=own)  # the difference may be too large for half types
+    return _lerp(input, end, weight)
 
 
+@widely
+def _lerp(input: Any, end: Any, weight: Any) -> Any:
+    return input + weight * (end - input)
+
+
+@widely
 def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
     """`input + value * tensor1 * tensor2`."""
     common = _common(input, tensor1, tensor2)
@@ -204,6 +221,7 @@ def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
     return input + (tensor1 * tensor2 if value == 1 else value * tensor1 * tensor2)
 
 
+@widely
 def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
     """`input + value * tensor1 / tensor2`.  Raises RuntimeError where both of these are integers."""
     if category(_common(tensor1, tensor2)) < 2:

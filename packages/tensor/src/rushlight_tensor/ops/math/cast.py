@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import cuda, devices, dispatch, kinds, labels, layout, order, placement
+from rushlight_tensor.core import cuda, devices, dispatch, kinds, labels, layout, order, placement, promote
+from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import Aval, broadcast_shapes, unary_same
 from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import wrap
@@ -36,6 +38,25 @@ cast = Op(
     wirtinger=True,
     onnx="Cast",
 )
+
+
+def widely(fn: Any) -> Any:
+    """A function made of several ops: of tensors of one half type in float32, and rounded once, as PyTorch's kernel."""
+
+    @wraps(fn)
+    def run(*args: Any, **given: Any) -> Any:
+        dtypes = {x._array.dtype for x in (*args, *given.values()) if hasattr(x, "_array")}
+        half = next((d for d in dtypes if d.itemsize == 2 and d != wide(d)), None)
+        if half is None or any(d != half and promote.category(d) >= 2 for d in dtypes):
+            return fn(*args, **given)
+
+        def widened(x: Any) -> Any:
+            return cast(x, dtype=wide(half)) if hasattr(x, "_array") and x._array.dtype == half else x
+
+        out = fn(*map(widened, args), **{name: widened(x) for name, x in given.items()})
+        return cast(out, dtype=half)
+
+    return run
 
 
 def _clone_aval(x: Any, memory_format: Any = labels.preserve_format) -> Aval:

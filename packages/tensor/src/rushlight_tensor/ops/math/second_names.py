@@ -9,12 +9,11 @@ import numpy as np
 
 from rushlight_tensor.core import dtypes, kinds, promote
 from rushlight_tensor.core.dispatch import floats_only, numbers_only, real_only
-from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import Aval, real_dtype, unary_bool, unary_float
 from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.promote import same, to_float
 from rushlight_tensor.ops.math.arithmetic import clamp, div, sub
-from rushlight_tensor.ops.math.cast import _zeros, cast
+from rushlight_tensor.ops.math.cast import _zeros, cast, widely
 from rushlight_tensor.ops.math.complex import complex, conj, imag, real
 from rushlight_tensor.ops.math.elementwise import _sub, abs, mul, neg, pow, rsqrt, trunc
 from rushlight_tensor.ops.math.select import ge, gt, le, lt, ne, where
@@ -217,15 +216,14 @@ def numel(input: Any) -> int:
     return int(input._array.size)
 
 
+@widely
 def sinc(input: Any) -> Any:
     """`sin(pi x) / (pi x)`, and 1 at 0."""
-    own = input._array.dtype
-    x = (input if wide(own) == own else cast(input, dtype=wide(own))) * math.pi
+    x = input * math.pi
     small = abs(x) < 0.05  # where the gradient of the quotient is the difference of two large numbers
     s, away = where(small, x * x, 0.0), where(small, 1.0, x)
     series = 1 - s / 6 * (1 - s / 20 * (1 - s / 42 * (1 - s / 72)))
-    out = where(small, series, away.sin() / away)
-    return out if wide(own) == own else cast(out, dtype=own)
+    return where(small, series, away.sin() / away)
 
 
 # Second names

@@ -175,7 +175,7 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     With the condition alone: the indices of its True elements, as `nonzero(condition, as_tuple=True)`.
     """
     if input is None and other is None:
-        return tuple(wrap(i) for i in np.nonzero(dispatch.look(condition, "where")))
+        return tuple(wrap(i) for i in np.nonzero(dispatch.look(condition, "where").copy()))
     bare = [type(getattr(v, "_array", None)) is np.ndarray for v in (condition, input, other)]
     if all(bare) and input._array.dtype is other._array.dtype:  # what most calls are: nothing to promote or to move
         return _where(condition, input, other)

@@ -21,7 +21,7 @@ from rushlight_tensor.kernels import batch_norm as channel_kernels
 from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels import norm as row_kernels
 from rushlight_tensor.kernels.plan import C, rows
-from rushlight_tensor.ops.math.cast import as_image, cast, contiguous, flat, unrecorded
+from rushlight_tensor.ops.math.cast import as_image, cast, contiguous, flat, unrecorded, widely
 from rushlight_tensor.ops.math.elementwise import rsqrt
 from rushlight_tensor.ops.reduce.reduce import mean, sum
 from rushlight_tensor.ops.shape.pad import pad
@@ -474,6 +474,7 @@ def instance_norm(
     return group_norm(contiguous(input), shape[1], weight, bias, eps)
 
 
+@widely
 def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Any:
     """Divide by `(k + alpha * mean of squares of `size` neighbouring channels) ** beta` (Krizhevsky et al., 2012)."""
     shape = input._array.shape

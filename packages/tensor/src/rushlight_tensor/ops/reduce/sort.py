@@ -123,6 +123,7 @@ def _top_kernel(x: Any, k: int, dim: int, largest: bool) -> Any:
         return np.zeros_like(x, np.int64, shape=_top_aval(x, k, dim, largest).shape)
     n = x.shape[dim]
     if isinstance(x, np.ndarray) and 16 * k < n and x.dtype.kind != "b":  # worth a first pass that only separates
+        x = x.copy()  # NumPy looks for its pivots without a bound: nobody else may write here meanwhile
         cut = n - k if largest else k - 1
         part = np.argpartition(x, min(max(cut, 0), n - 1), axis=dim)
         part = np.sort(np.take(part, np.arange(n - k, n) if largest else np.arange(k), axis=dim), axis=dim)

@@ -12,7 +12,7 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import axis
 from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.ops.linalg.linalg import _plus, bmm, matmul
-from rushlight_tensor.ops.math.cast import cast, clone, contiguous
+from rushlight_tensor.ops.math.cast import cast, clone, contiguous, widely
 from rushlight_tensor.ops.math.complex import complex, conj, imag, real
 from rushlight_tensor.ops.math.elementwise import sqrt
 from rushlight_tensor.ops.math.select import where
@@ -242,6 +242,7 @@ def chain_matmul(*matrices: Any) -> Any:
     return out
 
 
+@widely
 def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
     """`input` with every slice along `dim` scaled down to a p-norm of at most `maxnorm`."""
     if p <= 0:
