@@ -14,7 +14,7 @@ from rushlight_tensor.core.promote import category
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.ops.loss.class_loss import _reduced
 from rushlight_tensor.ops.math.activation import logsigmoid, relu
-from rushlight_tensor.ops.math.cast import flat
+from rushlight_tensor.ops.math.cast import flat, widely
 from rushlight_tensor.ops.math.elementwise import exp, log1p, sqrt
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.reduce.reduce import sum
@@ -27,6 +27,7 @@ def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> A
     return input / norm(input, p, dim, True).clamp(min=eps).expand_as(input)
 
 
+@widely
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """The cosine of the angle between vectors along `dim`; norms count as at least `eps`."""
     for x in (x1, x2):
