@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import rushlight_tensor as rl
 from rushlight_autograd import no_grad
+from rushlight_tensor import REGISTRY
 
 SHAPES = st.lists(st.integers(0, 4), min_size=0, max_size=4).map(tuple)
 
@@ -154,3 +155,14 @@ def test_bytes_read_as_another_dtype():
     assert x.tolist() == [0.0, -2.0]
     with pytest.raises(RuntimeError, match="divisible"):
         rl.zeros(3).view(rl.float64)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 3), (0, 1, 3)])
+@pytest.mark.parametrize(("name", "attrs"), [("unbind", {"dim": 1}), ("split", {"sizes": (1,), "dim": 1})])
+def test_one_piece_is_a_tuple_to_its_gradient(name, attrs, shape):
+    """The rule was given the gradient itself and took its first dimension for pieces."""
+    x = rl.randn(*shape).requires_grad_()
+    (piece,) = REGISTRY[name](x, **attrs)
+    weights = rl.randn(*piece.shape)
+    piece.backward(weights)
+    np.testing.assert_array_equal(x.grad.numpy(), weights.numpy().reshape(shape))

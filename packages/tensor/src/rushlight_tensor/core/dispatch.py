@@ -179,7 +179,7 @@ def several(op: Any, xs: tuple[Any, ...], attrs: dict[str, Any], result: tuple[A
         for o in outs:
             o._view = view_of(xs[0], op, attrs, several=True)
     if grad:
-        record(op, xs, attrs, outs)
+        record(op, xs, attrs, outs, several=True)
     return outs
 
 
