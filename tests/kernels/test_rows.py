@@ -238,3 +238,17 @@ def test_softmax_of_rows_far_from_zero(offset):
     sums = np.exp(exact).sum(-1, keepdims=True)
     np.testing.assert_allclose(softmax(shifted), np.exp(exact) / sums, rtol=1e-5)
     np.testing.assert_allclose(log_softmax(shifted), exact - np.log(sums), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("smoothing", [-1.0, -0.3, 0.1, 1.5])
+def test_smoothing_is_one_formula_in_c_and_numpy(smoothing):
+    """The function takes 0 to 1; for a record's other numbers C left half of the formula out, NumPy all but half."""
+    op = REGISTRY["cross_entropy"]
+    x, target = np.random.default_rng(0).standard_normal((4, 3)).astype("f"), np.array([2, 0, 2, 1])
+    attrs = {"reduction": "sum", "ignore_index": 0, "label_smoothing": smoothing}
+    by_c, by_numpy = (run(x, target, None, **attrs) for run in (op.cpu, op.numpy))
+    np.testing.assert_allclose(by_c[0], by_numpy[0], rtol=1e-5)
+    needs = (True, False, False)
+    given = [np.float32(1.0).reshape(()), x, target, None, np.asarray(by_c[1])]
+    back = op.backward
+    np.testing.assert_allclose(*(run(*given, **attrs, needs=needs)[0] for run in (back.cpu, back.numpy)), rtol=1e-4)

@@ -42,7 +42,7 @@ def cross_entropy(
     t, counts = _counted(target, ignore_index, x.shape[1])
     w = np.ones_like(x, shape=x.shape[1]) if weight is None else weight
     each = -(1 - label_smoothing) * _of_class(w, t) * _of_class(logp, t)
-    if label_smoothing > 0:
+    if label_smoothing:
         each = each - label_smoothing / max(x.shape[1], 1) * (logp * w).sum(-1)
     return reduced(np.where(counts, each, 0), target, weight, reduction, ignore_index), stats
 

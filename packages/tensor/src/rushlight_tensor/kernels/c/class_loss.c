@@ -47,7 +47,7 @@ EXPORT long cross_entropy(IMAGE LENGTH(rows * n) const float *x, LENGTH(rows) co
         if (t == ignore_index) { each[r] = 0; continue; }
         if (t < 0 || t >= n) { wrong = r < wrong ? r : wrong; continue; }
         float nll = (log_sum - (xr[t] - m)) * (w ? w[t] : 1.f);
-        if (label_smoothing > 0) {
+        if (label_smoothing != 0) {
             float all = 0;
             if (w) { SIMD_SUM(all) for (long j = 0; j < n; j++) all += w[j] * (log_sum - (xr[j] - m)); }
             else { SIMD_SUM(all) for (long j = 0; j < n; j++) all += log_sum - (xr[j] - m); }
@@ -85,7 +85,7 @@ EXPORT long cross_entropy_backward(LENGTH(pick(reduction, 1, rows)) const float 
         float on_target = hit * (w ? w[t] : 1.f), total = (on_target + smooth_total) * gr, m = stats[2 * r],
             log_sum = stats[2 * r + 1];
         SIMD for (long j = 0; j < n; j++) out[j] = vexp((xr[j] - m) - log_sum) * total;
-        if (label_smoothing > 0) {
+        if (label_smoothing != 0) {
             if (w) { SIMD for (long j = 0; j < n; j++) out[j] -= gr * each * w[j]; }
             else { SIMD for (long j = 0; j < n; j++) out[j] -= gr * each; }
         }

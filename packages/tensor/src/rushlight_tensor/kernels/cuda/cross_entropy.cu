@@ -12,7 +12,7 @@ __device__ void cross_entropy_row(const T *x, const long long *target, const T *
     m = block_reduce<Max>(m, R(MINUS_INFINITY), shared);
     for (long long j = threadIdx.x; j < n; j += blockDim.x) sum += exp(load(x[j]) - m);
     R log_sum = log(block_reduce<Sum>(sum, R(0), shared));
-    if (smoothing > 0)
+    if (smoothing != 0)
         for (long long j = threadIdx.x; j < n; j += blockDim.x)
             all += (w ? R(load(w[j])) : R(1)) * (log_sum - (load(x[j]) - m));
     all = block_reduce<Sum>(all, R(0), shared);
