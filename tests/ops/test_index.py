@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 import rushlight_tensor as rl
 from rushlight_autograd import no_grad
+from rushlight_tensor import REGISTRY
 
 
 def numbers(shape, dtype=np.float32):
@@ -187,3 +188,13 @@ def test_true_beside_index_tensors_is_broadcast_with_them():
     assert x[rl.tensor(False), rl.tensor([[1]])].shape == (1, 0, 3, 4)
     x[True, rl.tensor([1])] = 0.0
     assert x.sum().item() == sum(range(12))
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("bad", [4, -5, -(2**63)])
+def test_an_index_that_names_nothing_is_refused_where_nothing_is_picked(bad, wrap):
+    """C looked at it and NumPy did not."""
+    op, x, index = REGISTRY["index_select"], np.zeros((0, 4, 2), "f"), np.array([0, bad])
+    for run in (op.cpu, op.numpy):
+        with pytest.raises(IndexError):
+            run(x, index, dim=1, wrap=wrap)

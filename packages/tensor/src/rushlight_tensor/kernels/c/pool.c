@@ -88,13 +88,14 @@ EXPORT long max_pool_with_indices_backward(IMAGE LENGTH(n * oh * ow * c) const f
 TO_MAXIMA(int64_t)
 
 /* The window of an output position inside the image, and how many elements its mean is over. */
-typedef struct { long y0, y1, x0, x1, count; } window;
+typedef struct { long y0, y1, x0, x1; float count; } window;
 
 static window window_of(const geometry *s, long oy, long ox, bool count_padding, long divisor) {
     long top = oy * s->stride_h - s->pad_h, left = ox * s->stride_w - s->pad_w;
     long bottom = smaller(top + s->kh, s->h + s->pad_h), right = smaller(left + s->kw, s->w + s->pad_w);
     window v = {larger(top, 0), smaller(bottom, s->h), larger(left, 0), smaller(right, s->w), divisor};
-    if (!divisor) v.count = count_padding ? (bottom - top) * (right - left) : (v.y1 - v.y0) * (v.x1 - v.x0);
+    double h = count_padding ? bottom - top : v.y1 - v.y0, w = count_padding ? right - left : v.x1 - v.x0;
+    if (!divisor) v.count = h * w; /* in double: the sizes of windows that are nowhere near the image may be anything */
     return v;
 }
 

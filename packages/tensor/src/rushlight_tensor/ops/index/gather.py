@@ -106,6 +106,8 @@ def _index_select_kernel(x: Any, index: Any, dim: int, wrap: bool) -> Any:
     if not wrap and isinstance(index, np.ndarray) and index.size and index.min() < 0:
         raise IndexError("index out of range in self")
     try:
+        if not x.size:  # NumPy looks at no index then; the C kernel does
+            np.empty(x.shape[dim], np.bool_).take(index)
         return x.take(index, axis=dim)
     except IndexError:
         if not wrap:
