@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from rushlight_tensor.core.op import REGISTRY
 from rushlight_tensor.kernels import class_loss, cuda_kernels, norm, optim, softmax
 from tests.cuda.machines import MACHINES, using
 
@@ -44,10 +45,10 @@ def exact(*arrays):
 def test_softmax_family(on, dtype, shape):
     x, g = normal(dtype, *shape), normal(dtype, *shape)
     for name in ("softmax", "log_softmax"):
-        y = on.run(getattr(cuda_kernels, name), x, -1)
+        y = on.run(REGISTRY[name].cuda, x, dim=-1)
         assert y.dtype == x.dtype
         agree(y, getattr(softmax, name)(*exact(x), -1), dtype)
-        dx = on.run(getattr(cuda_kernels, f"{name}_backward"), g, y, -1)
+        dx = on.run(REGISTRY[f"{name}_backward"].cuda, g, y, dim=-1)
         agree(dx, getattr(softmax, f"{name}_backward")(*exact(g, y), -1), dtype)
 
 

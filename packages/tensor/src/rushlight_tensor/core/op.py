@@ -182,7 +182,8 @@ class Op:
             `out` for the result (`out0`, `out1`, … for several).
         expr: One C expression over `{x}`, `{y}`, … and attribute names, for ops that act element by element.
         cuda: `(*arrays, **attrs) -> array` on CuPy arrays for ops without `expr`, where `numpy` will not do as it is;
-            or an expression as `expr` is one, of functions that CUDA has and C has not; None: it cannot be had there.
+            or a kernel that needs none (`cuda_kernels.Rows`); or an expression as `expr` is one, of functions that CUDA
+            has and C has not; None: it cannot be had there.
         promote: A rule of `promote.py`, such as `same` or `to_float`: the dtype in which `cpu` computes.  `None`: the
             inputs as they come.
         view: The result shares memory with the first input.
@@ -259,7 +260,8 @@ class Op:
         self.order = None if order is placement.AS_MADE else order
         self.name, self.infer, self.numpy, self.vjp, self.save = name, infer, numpy, vjp, save
         self.cpu: Callable[..., Any] = numpy if c is None else c.bind(self)
-        self.expr, self.cuda, self.promote, self.view, self.into = expr, cuda, promote, view, into
+        self.cuda = cuda.bind(self) if hasattr(cuda, "bind") else cuda
+        self.expr, self.promote, self.view, self.into = expr, promote, view, into
         self.side_results, self.node_name, self.wirtinger, self.flat, self.real = (
             side_results,
             node_name,

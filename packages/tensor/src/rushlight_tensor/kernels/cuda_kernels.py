@@ -7,34 +7,54 @@ return.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.kernels.class_loss import class_rows, from_class_rows, reduced, row_gradients
 from rushlight_tensor.kernels.cuda_launch import empty, kernel, launch_each, launch_rows, table
 
 Array = Any
 
 
-def softmax(x: Array, dim: int) -> Array:
-    """See `softmax.softmax`."""
-    return _along("softmax", dim, x)
+class Rows:
+    """The CUDA kernel of a record that works along rows: one block each, `(*inputs, *results, n, *numbers)`.
 
+    A row is the last dimension, or the record's attribute `dim`; `infer` of the record says what results there are.
 
-def log_softmax(x: Array, dim: int) -> Array:
-    """See `softmax.log_softmax`."""
-    return _along("log_softmax", dim, x)
+    Args:
+        file: The CUDA text, under `cuda/`.
+        name: Its kernels are called that and a dtype.
+        numbers: Attributes that it is given as double.
+    """
 
+    __slots__ = ("file", "infer", "name", "numbers")
 
-def softmax_backward(g: Array, y: Array, dim: int, needs: Any = None) -> Array:
-    """See `softmax.softmax_backward`."""
-    return _along("softmax_backward", dim, g, y)
+    infer: Callable[..., Any]
 
+    def __init__(self, file: str, name: str, *numbers: str) -> None:
+        self.file, self.name, self.numbers = file, name, numbers
 
-def log_softmax_backward(g: Array, y: Array, dim: int, needs: Any = None) -> Array:
-    """See `softmax.log_softmax_backward`."""
-    return _along("log_softmax_backward", dim, g, y)
+    def bind(self, op: Any) -> Callable[..., Any]:
+        """The `cuda` of a record."""
+        self.infer = op.infer
+        return self.run
+
+    def run(self, *arrays: Array, **attrs: Any) -> Any:
+        """The results, each contiguous."""
+        dim, shaped = attrs.get("dim", -1), bool(arrays[0].shape)
+        attrs |= {"dim": -1} if "dim" in attrs else {}
+        xs = [_contiguous(np.moveaxis(x, dim, -1) if shaped else x.reshape(1)) for x in arrays]
+        found = self.infer(*[Aval(x.shape, x.dtype) for x in xs], **attrs)
+        made = [empty(a.shape, a.dtype) for a in ((found,) if type(found) is Aval else found)]
+        rows, n = math.prod(xs[0].shape[:-1]), xs[0].shape[-1]
+        if rows:
+            numbers = [np.float64(attrs[name]) for name in self.numbers]
+            launch_rows(kernel(self.file, f"{self.name}_{xs[0].dtype}"), rows, n, [*xs, *made, np.int64(n), *numbers])
+        out = [_contiguous(np.moveaxis(z, -1, dim)) if shaped else z.reshape(()) for z in made]
+        return out[0] if type(found) is Aval else tuple(out)
 
 
 def row_sum(x: Array) -> Array:
@@ -143,15 +163,6 @@ def adam(
         [*tables, table(ends), step_sizes, corrections, np.int64(len(params)), *settings,
          np.int32(decoupled), np.int32(maximize)],
     )  # fmt: skip
-
-
-def _along(name: str, dim: int, *arrays: Array) -> Array:
-    shape = arrays[0].shape
-    arrays = tuple([_contiguous(np.moveaxis(x, dim, -1) if shape else x.reshape(1)) for x in arrays])
-    x = arrays[-1]
-    y = empty(x.shape, x.dtype)
-    _launch_rows("softmax.cu", name, x, [*arrays, y, np.int64(x.shape[-1])])
-    return _contiguous(np.moveaxis(y, -1, dim)) if shape else y.reshape(())
 
 
 def _reduce(name: str, x: Array) -> Array:

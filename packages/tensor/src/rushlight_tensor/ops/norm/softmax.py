@@ -12,8 +12,8 @@ from rushlight_tensor.core.infer import Aval, axis
 from rushlight_tensor.core.labels import contiguous_format
 from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import category
-from rushlight_tensor.kernels import cuda_kernels
 from rushlight_tensor.kernels import softmax as kernels
+from rushlight_tensor.kernels.cuda_kernels import Rows
 from rushlight_tensor.kernels.plan import C, along
 from rushlight_tensor.ops.math.cast import cast
 from rushlight_tensor.ops.math.elementwise import exp, log
@@ -46,13 +46,13 @@ _softmax = Op(
     infer=_aval("softmax"),
     numpy=kernels.softmax,
     c=C("softmax", "softmax", along),
-    cuda=cuda_kernels.softmax,
+    cuda=Rows("softmax.cu", "softmax"),
     save=("out",),
     vjp=Gradient(
         _softmax_rule,
         numpy=kernels.softmax_backward,
         c=C("softmax", "softmax_backward", along),
-        cuda=cuda_kernels.softmax_backward,
+        cuda=Rows("softmax.cu", "softmax_backward"),
     ),
     onnx="Softmax",
 )
@@ -62,13 +62,13 @@ _log_softmax = Op(
     infer=_aval("log_softmax"),
     numpy=kernels.log_softmax,
     c=C("softmax", "log_softmax", along),
-    cuda=cuda_kernels.log_softmax,
+    cuda=Rows("softmax.cu", "log_softmax"),
     save=("out",),
     vjp=Gradient(
         _log_softmax_rule,
         numpy=kernels.log_softmax_backward,
         c=C("softmax", "log_softmax_backward", along),
-        cuda=cuda_kernels.log_softmax_backward,
+        cuda=Rows("softmax.cu", "log_softmax_backward"),
     ),
     onnx="LogSoftmax",
 )
