@@ -130,3 +130,14 @@ def test_adam(on, decoupled):
             optim.adam(*row, **options)
     for got, wanted in zip(chain(*ours), chain(*reference), strict=True):
         agree(on.get(got), wanted, "float32")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("eps", [1e-12, 100.0])
+def test_normalize(on, dtype, shape, eps):
+    x, g = normal(dtype, *shape), normal(dtype, *shape)
+    y = on.run(REGISTRY["normalize"].cuda, x, eps=eps)
+    assert y.dtype == x.dtype
+    agree(y, REGISTRY["normalize"].numpy(*exact(x), eps=eps), dtype)
+    dx = on.run(REGISTRY["normalize_backward"].cuda, g, x, eps=eps)
+    agree(dx, REGISTRY["normalize_backward"].numpy(*exact(g, x), eps=eps, needs=(True,)), dtype)

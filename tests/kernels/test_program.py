@@ -28,6 +28,7 @@ STEPS = {
     "layer_norm": lambda x, w, b: F.layer_norm(x, (16,), w, b),
     "layer_norm of two dimensions": lambda x, w, b: F.layer_norm(x, (8, 16)),
     "rms_norm": lambda x, w, b: F.rms_norm(x, (16,), w),
+    "normalize": lambda x, w, b: F.normalize(x, dim=-1),
     "softmax": lambda x, w, b: F.softmax(x, -1),
     "softmax along the first": lambda x, w, b: F.softmax(x, 0),
     "log_softmax": lambda x, w, b: F.log_softmax(x, 1),

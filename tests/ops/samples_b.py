@@ -209,6 +209,15 @@ SAMPLES = {
         sample(R(0, 4), R(4), R(4)),
     ],
     "rms_norm": [sample(R(3, 4), R(4)), sample(R(3, 4), None), sample(R(2, 3, 4), R(3, 4), dims=2)],
+    "normalize": [
+        sample(R(3, 4)),
+        sample(R(2, 3, 4), eps=0.5),
+        sample(R(5), eps=3.0),  # which is more than the norm
+        sample(R(2, 3, low=0.0, high=1e-3), eps=0.01),
+        sample(np.array([[3.0, -4.0], [0.0, 0.0]]), eps=0.01).but(grad=False),
+        sample(R(0, 3)),
+        sample(R(3, 0)),
+    ],
     "batch_norm_moments": [sample(R(4, 3)), sample(R(2, 3, 4, 5))],
     "batch_norm_update": [
         sample(R(3), R(3), R(3), R(3, low=0.1), momentum=0.3, correction=1.2).but(mutates=True),

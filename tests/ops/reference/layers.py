@@ -111,6 +111,11 @@ def rms_norm(x: Any, w: Any, dims: int = 1, eps: float = 1e-5) -> Any:
     return out * (1 if w is None else w)
 
 
+def normalize(x: Any, eps: float = 1e-12) -> Any:
+    sizes = [max(math.hypot(*row), eps) for row in x.reshape(-1, x.shape[-1])] if x.size else []
+    return x / np.array(sizes).reshape(*x.shape[:-1], 1) if x.size else x
+
+
 def channels(x: Any) -> Any:
     return np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
 
@@ -214,6 +219,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "avg_pool2d": lambda x, **window: pooled(average)(x, **window)[..., 0],
     "layer_norm": layer_norm,
     "rms_norm": rms_norm,
+    "normalize": normalize,
     "batch_norm": batch_norm,
     "batch_norm_moments": moments,
     "scaled_dot_product_attention": attention,

@@ -37,37 +37,45 @@ class Gradient:
             itself be differentiated, by the `vjp` given there.
         results: Of a kernel, `(known) -> description per input`, from all that it is given, by name: `known.g`, what
             is saved, the attributes.  Left out, for an op of one input: as that, or what is saved of it.
-        record: The kernel: fields of an `Op`, `numpy` and what else there is.  Its inputs are `g` and what is saved
-            (`out` is called `y`), its attributes those of the forward op, what `save` names as `x.shape` (`x_shape`),
-            and `needs`: it makes the wanted gradients only, a tuple in order, or one array for an op with one.  Its
-            kind is that of the forward op.  A pass that is itself recorded, for higher derivatives, goes through
-            `rule`.
+        kernels: The name of its kernels, in C and CUDA, beside those of the op; results lie as the op's.
+        record: The kernel: fields of an `Op`, `numpy` (left out: `rule`, on arrays) and what else there is.  Its inputs
+            are `g` and what is saved (`out` is called `y`), its attributes those of the forward op, what `save` names
+            as `x.shape` (`x_shape`), and `needs`: it makes the wanted gradients only, a tuple in order, or one array
+            for an op with one.  Its kind is that of the forward op.  A pass that is itself recorded, for higher
+            derivatives, goes through `rule`.
     """
 
-    __slots__ = ("as_attrs", "by", "has_attrs", "pull_bare", "record", "results", "rule")
+    __slots__ = ("as_attrs", "by", "has_attrs", "kernels", "pull_bare", "record", "results", "rule")
 
     def __init__(
         self,
         rule: Callable[..., tuple[Any, ...]] | None = None,
         *,
         results: Callable[[Any], Any] | None = None,
+        kernels: str | None = None,
         **record: Any,
     ) -> None:
         assert rule is not None or "vjp" in record
-        self.rule, self.results, self.record = rule, results, record
+        self.rule, self.results, self.kernels = rule, results, kernels
+        self.record: dict[str, Any] = record
         self.by: Op | None = None  # until `bind`
         self.as_attrs: tuple[str | None, ...] = ()
         self.has_attrs = False
-        self.pull_bare = self._pull_bare if record else None
+        self.pull_bare = self._pull_bare if record or kernels else None
 
-    def bind(self, op: Op) -> None:
-        """Make the record of the kernel, the gradient of `op`."""
+    def bind(self, op: Op, c: Any, cuda: Any) -> None:
+        """Make the record of the kernel, the gradient of `op`, which has these kernels itself."""
         self.as_attrs = tuple(item.replace(".", "_") if "." in item else None for item in op.save)
         self.has_attrs = any(self.as_attrs)
-        if self.record:
+        if self.record or self.kernels:
+            beside = {}
+            if (name := self.kernels) is not None:
+                beside = {"c": c.beside(name), "cuda": cuda.beside(name), "order": op.order}
             self.by = Op(
                 **{
                     "name": f"{op.name}_backward",
+                    "numpy": self._by_rule,
+                    **beside,
                     "infer": self._infer(op),
                     "vjp": None,
                     **self._kind(op),
@@ -125,6 +133,14 @@ class Gradient:
         g = np.asarray(g) if isinstance(g, np.generic) else g
         assert self.by is not None
         return _by_need(dispatch.run(self.by, [g, *xs], {**attrs, "needs": needs}), needs)
+
+    def _by_rule(self, g: Any, *arrays: Any, needs: tuple[bool, ...], **attrs: Any) -> Any:
+        """The NumPy text of the kernel, where it has none of its own: the rule."""
+        assert self.rule is not None
+        xs = iter([x if x is None else wrap(x) for x in arrays])
+        saved = [next(xs) if name is None else attrs.pop(name) for name in self.as_attrs]
+        made = [t._array for t, need in zip(self.rule(wrap(g), needs, *saved, **attrs), needs, strict=True) if need]
+        return made[0] if len(needs) == 1 else tuple(made)
 
     def _sort(self, saved: tuple[Any, ...], attrs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         for item in saved:
@@ -286,7 +302,7 @@ class Op:
         self.saves = tuple(graph.selector(self, item) for item in save)
         self.saves_out = any(kind >= graph.OUT and not (side_results and i) for kind, i in self.saves)
         if isinstance(vjp, Gradient):
-            vjp.bind(self)
+            vjp.bind(self, c, cuda)
         assert not isinstance(vjp, tuple) or len(vjp) == self.arity, f"op {name!r}: one vjp rule per input"
         self.fast = straight.fast_path(self)
         self.hot: Any = None  # what `dispatch.call` hands to the accelerator

@@ -37,6 +37,10 @@ class Rows:
     def __init__(self, file: str, name: str, *numbers: str) -> None:
         self.file, self.name, self.numbers = file, name, numbers
 
+    def beside(self, name: str) -> Rows:
+        """Another kernel of the same text, called alike."""
+        return Rows(self.file, name, *self.numbers)
+
     def bind(self, op: Any) -> Callable[..., Any]:
         """The `cuda` of a record."""
         self.infer = op.infer
@@ -46,7 +50,7 @@ class Rows:
         """The results, each contiguous."""
         dim, shaped = attrs.get("dim", -1), bool(arrays[0].shape)
         attrs |= {"dim": -1} if "dim" in attrs else {}
-        xs = [_contiguous(np.moveaxis(x, dim, -1) if shaped else x.reshape(1)) for x in arrays]
+        xs: list[Array] = [_contiguous(np.moveaxis(x, dim, -1) if shaped else x.reshape(1)) for x in arrays]
         found = self.infer(*[Aval(x.shape, x.dtype) for x in xs], **attrs)
         made = [empty(a.shape, a.dtype) for a in ((found,) if type(found) is Aval else found)]
         rows, n = math.prod(xs[0].shape[:-1]), xs[0].shape[-1]

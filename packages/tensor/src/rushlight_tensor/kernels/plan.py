@@ -110,6 +110,10 @@ class C:
         self.file, self.name, self.sizes, self.wrong, self.halves = file, name, sizes, wrong, halves
         self.blas, self.other, self.pack = blas, other, pack
 
+    def beside(self, name: str) -> C:
+        """Another kernel of the same text, called alike."""
+        return C(self.file, name, self.sizes, self.wrong, self.halves, self.blas, self.other, self.pack)
+
     def bind(self, op: Any) -> Callable[..., Any]:
         """The `cpu` of a record: `(*arrays, **attrs) -> array`, or a tuple of them; and its `numpy`, likewise."""
         planned = (PlannedElements if self.sizes is elements else Planned)(op, self)

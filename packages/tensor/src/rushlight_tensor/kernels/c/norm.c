@@ -105,3 +105,26 @@ EXPORT void rms_norm_backward(LENGTH(rows * n) const float *g, LENGTH(rows * n) 
     }
     if (dw) add_blocks(partial, blocks, n, dw, n);
 }
+
+/* y = x / d, d = max(norm, eps); squares are added in double, and overflow where PyTorch's do. */
+EXPORT void normalize(LENGTH(rows * n) const float *x, LENGTH(rows * n) float *y, long rows, long n, double eps) {
+    PARALLEL_FOR(rows * n)
+    for (long r = 0; r < rows; r++) {
+        double s = 0;
+        SIMD_SUM(s) for (long j = r * n; j < (r + 1) * n; j++) s += (double)x[j] * x[j];
+        float size = sqrtf((float)s), d = size < (float)eps ? (float)eps : size;
+        SIMD for (long j = r * n; j < (r + 1) * n; j++) y[j] = x[j] / d;
+    }
+}
+
+/* dx = (g - y sum(g y)) / d, or g / d where d is eps. */
+EXPORT void normalize_backward(LENGTH(rows * n) const float *g, LENGTH(rows * n) const float *x,
+    LENGTH(rows * n) float *dx, long rows, long n, double eps) {
+    PARALLEL_FOR(rows * n)
+    for (long r = 0; r < rows; r++) {
+        double s = 0, t = 0;
+        SIMD_SUM(s, t) for (long j = r * n; j < (r + 1) * n; j++) { s += (double)x[j] * x[j]; t += (double)g[j] * x[j]; }
+        float size = sqrtf((float)s), least = (float)eps, d = size < least ? least : size, along = size < least ? 0 : t / d;
+        SIMD for (long j = r * n; j < (r + 1) * n; j++) dx[j] = (g[j] - x[j] / d * along) / d;
+    }
+}

@@ -86,3 +86,19 @@ __device__ void layer_norm_columns(const T *g, const T *x, const R *mean, const 
         layer_norm_columns(g, x, mean, rstd, dw, db, rows, n);                                                         \
     }
 FOR_EACH_FLOAT(DEFINE)
+
+// y = x / d, d = max(norm, eps), and its gradient, (g - y sum(g y)) / d, or g / d where d is eps.
+#define NORMALIZE(T, NAME)                                                                                             \
+    extern "C" __global__ void normalize_##NAME(const T *x, T *y, long long n, double eps) {                           \
+        typedef Computing<T>::type R;                                                                                  \
+        R least = eps, d = sqrt(row_sum<R>(n, [=](long long j) { return R(load(x[j])) * load(x[j]); }));               \
+        EACH_OF_ROW(j, n) store(y[j], load(x[j]) / (d < least ? least : d));                                           \
+    }                                                                                                                  \
+    extern "C" __global__ void normalize_backward_##NAME(const T *g, const T *x, T *dx, long long n, double eps) {     \
+        typedef Computing<T>::type R;                                                                                  \
+        R least = eps, size = sqrt(row_sum<R>(n, [=](long long j) { return R(load(x[j])) * load(x[j]); }));            \
+        R d = size < least ? least : size;                                                                             \
+        R s = row_sum<R>(n, [=](long long j) { return load(g[j]) * (load(x[j]) / d); });                               \
+        EACH_OF_ROW(j, n) store(dx[j], (load(g[j]) - load(x[j]) / d * (size < least ? 0 : s)) / d);                    \
+    }
+FOR_EACH_FLOAT(NORMALIZE)

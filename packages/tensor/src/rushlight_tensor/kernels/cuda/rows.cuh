@@ -22,6 +22,16 @@ template <typename Op, typename T> __device__ __forceinline__ T block_reduce(T v
     return value;
 }
 
+// Every element j of the row of n that is this block's; and the sum of what `term` makes of them, for all threads.
+#define EACH_OF_ROW(j, n)                                                                                              \
+    for (long long j = blockIdx.x * (n) + threadIdx.x; j < (blockIdx.x + 1) * (n); j += blockDim.x)
+template <typename R, typename Term> __device__ __forceinline__ R row_sum(long long n, Term term) {
+    __shared__ R shared[32];
+    R sum = 0;
+    EACH_OF_ROW(j, n) sum += term(j);
+    return block_reduce<Sum>(sum, R(0), shared);
+}
+
 #define MINUS_INFINITY (-(1.0f / 0.0f))
 
 // One kernel per element type, named <name>_<dtype>.

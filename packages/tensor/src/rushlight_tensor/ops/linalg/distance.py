@@ -6,12 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_tensor.core import kinds, placement
 from rushlight_tensor.core.cuda import like
+from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
-from rushlight_tensor.core.infer import broadcast_shapes
+from rushlight_tensor.core.infer import Aval, broadcast_shapes
 from rushlight_tensor.core.keywords import legacy_reduction
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import category
 from rushlight_tensor.core.tensor import wrap
+from rushlight_tensor.kernels.cuda_kernels import Rows
+from rushlight_tensor.kernels.plan import C, rows
 from rushlight_tensor.ops.loss.class_loss import _reduced
 from rushlight_tensor.ops.math.activation import logsigmoid, relu
 from rushlight_tensor.ops.math.cast import flat, widely
@@ -22,8 +27,36 @@ from rushlight_tensor.ops.reduce.vector_norm import distance, norm
 from rushlight_tensor.ops.shape.shape import expand
 
 
+def _normalize_text(x: Any, eps: float) -> Any:
+    squares = np.sum(np.square(x, dtype=np.float64), -1, keepdims=True)
+    return x / np.maximum(np.sqrt(squares.astype(x.dtype)), x.dtype.type(eps))
+
+
+def _normalize_rule(g: Any, needs: Any, x: Any, eps: float) -> Any:
+    size = norm(x, 2, -1, True)
+    d = size.clamp(min=eps)
+    return ((g - where(size < eps, 0.0, x / d * sum(g * (x / d), -1, True))) / d,)
+
+
+_normalize = Op(
+    "normalize",
+    kind=kinds.rows(),
+    infer=lambda x, eps=1e-12: Aval(x.shape, x.dtype),
+    order=placement.COMBINED,
+    numpy=_normalize_text,
+    c=C("norm", "normalize", rows),
+    cuda=Rows("norm.cu", "normalize", "eps"),
+    save=("x",),
+    vjp=Gradient(_normalize_rule, kernels="normalize_backward"),
+    node_name="DivBackward0",
+)
+
+
 def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Any:
     """`input` over its p-norm along `dim`, which counts as at least `eps`."""
+    x, own = input._array, isinstance(dim, int) and isinstance(eps, (int, float)) and p == 2
+    if own and x.ndim and dim in (-1, x.ndim - 1) and 0 <= eps <= 1 and category(x.dtype) == 2:
+        return call(_normalize, (input,), {"eps": float(x.dtype.type(eps))})
     return input / norm(input, p, dim, True).clamp(min=eps).expand_as(input)
 
 
