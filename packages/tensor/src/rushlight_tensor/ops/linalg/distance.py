@@ -33,8 +33,7 @@ def _normalize_text(x: Any, eps: float) -> Any:
 
 
 def _normalize_rule(g: Any, needs: Any, x: Any, eps: float) -> Any:
-    size = norm(x, 2, -1, True)
-    d = size.clamp(min=eps)
+    d = (size := norm(x, 2, -1, True)).clamp(min=eps)
     return ((g - where(size < eps, 0.0, x / d * sum(g * (x / d), -1, True))) / d,)
 
 
