@@ -29,6 +29,7 @@ from rich.table import Table
 from rushlight_launch import LaunchError, launch
 from rushlight_launch.signals import Stop, caught
 from rushlight_train import checkpoint, checks, resume, schema
+from rushlight_train.folder import FolderTaken, held
 
 
 @dataclass
@@ -81,28 +82,34 @@ def _outcome(cfg: DictConfig, sweep: bool) -> Outcome:
         checks.keys(cfg)
         told = resume.resolve(cfg, HydraConfig.get())
         checks.values(cfg)
-        OmegaConf.save(cfg, folder / "resolved.yaml", resolve=True)
-        if sweep:
-            print(f"job {HydraConfig.get().job.num}: {overrides or 'as configured'}", file=sys.stderr, flush=True)
-        for line in told:
-            print(line, file=sys.stderr, flush=True)
-        result = launch(
-            "rushlight_train.worker",
-            [str(folder)],
-            ranks=cfg.launch.ranks,
-            hostfile=cfg.launch.hostfile,
-            timeout_s=cfg.launch.timeout_s,
-            log_dir=folder / "logs",
-            module=True,
-            show="rank0",
-            env=_terminal(),
-        )
-    except (checks.ConfigError, checkpoint.CheckpointError, LaunchError) as e:
+        with held(folder, cfg.resume_from):
+            OmegaConf.save(cfg, folder / "resolved.yaml", resolve=True)
+            if sweep:
+                print(f"job {HydraConfig.get().job.num}: {overrides or 'as configured'}", file=sys.stderr, flush=True)
+            for line in told:
+                print(line, file=sys.stderr, flush=True)
+            return _launched(cfg, folder, overrides)
+    except (checks.ConfigError, checkpoint.CheckpointError, FolderTaken, LaunchError) as e:
         return Outcome(overrides, folder, 2, {}, str(e), ran=False)
     except OSError as e:
         if not checkpoint.is_full(e):
             raise
         return Outcome(overrides, folder, 1, {}, checkpoint.no_room(e, folder), ran=False)
+
+
+def _launched(cfg: DictConfig, folder: Path, overrides: str) -> Outcome:
+    """Start the ranks of a job, wait for their end, and look at what they left."""
+    result = launch(
+        "rushlight_train.worker",
+        [str(folder)],
+        ranks=cfg.launch.ranks,
+        hostfile=cfg.launch.hostfile,
+        timeout_s=cfg.launch.timeout_s,
+        log_dir=folder / "logs",
+        module=True,
+        show="rank0",
+        env=_terminal(),
+    )
     advice = f"resume_from={os.path.relpath(folder)} goes on" if any(checkpoint.every(folder / "checkpoints")) else ""
     if result.stopped_by:
         advice = advice or "it has no checkpoint yet"

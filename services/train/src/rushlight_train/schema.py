@@ -12,6 +12,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import MISSING, OmegaConf
 
+from rushlight_train import folder
+
 
 @dataclass
 class ModelConfig:
@@ -211,6 +213,7 @@ TEXT_MODELS = ("GPT", "LSTMLanguageModel")
 def register() -> None:
     """Put the schemas into Hydra's store; `configs/<group>/<name>.yaml` builds on `<name>_schema`."""
     OmegaConf.register_new_resolver("rushlight.groups", _choices, replace=True)
+    OmegaConf.register_new_resolver("rushlight.new_folder", folder.claim, replace=True, use_cache=True)
     store = ConfigStore.instance()
     store.store(name="job_schema", node=JobConfig)
     for group, schemas in GROUPS.items():

@@ -74,6 +74,7 @@ class Job:
         manual_seed((cfg.seed + 1_000_003 * (self.rank + 1)) % 2**64)  # dropout differs between ranks
         self.went_on = ""
         rows, points = self._resume() if cfg.resume_from else ([], [])
+        self.began = self.step
         self.recorder = Recorder(folder, self.steps, rows, points) if self.rank == 0 else None
 
     def _batches(self, data: Any, seed: int | None) -> Batches:
@@ -188,8 +189,19 @@ class Job:
             "model": self.cfg.model.name, "data": self.task.name, "ranks": self.world, "steps": self.step,
             "parameters": sum(p.numel() for p in self.model.parameters()), "units": self.task.units,
             "test_loss": last["test_loss"], "test_accuracy": last["test_accuracy"],
-            "per_second": max(r["per_second"] for r in rows), "seconds": self.trained_s,
+            "per_second": _speed(rows, self.began), "seconds": self.trained_s,
         }  # fmt: skip
+
+
+def _speed(rows: list[dict[str, Any]], began: int) -> float:
+    """Units per second over the epochs that were trained after step `began`; over all, where none was."""
+    before = [0.0, *(row["seconds"] for row in rows[:-1])]
+    spans = [
+        (row["per_second"], row["seconds"] - t) for row, t in zip(rows, before, strict=True) if row["step"] > began
+    ]
+    if not spans:
+        return _speed(rows, 0)
+    return sum(rate * s for rate, s in spans) / sum(s for _, s in spans)
 
 
 def main() -> None:
