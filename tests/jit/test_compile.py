@@ -395,6 +395,14 @@ def test_numpy_dtypes_are_values():
     assert fast.traces == 2
 
 
+def test_an_operand_that_is_not_aligned_is_copied():
+    bytes_of = np.arange(6, dtype=np.float32).tobytes()
+    askew = T.from_numpy(np.frombuffer(bytearray(b"\0" + bytes_of), np.float32, 6, 1))
+    fast = compile(lambda x: x * 2.0 + 1.0, fullgraph=True)
+    for x in (T.ones(6), T.ones(6), askew, askew, T.ones(6)):
+        assert fast(x).tolist() == (x * 2.0 + 1.0).tolist()
+
+
 def test_giving_up_is_told_once(caplog):
     few = compile(lambda x, k: x * k)
     for k in range(70):

@@ -181,3 +181,17 @@ def test_a_slot_that_is_not_set_is_no_value():
     fast = torch.compile(f)
     for _ in range(3):
         assert fast(torch.ones(3)).tolist() == [2, 2, 2]
+
+
+def test_results_follow_the_order_of_whatever_comes():
+    def function(x, y):
+        return (x * y + x) * 2.0
+
+    square = torch.arange(9.0).reshape(3, 3)
+    lies = [square, square.t(), square + 1.0, square.t() + 2.0, torch.ones(3, 6)[:, ::2]]
+    traced = jit.trace(function, (square, square + 1.0))
+    for x in lies * 2:
+        for y in lies:
+            if x is not y:
+                got, want = traced(x, y), function(x, y)
+                assert (got.tolist(), got.stride()) == (want.tolist(), want.stride())

@@ -247,7 +247,7 @@ PLANTED: list[Fault] = [
     ),
     *_faults(
         JIT + "plan.py", "tests/jit/test_compile.py",
-        ("arrays = [np.ascontiguousarray(a) for a in given]", "arrays = list(given)", READ),
+        ("arrays = [np.ascontiguousarray(a) if a.flags.aligned else a.copy() for a in given]", "arrays = list(given)", READ),
         ("keep = {*self.graph.outputs, *self.graph.captured}", "keep = {*self.graph.captured}"),
     ),
     *_faults(

@@ -62,7 +62,7 @@ class Kernel:
     def __init__(self, instrs: list[Instr], inputs: list[Value], outputs: list[Value]) -> None:
         self.instrs, self.inputs, self.outputs = instrs, inputs, outputs
         self.shape = outputs[0].shape
-        self.size = int(np.prod(self.shape[:-1], dtype=np.int64)), self.shape[-1]
+        self.size = int(np.prod(self.shape[:-1], dtype=np.int64)), self.shape[-1] if self.shape else 1
         self.text = _c_text(self)
         self.device = _device_ops(self)
         self.function: Any = None
@@ -129,7 +129,7 @@ def _fusible(i: Instr) -> bool:
     if i.writes or i.op.expr is None or len(i.outputs) != 1:
         return False
     out = i.outputs[0]
-    if not out.shape or out.dtype not in (FLOAT32, BOOL):
+    if out.dtype not in (FLOAT32, BOOL):
         return False
     for x in i.inputs:
         if isinstance(x, Value):

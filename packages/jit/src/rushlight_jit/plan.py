@@ -16,6 +16,8 @@ from rushlight_tensor.core.placement import NUMBER
 from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.kernels import elementwise_cuda
 
+_MOST_ORDERS = 64
+
 
 class Plan:
     """A graph, ready to run.  `run` takes arrays; `run_recorded` takes tensors and records every operation."""
@@ -28,7 +30,7 @@ class Plan:
         self.kernels: list[Kernel] = []
         self._steps: list[Step] = []
         self._captured = list(graph.captured.values())
-        parts = groups(graph)
+        self._parts = parts = groups(graph)
         if passes.VERIFY is not None:
             passes.VERIFY(graph, graph.part([i for p in parts for i in instrs_of(p)]), "fuse.groups")
         last = self._last_uses(parts)
@@ -95,6 +97,11 @@ class Plan:
                 env.update(zip(i.outputs, out if isinstance(out, tuple) else (out,), strict=not i.op.side_results))
         return [env[v] for v in self.graph.outputs]
 
+    def only_kernel(self) -> Kernel | None:
+        """The fused kernel that is all of it; None where there is more, or less."""
+        only = self._parts[0] if len(self._parts) == 1 else None
+        return only if isinstance(only, Kernel) and only.function is not None else None
+
     def in_tables(self) -> list[list[Instr | Kernel]]:
         """The parts that run from C, table by table, once they have been recorded."""
         return [s.parts for s in self._steps if isinstance(s, Segment)]
@@ -155,6 +162,16 @@ class Plan:
         rows, columns = k.size
 
         singles = [self._single(i) for i in k.instrs]
+        orders: dict[Any, list[Any]] = {}  # how results lie, by how inputs do
+
+        def in_order(given: list[Any], made: list[Any]) -> list[Any]:
+            key = tuple([(type(a), a.strides) for a in given])
+            want = orders.get(key)
+            if want is None:
+                if len(orders) == _MOST_ORDERS:
+                    orders.clear()
+                want = orders[key] = _orders(k, given)
+            return [layout.with_strides(z, s, False) for z, s in zip(made, want, strict=True)]
 
         def on_device(env: Env) -> None:
             if k.device is None:
@@ -168,11 +185,11 @@ class Plan:
         def on_host(env: Env) -> None:
             arrays = given = [env[s] for s in ins]
             if not fits(*arrays):
-                arrays = [np.ascontiguousarray(a) for a in given]
+                arrays = [np.ascontiguousarray(a) if a.flags.aligned else a.copy() for a in given]
             made = [np.empty(shape, dtype) for _, dtype in outs]
             function(*arrays, *made, rows, columns)
             if arrays is not given:
-                made = _in_order(k, given, made)
+                made = in_order(given, made)
             for (o, _), z in zip(outs, made, strict=True):
                 env[o] = z
 
@@ -190,14 +207,14 @@ def _reads(part: Instr | Kernel) -> list[Value]:
     return part.inputs if isinstance(part, Kernel) else part.values()
 
 
-def _in_order(k: Kernel, arrays: list[Any], made: list[Any]) -> list[Any]:
-    """What a kernel made, where its operations, one by one, would have put it.  See Note [Order of results]."""
+def _orders(k: Kernel, arrays: list[Any]) -> list[Any]:
+    """The strides of what a kernel makes, as its operations would have it.  See Note [Order of results]."""
     known = dict(zip(k.inputs, map(layout.operand, arrays), strict=True))
     for i in k.instrs:
         xs = [known[x] if isinstance(x, Value) else None if x is None else NUMBER for x in i.inputs]
         out = i.outputs[0]
         known[out] = out.shape, i.op.order.strides(out.shape, xs, i.attrs)  # type: ignore[union-attr]  # no views
-    return [layout.with_strides(z, known[v][1], False) for v, z in zip(k.outputs, made, strict=True)]  # type: ignore[index]
+    return [known[v][1] for v in k.outputs]  # type: ignore[index]
 
 
 def _drop(slots: list[int]) -> Step:
