@@ -5,6 +5,7 @@ import pytest
 
 from rushlight_jit import TraceError, compile
 from rushlight_tensor.core.tensor import Tensor
+from rushlight_tensor.kernels import accelerator
 from tests.jit.footguns import CATALOGUE
 
 REFUSED = {
@@ -49,10 +50,14 @@ def assert_same(got, want, where):
         assert got == want or got is want, f"{where}: {got!r} is not {want!r}"
 
 
+@pytest.mark.parametrize("accelerated", [True, False])
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_compiled_function_gives_what_the_function_gives(name):
-    scenario = CATALOGUE[name]
-    assert_same(outcomes(scenario, compile), outcomes(scenario, lambda f: f), name)
+def test_compiled_function_gives_what_the_function_gives(name, accelerated):
+    scenario, before = CATALOGUE[name], accelerator.use(accelerated)
+    try:
+        assert_same(outcomes(scenario, compile), outcomes(scenario, lambda f: f), name)
+    finally:
+        accelerator.use(before)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

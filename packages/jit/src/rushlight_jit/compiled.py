@@ -10,7 +10,8 @@ Note [What runs as it is]
     what a replay would leave out (`breaks` says what and where), no trace is kept, and such calls go on running the
     function itself.  With `fullgraph=True` they are errors instead.  A function that was broken off too often, or has
     too many kinds of call, is not traced any more, which is logged once, as a warning.  Nor is a call on so few
-    elements that a replay takes longer than the function (Note [Small calls]).
+    elements that a replay takes longer than the function (Note [Small calls]).  A call like one of the last is not even
+    searched for (Note [Hits]).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 
 from rushlight_jit import worth
 from rushlight_jit.guards import Walk, closure, difference, walk
+from rushlight_jit.hits import MOST_HITS, Hit, hit_of
 from rushlight_jit.ir import Graph
 from rushlight_jit.joint import Joint
 from rushlight_jit.memory import classes, extent, own, touches
@@ -36,8 +38,10 @@ from rushlight_tensor.core import devices, dispatch, dtypes
 from rushlight_tensor.core.abstract import AbstractArray
 from rushlight_tensor.core.structure import flatten, is_plain, leaves_of, without_leaves
 from rushlight_tensor.core.tensor import Tensor, wrap
+from rushlight_tensor.kernels import entry
 
 MOST_TRACES, MOST_BREAKS = 64, 8
+_TRIES = 8  # hits that are made of one trace: where none of them lasts, no more are
 
 _ndarray = np.ndarray
 _log = logging.getLogger(__name__)
@@ -53,10 +57,16 @@ class Compiled:
     `graph` and `source()` show what the last call ran that was not a small one, `breaks` why calls could not be traced.
     """
 
+    __slots__ = ("__dict__", "__weakref__", "_fn", "_hits", "_last", "_small")
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Compiled:
+        return entry.new(cls, Compiled, Hit)
+
     def __init__(self, fn: Callable[..., Any], fullgraph: bool = False) -> None:
         self._fn, self._fullgraph = fn, fullgraph
         self._traces: dict[Any, list[_Entry]] = {}
         self._names: list[frozenset[str]] = []
+        self._hits: tuple[Hit, ...] = ()
         self._last: Joint | None = None
         self.breaks: list[str] = []
         self._gave_up = False
@@ -64,18 +74,26 @@ class Compiled:
         functools.update_wrapper(self, fn, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._small >= 0 and not kwargs:  # See Note [Small calls]
-            count = 0
-            for x in args:
-                if type(x) is not Tensor:
-                    break
-                count += x._array.size
-            else:
-                if count <= self._small:
-                    return self._fn(*args)
-        return self._find(args, kwargs)
+        """In C as well: see Note [Entries]."""
+        if not kwargs:
+            for hit in self._hits:
+                if hit.meets(args):
+                    self._last = hit.joint or self._last
+                    return hit(args)
+            if self._is_small(args):
+                return self._fn(*args)
+        return self._find(*args, **kwargs)
 
-    def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _is_small(self, args: tuple[Any, ...]) -> bool:
+        """See Note [Small calls]."""
+        count = 0
+        for x in args if self._small >= 0 else ():
+            if type(x) is not Tensor or type(x._array) is not _ndarray:
+                return False
+            count += x._array.size
+        return count <= self._small
+
+    def _find(self, *args: Any, **kwargs: Any) -> Any:
         """The call by its trace, which is made if there is none yet."""
         if dispatch.INTERCEPT is not None:  # inside another trace: part of that one
             return self._fn(*args, **kwargs)
@@ -84,16 +102,22 @@ class Compiled:
             return self._fn(*args, **kwargs)
         for names in self._names:
             found = walk(self._fn, call.leaves, names, call.tensors)
-            for entry in self._traces.get((call.kind, tuple(found.tokens)), ()):
-                if entry.meets(call):
-                    if entry.joint is None:
+            for known in self._traces.get((call.kind, tuple(found.tokens)), ()):
+                if known.meets(call):
+                    self._keep(known.hit(self._fn, call, found))
+                    if known.joint is None:
                         return self._as_it_is(call)
-                    self._last = entry.joint
-                    return entry.joint(call.tensors)
+                    self._last = known.joint
+                    return known.joint(call.tensors)
         if len(self._traces) < MOST_TRACES and len(self.breaks) < MOST_BREAKS:
             return self._trace(call)
         self._give_up()
         return self._as_it_is(call)
+
+    def _keep(self, hit: Hit | None) -> None:
+        """Compare calls with this one first, from now on."""
+        if hit is not None and (hit.joint is not None or not self._fullgraph):
+            self._hits = (hit, *self._hits[: MOST_HITS - 1])
 
     def _as_it_is(self, call: _Call) -> Any:
         if self._fullgraph:
@@ -128,11 +152,15 @@ class Compiled:
             self.breaks.append(attempt.breaks[0])
         if before.names not in self._names:
             self._names.append(before.names)
-        entry = _Entry(attempt.joint, before, call)
-        self._traces.setdefault((call.kind, tuple(before.tokens)), []).append(entry)
+        made = _Entry(attempt.joint, before, call)
+        self._traces.setdefault((call.kind, tuple(before.tokens)), []).append(made)
         self._last = attempt.joint or self._last
         if attempt.joint is not None and not self._fullgraph:
-            self._learn(call, worth.pays(attempt.joint, len(call.tensors), len(before.tokens)))
+            pays = worth.pays(attempt.joint, call.tensors, len(before.tokens))
+            self._learn(call, pays)
+            if not pays and type(self) is not Compiled:  # else comparing takes as long as searching
+                hit = made.hit(self._fn, call, before)
+                self._keep(hit if hit is not None and worth.hit_pays(hit, call.tensors) else None)
         return result
 
     def _learn(self, call: _Call, pays: bool) -> None:
@@ -240,7 +268,7 @@ class _Entry:
         call: That which was traced.
     """
 
-    __slots__ = ("_held", "_keep", "_overlaps", "_own", "_spans", "joint")
+    __slots__ = ("_held", "_keep", "_overlaps", "_own", "_spans", "_tries", "joint")
 
     def __init__(self, joint: Joint | None, before: Walk, call: _Call) -> None:
         held = [t._array for t in before.tensors.values()]
@@ -248,6 +276,17 @@ class _Entry:
         self._held, self._own = {id(a) for a in held}, own(held)
         self._spans = [extent(a) for a in held]
         self._overlaps = call.overlaps(self._spans)
+        self._tries = _TRIES
+
+    def hit(self, fn: Any, call: _Call, found: Walk) -> Hit | None:
+        """What is compared with the next call, if that can be; `found` is this call's walk."""
+        if not self._tries or call.kwargs:
+            return None
+        self._tries -= 1
+        again = walk(fn, call.leaves, found.names, call.tensors, look=True)
+        if again.reads is None or again.tokens != found.tokens:
+            return None
+        return hit_of(call.args, again.reads, self.joint, fn)
 
     def meets(self, call: _Call) -> bool:
         """Whether the arguments lie in the same memory of these tensors as they did."""

@@ -27,8 +27,10 @@ from typing import Any
 
 import numpy as np
 
+from rushlight_jit import reads
 from rushlight_jit.inspection import hides_state, library_names, names_of, slots_of
 from rushlight_jit.origin import is_library_class, is_library_code, is_library_module, is_ours, remembered, top
+from rushlight_jit.reads import Absent, Read, contents, flat
 from rushlight_tensor.core import dispatch
 from rushlight_tensor.core.tensor import Tensor
 
@@ -66,16 +68,6 @@ def _describer(cls: type) -> Any:
     return next((describe for kind, describe in _KINDS if issubclass(cls, kind)), Walk._instance)
 
 
-def _imported(name: str, space: dict[str, Any]) -> types.ModuleType | None:
-    """The module that an `import` in a function means, if it is loaded."""
-    package = space.get("__package__") or ""
-    while package:
-        if f"{package}.{name}" in sys.modules:
-            return sys.modules[f"{package}.{name}"]
-        package = package.rpartition(".")[0]
-    return sys.modules.get(name) or sys.modules.get(name.split(".")[0])
-
-
 class _TooMuch(Exception):
     """The walk has met more than can be compared on each call."""
 
@@ -86,9 +78,10 @@ class Walk:
     Args:
         names: Attribute names that count; `closure` finds them.
         explain: Note the path of every token, for messages.
+        look: Note all reads, too.
     """
 
-    def __init__(self, names: frozenset[str] = frozenset(), explain: bool = False) -> None:
+    def __init__(self, names: frozenset[str] = frozenset(), explain: bool = False, look: bool = False) -> None:
         self.names = names
         self.everything = not names.isdisjoint(_MAKES_NAMES)
         self.tokens: list[Token] = []
@@ -98,6 +91,7 @@ class Walk:
         self.codes: set[types.CodeType] = set()
         self.tensors: dict[int, Tensor] = {}
         self.unknown: list[str] = []
+        self.reads: list[Read] | None = [] if look else None  # See Note [Reads]
         self._seen: dict[int, int] = {}
 
     def visit(self, x: Any, path: str, depth: int = 0) -> None:
@@ -107,6 +101,8 @@ class Walk:
             self._emit((t, x), path)
             return
         if t in _BY_REPR:
+            if t is slice:
+                self.reads = None
             self._emit((t, repr(x)), path)
             return
         n = self._seen.get(id(x))
@@ -120,7 +116,22 @@ class Walk:
             return
         if len(self.tokens) > MOST_TOKENS:
             raise _TooMuch
-        _describer(t)(self, x, path, depth + 1)
+        describe = _describer(t)
+        if describe not in _LOOKING:
+            self.reads = None
+        describe(self, x, path, depth + 1)
+
+    def _look(self, kind: int, owner: Any, key: Any, value: Any) -> Any:
+        """Note a read; returns what it gave."""
+        if self.reads is not None:
+            self.reads.append(Read(kind, owner, key, value))
+        return value
+
+    def _item(self, space: Any, key: str) -> Any:
+        """What stands under a name, or `Absent`."""
+        if type(space) is not dict:
+            self.reads = None
+        return self._look(reads.ITEM, space, key, space.get(key, Absent))
 
     def _emit(self, token: Token, path: str) -> None:
         self.tokens.append(token)
@@ -159,6 +170,8 @@ class Walk:
             self._emit((x.shape, x.dtype.str, digest), path)
 
     def _scalar(self, x: Any, path: str, depth: int) -> None:
+        if x.dtype.kind == "V":  # it can be written to
+            self.reads = None
         self._emit((type(x), x.dtype.str, x.tobytes()), path)
 
     def _dtype(self, x: Any, path: str, depth: int) -> None:
@@ -176,6 +189,7 @@ class Walk:
         """What code may ask of tensors that are arguments, beside what they are, and whether it knows them already."""
         self._emit(tuple([self._seen.get(id(x)) for x in tensors]), "")
         if not self.names.isdisjoint({"grad", "_version"}):
+            self.reads = None
             self._emit(
                 tuple(
                     [
@@ -187,11 +201,16 @@ class Walk:
             )
         for x in tensors:
             if own := getattr(x, "__dict__", None):
+                self.reads = None
                 self._attributes(own.items(), self.names, "an argument", 1)
 
     # Containers
 
     def _sequence(self, x: Any, path: str, depth: int) -> None:
+        if type(x) is list:
+            self._look(reads.ELEMENTS, x, None, flat(x))
+        elif type(x) is not tuple:
+            self.reads = None
         self._emit((id(type(x)), len(x)), path)
         self._items(x, path, depth)
         self._rest(x, path, depth)
@@ -202,6 +221,10 @@ class Walk:
 
     def _mapping(self, x: Any, path: str, depth: int) -> None:
         self._emit((id(type(x)), len(x)), path)
+        if type(x) is dict and x is not sys.modules:
+            self._look(reads.CONTENTS, x, None, flat(x))
+        else:
+            self.reads = None
         if x is not sys.modules:
             for k, v in x.items():
                 self.visit(k, path and f"the key {k!r} of {path}", depth)
@@ -222,34 +245,52 @@ class Walk:
     # Code
 
     def _function(self, f: types.FunctionType, path: str, depth: int) -> None:
-        code = f.__code__
+        code = self._look(reads.CODE, f, None, f.__code__)
         self._emit(id(code), path)
         self.keep.append(code)
         names = code.co_freevars
         for name, cell in zip(names, f.__closure__ or (), strict=True):
-            try:
-                self.visit(cell.cell_contents, path and name, depth)
-            except ValueError:
+            value = self._look(reads.CELL, cell, None, contents(cell))
+            if value is Absent:
                 self._emit("empty", path and name)
-        self.visit(f.__defaults__, path and f"{f.__name__}.__defaults__", depth)
-        self.visit(f.__kwdefaults__, path and f"{f.__name__}.__kwdefaults__", depth)
-        if is_library_code(code, f.__module__):
+            else:
+                self.visit(value, path and name, depth)
+        self.visit(self._look(reads.DEFAULTS, f, None, f.__defaults__), path and f"{f.__name__}.__defaults__", depth)
+        self.visit(
+            self._look(reads.KWDEFAULTS, f, None, f.__kwdefaults__), path and f"{f.__name__}.__kwdefaults__", depth
+        )
+        if is_library_code(code, self._look(reads.MODULE, f, None, f.__module__)):
             return
         globals_, mentioned, _ = names_of(code)
         self._met(code)
         self.found |= mentioned
         space = f.__globals__
         for name in sorted(globals_):
-            if name in space:
-                self.visit(space[name], path and name, depth)
+            if (value := self._item(space, name)) is not Absent:
+                self.visit(value, path and name, depth)
             elif name in _REACHES_ALL:
                 self._unknown(f, path, f"{name}() reaches what no code names; write it out")
-            elif (module := _imported(name, space)) is not None:
+            elif (module := self._imported(name, space)) is not None:
                 self.visit(module, path and name, depth)
-            elif not hasattr(builtins, name):
+            elif self._item(vars(builtins), name) is Absent:
                 self._emit(("missing", name), path and name)
-        if f.__dict__:
-            self._attributes(f.__dict__.items(), self.names, path, depth)
+        own = self._look(reads.ATTRIBUTES, f, None, f.__dict__)
+        self._look(reads.CONTENTS, own, None, flat(own))
+        if own:
+            self._attributes(own.items(), self.names, path, depth)
+
+    def _imported(self, name: str, space: dict[str, Any]) -> types.ModuleType | None:
+        """The module that an `import` in a function means, if it is loaded."""
+        package = self._item(space, "__package__")
+        package = "" if package is Absent else package or ""
+        while package:
+            if (found := self._item(sys.modules, f"{package}.{name}")) is not Absent:
+                return found
+            package = package.rpartition(".")[0]
+        for key in dict.fromkeys((name, name.split(".")[0])):
+            if (found := self._item(sys.modules, key)) is not Absent and found:
+                return found
+        return None
 
     def _met(self, code: types.CodeType) -> None:
         if code not in self.codes:
@@ -286,11 +327,14 @@ class Walk:
         wanted, library = self.names, is_library_module(m)
         if not library and not self.names.isdisjoint({"getattr", "vars", "__dict__", "dir"}):
             wanted = wanted | {n for n in space if not n.startswith("__")}
+        if wanted is not self.names:
+            self.reads = None
+        self._item(space, "__name__"), self._item(space, "__file__")
         for name in sorted(wanted):
-            if name in space:
-                value = space[name]
-            elif (value := sys.modules.get(f"{m.__name__}.{name}")) is None:
-                continue
+            if (value := self._item(space, name)) is Absent:
+                value = self._item(sys.modules, f"{m.__name__}.{name}")
+                if value is Absent or value is None:
+                    continue
             self._emit(name, path)
             if library and not isinstance(value, _SEEN_IN_LIBRARIES) and m.__name__ != "numpy.random":
                 self._identity(value, path, depth)  # a stream, a lock: its use is seen by `watch`
@@ -334,13 +378,15 @@ class Walk:
     def _instance(self, x: Any, path: str, depth: int) -> None:
         cls = type(x)
         guarded = getattr(cls, "_guarded", None)
+        if guarded is None and top(cls.__module__) == "rushlight_tensor" and not hasattr(x, "__dict__"):
+            self._emit(id(x), path)  # an op, a dtype, a generator
+            return
+        self.reads = None
         if guarded is not None and is_ours(cls.__module__):  # a compiled function: what it stands for
             self._emit(id(cls), path)
             self.visit(guarded(x), path, depth)
         elif cls.__module__ in _IMMUTABLE:
             self._emit((cls, repr(x)), path)
-        elif top(cls.__module__) == "rushlight_tensor" and not hasattr(x, "__dict__"):  # an op, a dtype, a generator
-            self._emit(id(x), path)
         elif cls.__module__.startswith("numpy.random") or hides_state(cls):
             self._unknown(x, path, "it holds what Python cannot look at; pass what the function needs of it as a value")
         else:
@@ -409,17 +455,25 @@ _KINDS: tuple[tuple[Any, Any], ...] = (
     ),
 )
 
+_LOOKING: tuple[Any, ...] = (
+    Walk._builtin, Walk._function, Walk._identity, Walk._instance, Walk._mapping, Walk._method, Walk._module,
+    Walk._scalar, Walk._sequence,
+)  # fmt: skip
+"""Those that note all they read of what may change."""
+
 
 def walk(
-    fn: Any, leaves: Iterable[Any], names: frozenset[str], tensors: Iterable[Tensor] = (), explain: str = ""
-) -> Walk:
+    fn: Any, leaves: Iterable[Any], names: frozenset[str], tensors: Iterable[Tensor] = (), explain: str = "",
+    look: bool = False,
+) -> Walk:  # fmt: skip
     """The walk from a function and the arguments that are no tensors.
 
     Args:
         tensors: Those that are: of them counts here what their kind does not say, if code may ask for it.
         explain: What messages call the function; empty for the walk of each call.
+        look: Note all reads, too.
     """
-    out = Walk(names, bool(explain))
+    out = Walk(names, bool(explain), look)
     try:
         out.visit(fn, explain)
         for leaf in leaves:

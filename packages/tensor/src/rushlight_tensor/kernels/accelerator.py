@@ -6,7 +6,7 @@ Note [The accelerator]
     plain case only: float32 and float64 arrays that are C-contiguous, tensors whose views need no `sync`, no
     interceptor.  Everything else they hand to the twin, which is kept in the same object.  So Python is the reference,
     and what runs where there is no compiler, with `RUSHLIGHT_CC=none`, in a free-threaded build, or where objects do
-    not lie in memory as `_offsets` expects; `RUSHLIGHT_ACCELERATOR=none` turns off this alone, not the kernels.
+    not lie in memory as `offsets` expects; `RUSHLIGHT_ACCELERATOR=none` turns off this alone, not the kernels.
     Nothing is compiled by an import: a library that is in the cache is loaded, else the first op that would use it
     compiles it, once per machine.
 
@@ -25,7 +25,7 @@ import platform
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType
@@ -69,6 +69,8 @@ _SLOTS: tuple[tuple[type, tuple[str, ...]], ...] = (
 
 # Where an accelerated function stands: owner, name, Python's text, C's.
 _places: list[tuple[Any, str, Any, Any]] = []
+LOADED: _Library | None = None  # whose objects are ours
+WAKE: Callable[[], None] | None = None  # loads it, where else the first op would
 _wanted = True  # whether C is to run what it can
 _holders: list[int] = []  # threads that need Python to run everything meanwhile
 _lock = threading.RLock()
@@ -177,7 +179,7 @@ def _text() -> tuple[str, list[_Entry]]:
 # ----------------------------------------------------------------------------------------------------------- loading
 
 
-def _offsets(cls: type, names: tuple[str, ...]) -> list[int]:
+def offsets(cls: type, names: tuple[str, ...]) -> list[int]:
     """Where the slots of a class lie in its objects: marks are put into one, and looked for.
 
     Raises:
@@ -207,7 +209,8 @@ class _Library:
     """The C functions of a loaded accelerator."""
 
     def __init__(self, shared: ctypes.CDLL) -> None:
-        at = [offset for cls, names in _SLOTS for offset in _offsets(cls, names)]
+        self.shared = shared
+        at = [offset for cls, names in _SLOTS for offset in offsets(cls, names)]
         capsule = np._core._multiarray_umath._ARRAY_API  # type: ignore[attr-defined]
         objects = (
             Tensor, Node, Slot, View, np.ndarray, *_DTYPES.values(), np.dtype(bool), vars(dispatch), dispatch.MODE,
@@ -318,6 +321,7 @@ def _places_of(library: _Library, entries: list[_Entry], twins: dict[Op, Any]) -
     found: list[tuple[Any, str, Any, Any]] = [
         (hot, "walk", None, library.walk),
         (hot, "count", None, library.count),
+        (ctypes.c_int64.in_dll(library.shared, "rl_accelerated"), "value", 0, 1),
         (Op, "__call__", Op.__call__, library.op_call(Op.__call__, "__call__")),
     ]
     rows = {e.op: i for i, e in enumerate(entries)}
@@ -400,12 +404,14 @@ def _agrees(library: _Library, entries: list[_Entry], twins: dict[Op, Any]) -> b
 
 
 def _install(shared: Any, entries: list[_Entry], twins: dict[Op, Any]) -> None:
+    global LOADED
     try:
         library = _Library(shared)
         fine = _agrees(library, entries, twins)
     except (AttributeError, RuntimeError):
         fine = False
     if fine:
+        LOADED = library
         _places[:] = _places_of(library, entries, twins)
         _put()
 
@@ -475,6 +481,8 @@ def start() -> None:
 
 
 def _let_the_first_compile(text: str, entries: list[_Entry], twins: dict[Op, Any]) -> None:
+    global WAKE
+
     def wake() -> None:
         with _lock:
             if _places[:1] != places[:1]:
@@ -496,5 +504,6 @@ def _let_the_first_compile(text: str, entries: list[_Entry], twins: dict[Op, Any
     made = {id(twin): (twin, waking(op)) for op, twin in twins.items() if twin is not None}
     places: list[Any] = [(op, "fast", *made[id(twin)]) for op, twin in twins.items() if twin is not None]
     places += [(Tensor, name, *made[id(value)]) for name, value in vars(Tensor).items() if id(value) in made]
+    WAKE = wake
     _places[:] = places
     _put()

@@ -190,20 +190,23 @@ INLINE bool is_number(rl_object *object) { return TYPE(object) == &PyFloat_Type 
 
 /* ---------------------------------------------------------------------------------------------- tensors and nodes */
 
-/* MODE.grad: this thread's dict of a threading.local is looked up once per thread state, whose number is never reused. */
-static bool grad_mode(void) {
+/* MODE.grad and the like, by name: this thread's dict of a threading.local is looked up once per thread state, whose number
+   is never reused.  `otherwise`: what the class says. */
+static bool mode(rl_object *name, bool otherwise) {
     static _Thread_local uint64_t known;
     static _Thread_local rl_object *values; /* borrowed: it lives as long as the thread state */
     uint64_t now = PyThreadState_GetID(PyThreadState_Get()) + 1;
     if (now != known) {
         rl_object *found = PyObject_GetAttr(py.mode, s_dict);
-        if (!found) { PyErr_Clear(); return true; }
+        if (!found) { PyErr_Clear(); return otherwise; }
         values = found, known = now;
         Py_DecRef(found);
     }
-    rl_object *grad = PyDict_GetItemWithError(values, s_grad);
-    return !grad || grad == &_Py_TrueStruct;
+    rl_object *value = PyDict_GetItemWithError(values, name);
+    return value ? value == &_Py_TrueStruct : otherwise;
 }
+
+static bool grad_mode(void) { return mode(s_grad, true); }
 
 INLINE bool intercepted(void) { return PyDict_GetItemWithError(py.dispatch, s_intercept) != NONE_OBJECT; }
 
@@ -345,6 +348,7 @@ static rl_object *fast_get(rl_object *self, rl_object *object, rl_object *type) 
 #include "accelerator_call.h"
 #include "accelerator_walk.h"
 #include "accelerator_views.h"
+#include "accelerator_compiled.h"
 
 /* ------------------------------------------------------------------------------------------------------------ loading */
 
