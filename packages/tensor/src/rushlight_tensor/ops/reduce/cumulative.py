@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import kinds, promote
+from rushlight_tensor.core import dtypes, kinds, promote
 from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axis
@@ -49,9 +49,17 @@ _cumsum = Op(
 )
 
 
+def _running(op: Op, input: Any, dim: int, dtype: Any) -> Any:
+    """`op` along `dim`, computed in `dtype`, which PyTorch does not do in bools."""
+    shape = input._array.shape
+    if shape and 0 not in shape and dtype is not None and dtypes.to_numpy(dtype).kind == "b":
+        raise NotImplementedError(f"\"{op.name}_out_cpu\" not implemented for 'Bool'")
+    return _in_dtype(op(_in_dtype(input, dtype), dim=dim), dtype)
+
+
 def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Any:
     """The running sum along `dim`; integers add up as int64."""
-    return _in_dtype(_cumsum(_in_dtype(input, dtype), dim=dim), dtype)
+    return _running(_cumsum, input, dim, dtype)
 
 
 def _cumprod_rule(g: Any, x: Any, dim: int, reverse: bool) -> Any:
@@ -80,7 +88,7 @@ _cumprod = Op(
 
 def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Any:
     """The running product along `dim`; integers multiply as int64."""
-    return _in_dtype(_cumprod(_in_dtype(input, dtype), dim=dim), dtype)
+    return _running(_cumprod, input, dim, dtype)
 
 
 def _log_running(x: Any, dim: int, reverse: bool) -> Any:

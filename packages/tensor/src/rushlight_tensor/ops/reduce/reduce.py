@@ -452,18 +452,26 @@ def logsumexp(input: Any, dim: Any, keepdim: bool = False) -> Any:
 
 
 def nansum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
-    """`sum` with NaN as zero."""
-    input = _in_dtype(input, dtype)
-    if input._array.dtype.kind == "c":
+    """`sum` with NaN as zero, of the dtype of `input`: what becomes of NaN in `dtype` plays no part."""
+    kind = input._array.dtype.kind
+    if kind == "c":
         raise RuntimeError("nansum on CPU does not support complex inputs")
-    return sum(where(input != input, 0, input), dim, keepdim)
+    if kind in "biu":
+        return sum(input, dim, keepdim, dtype=dtype)
+    if dtype is not None and dtypes.to_numpy(dtype).kind == "c" and input._array.size:
+        raise NotImplementedError(f"\"nansum_cpu\" not implemented for '{dtype_title(dtypes.to_numpy(dtype))}'")
+    return sum(where(input != input, 0, input), dim, keepdim, dtype=dtype)
 
 
 def nanmean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """The mean of the elements that are not NaN."""
-    input = _in_dtype(input, dtype)
     if promote.category(input._array.dtype) < 2:
         got = dtype_title(input._array.dtype)
         raise RuntimeError(f"nanmean(): expected input to have floating point or complex dtype but got {got}")
-    counts = sum(cast(input == input, dtype=input._array.dtype), dim, keepdim)
-    return nansum(input, dim, keepdim) / counts
+    if dtype is not None and promote.category(dtypes.to_numpy(dtype)) < 2:
+        got = dtype_title(dtypes.to_numpy(dtype))
+        raise RuntimeError(
+            "nanmean(): could not infer output dtype. Optional dtype must be either a floating point or complex "
+            f"dtype. Got: {got}"
+        )
+    return nansum(input, dim, keepdim, dtype=dtype) / sum(input == input, dim, keepdim)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rushlight_tensor.core import kinds, promote
+from rushlight_tensor.core import dtypes, kinds, promote
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.half_precision import in_float32
@@ -24,7 +24,7 @@ from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.ops.math.cast import _zeros, cast
 from rushlight_tensor.ops.math.elementwise import abs, pow, sgn
 from rushlight_tensor.ops.math.select import where
-from rushlight_tensor.ops.reduce.reduce import _dims, _in_dtype, _refuse_empty, _spread, _sum_kernel, sum
+from rushlight_tensor.ops.reduce.reduce import _dims, _in_dtype, _spread, _sum_kernel, sum
 
 
 def _norm2_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
@@ -55,14 +55,29 @@ _norm2 = Op(
 )
 
 
+def _refuse_empty(shape: tuple[int, ...], dim: Any, p: float) -> None:
+    """Raise PyTorch's error for a norm of nothing, of an order that has no value for it."""
+    over = range(len(shape)) if dim is None else dim if isinstance(dim, tuple) else (dim,)
+    empty = [d for d in over if shape and shape[d] == 0]
+    if empty:
+        where_ = "an empty tensor" if dim is None else f"the dimension {empty[0]}"
+        because = "" if dim is None else "this dimension is empty and "
+        raise RuntimeError(
+            f"linalg.vector_norm cannot compute the {p:g} norm on {where_} because {because}the operation does not "
+            "have an identity"
+        )
+
+
 def _norm_p_aval(x: Any, dim: Any = None, keepdim: bool = False, p: float = 2.0, distance: bool = False) -> Aval:
     if p < 0 or p == math.inf:
-        _refuse_empty("linalg.vector_norm", x.shape, dim)
+        _refuse_empty(x.shape, dim, p)
     return _norm2_aval(x, dim, keepdim)
 
 
 @in_float32
 def _norm_p_kernel(x: Any, dim: Any, keepdim: bool, p: float, distance: bool) -> Any:
+    if p < 0 and not x.size:
+        _refuse_empty(x.shape, dim, p)
     size = np.abs(x)
     if math.isinf(p):
         reduce: Any = np.max if p > 0 else np.min
@@ -108,14 +123,35 @@ _norm_p = Op(
 )
 
 
+def _check_wider(have: np.dtype[Any], wanted: np.dtype[Any]) -> None:
+    """Raise PyTorch's error for a `dtype` that a norm of such elements is not computed in."""
+    title = dtype_title(wanted)
+    if promote.category(wanted) < 2:
+        raise RuntimeError(f"linalg.vector_norm: dtype should be floating point or complex, but got {title}")
+    for name, kind in ("real", "fV"), ("complex", "c"):
+        if have.kind in kind and wanted.kind not in kind:
+            raise RuntimeError(f"linalg.vector_norm: dtype should be {name} for {name} inputs, but got {title}")
+    if promote.promote_types(have, wanted) != wanted:
+        raise RuntimeError(
+            f"linalg.vector_norm: the dtype of the input ({dtype_title(have)}) should be convertible without narrowing "
+            f"to the specified dtype ({title})"
+        )
+
+
 def norm(input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
-    """The p-norm of the elements over `dim`: `p` a number, ±inf, or "fro" (2).  Raises RuntimeError for integers."""
-    input = _in_dtype(input, dtype)
+    """The p-norm of the elements over `dim`: `p` a number, ±inf, or "fro" (2).  Raises RuntimeError for integers.
+
+    Args:
+        dtype: Convert to this dtype first: a wider one, real for real numbers and complex for complex ones.
+    """
     if promote.category(input._array.dtype) < 2:
         raise RuntimeError(
             "linalg.vector_norm: Expected a floating point or complex tensor as input. "
             f"Got {dtype_title(input._array.dtype)}"
         )
+    if dtype is not None:
+        _check_wider(input._array.dtype, dtypes.to_numpy(dtype))
+        input = _in_dtype(input, dtype)
     attrs = {"dim": _dims(dim), "keepdim": keepdim}
     if p == "fro" or p is None or p == 2:
         return call(_norm2, (input,), attrs)
