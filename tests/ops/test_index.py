@@ -198,3 +198,14 @@ def test_an_index_that_names_nothing_is_refused_where_nothing_is_picked(bad, wra
     for run in (op.cpu, op.numpy):
         with pytest.raises(IndexError):
             run(x, index, dim=1, wrap=wrap)
+
+
+def test_an_index_into_a_large_empty_dimension_is_compared_not_looked_up():
+    x = rl.zeros(0, 10**13, dtype=rl.bool)
+    assert x.index_select(1, rl.tensor([0, 10**13 - 1])).shape == (0, 2)
+    assert x[:, [0, -1]].shape == (0, 2)
+    for wrong in (10**13, -(10**13) - 1):
+        with pytest.raises(IndexError):
+            x.index_select(1, rl.tensor([wrong]))
+        with pytest.raises(IndexError):
+            x[:, [wrong]]

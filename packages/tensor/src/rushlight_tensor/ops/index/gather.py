@@ -107,7 +107,7 @@ def _index_select_kernel(x: Any, index: Any, dim: int, wrap: bool) -> Any:
         raise IndexError("index out of range in self")
     try:
         if not x.size:  # NumPy looks at no index then; the C kernel does
-            np.empty(x.shape[dim], np.bool_).take(index)
+            _check_range(index, x.shape[dim], dim, -x.shape[dim], IndexError)
         return x.take(index, axis=dim)
     except IndexError:
         if not wrap:
