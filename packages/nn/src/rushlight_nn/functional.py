@@ -43,8 +43,8 @@ from rushlight_tensor.ops.image.resize import channel_shuffle as channel_shuffle
 from rushlight_tensor.ops.image.resize import interpolate as interpolate
 from rushlight_tensor.ops.image.resize import pixel_shuffle as pixel_shuffle
 from rushlight_tensor.ops.image.resize import pixel_unshuffle as pixel_unshuffle
+from rushlight_tensor.ops.index.bag import embedding_bag as embedding_bag
 from rushlight_tensor.ops.index.embedding import embedding as embedding
-from rushlight_tensor.ops.index.embedding import embedding_bag as embedding_bag
 from rushlight_tensor.ops.index.embedding import one_hot as one_hot
 from rushlight_tensor.ops.linalg.distance import cosine_similarity as cosine_similarity
 from rushlight_tensor.ops.linalg.distance import multi_margin_loss as multi_margin_loss

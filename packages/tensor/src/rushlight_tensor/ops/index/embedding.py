@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from rushlight_tensor.core import cuda, kinds, promote
-from rushlight_tensor.core.cuda import like
 from rushlight_tensor.core.dispatch import call, read
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval
@@ -18,7 +16,6 @@ from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import embedding as kernels
 from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.math.select import where
-from rushlight_tensor.ops.shape.join import stack
 
 
 def _embedding_aval(weight: Any, indices: Any, padding_idx: int = -1) -> Aval:
@@ -160,66 +157,3 @@ def one_hot(input: Any, num_classes: int = -1) -> Any:
             raise RuntimeError("Can not infer total number of classes from empty tensor.")
         num_classes = int(classes.max()) + 1
     return _one_hot(input, num_classes=num_classes)
-
-
-def embedding_bag(
-    input: Any,
-    weight: Any,
-    offsets: Any = None,
-    max_norm: float | None = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    mode: str = "mean",
-    sparse: bool = False,
-    per_sample_weights: Any = None,
-    include_last_offset: bool = False,
-    padding_idx: int | None = None,
-) -> Any:
-    """The sum, mean or maximum of the rows of `weight` that each bag of indices names.
-
-    Args:
-        input: (B, N): B bags of equal size; or (N,), cut into bags at `offsets`.
-        weight: (V, D).
-        offsets: (B,), where each bag starts.
-        mode: "sum", "mean" or "max"; an empty bag gives zeros.
-        per_sample_weights: Of the shape of `input`, multiplied to the rows; for "sum" only.
-        include_last_offset: `offsets` ends with the length of `input`.
-        padding_idx: An index that does not count.
-    Returns:
-        (B, D).
-    """
-    if max_norm is not None or scale_grad_by_freq or sparse:
-        raise NotImplementedError(
-            "embedding_bag: max_norm, scale_grad_by_freq and sparse are not supported; leave them out"
-        )
-    if mode not in ("sum", "mean", "max"):
-        raise ValueError(f"mode has to be one of sum, mean or max, but got {mode}")
-    if per_sample_weights is not None and mode != "sum":
-        raise NotImplementedError(
-            f"embedding_bag: per_sample_weights was not None; for mode='{mode}' only None is supported"
-        )
-    if input._array.ndim == 2:
-        starts = np.arange(input._array.shape[0] + 1) * input._array.shape[1]
-    elif offsets is None:
-        raise ValueError("offsets has to be a 1D Tensor but got None")
-    else:
-        starts = read(offsets, "embedding_bag")
-        starts = starts if include_last_offset else np.append(starts, input._array.size)
-    flat = input.reshape(-1)
-    rows = embedding(flat, weight, padding_idx)
-    if per_sample_weights is not None:
-        rows = rows * per_sample_weights.reshape(-1, 1)
-    kept = (
-        np.ones(flat._array.size, bool)
-        if padding_idx is None
-        else read(flat, "embedding_bag") != padding_idx % weight._array.shape[0]
-    )
-    bags = []
-    for start, end in pairwise(starts):
-        at = np.flatnonzero(kept[start:end]) + start
-        members = rows.index_select(0, wrap(like(rows._array, at)))
-        if not len(at):
-            bags.append(rows.new_zeros(rows._array.shape[1]))
-        else:
-            bags.append(members.max(0)[0] if mode == "max" else members.mean(0) if mode == "mean" else members.sum(0))
-    return stack(bags, 0) if bags else rows.new_zeros((0, rows._array.shape[1]))
