@@ -266,7 +266,7 @@ def test_what_is_made_like_a_sample_may_require_grad():
 
 def test_writing_samples_into_what_is_the_same_for_all_is_refused():
     with pytest.raises(RuntimeError, match="out-of-place operators instead of add_"):
-        vmap(lambda a: rl.zeros(4).add_(a))(numbers(3, 4))
+        vmap(lambda a: rl.zeros(4).add_(a))(numbers(3, 4).float())
 
 
 LATER = {

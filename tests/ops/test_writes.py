@@ -89,7 +89,8 @@ IN_PLACE = [
 def written(op, x, others):
     """What the op leaves in `x`, or the error that it refuses with."""
     try:
-        return getattr(x, f"{op.name}_")(*others).numpy()
+        x = getattr(x, f"{op.name}_")(*others)
+        return (x.double() if x.dtype == rl.bfloat16 else x).numpy()
     except (RuntimeError, NotImplementedError, TypeError) as error:
         return repr(error)
 
@@ -108,3 +109,33 @@ def test_in_place_on_elements_that_lie_apart(op, dtype):
         want = written(op, rl.tensor(base[::step].copy()), others)
         assert op.vjp is None or dtype[0] != "f" or isinstance(want, np.ndarray), want
         np.testing.assert_array_equal(written(op, rl.tensor(base)[::step], others), want)
+
+
+TWO_OPERANDS = [op for op in IN_PLACE if op.arity == 2 and hasattr(rl.Tensor, op.name)]
+NUMBERS = {"uint8": [9, 7, 250, 3], "int8": [9, -7, 120, 3], "int32": [-5, 300, 257, 2], "int64": [70000, 259, -3, 2]}
+DTYPES = ["uint8", "int8", "int32", "int64", "float16", "bfloat16", "float32", "float64"]
+
+
+def of_dtype(name):
+    return rl.tensor(NUMBERS.get(name, [0.25, 7e4, -3.0, 2.0])).to(getattr(rl, name))
+
+
+@pytest.mark.parametrize("own", DTYPES)
+@pytest.mark.parametrize("op", TWO_OPERANDS, ids=lambda op: op.name)
+def test_in_place_is_computed_in_the_common_dtype_and_cast_once(op, own):
+    """uint8's 9 modulo int32's -5 was 9 modulo 251, and what is finite beside float32 was inf beside float16's inf."""
+    for other in DTYPES:
+        x, y = of_dtype(own), of_dtype(other)
+        got = written(op, x.clone(), [y])
+        try:
+            want = getattr(x, op.name)(y)
+        except (RuntimeError, NotImplementedError) as error:
+            want = repr(error)
+        if isinstance(want, str):
+            assert got == want
+        elif isinstance(got, str):
+            assert "can't be cast to the desired output type" in got
+            assert want.dtype.is_floating_point
+            assert not x.dtype.is_floating_point
+        else:
+            np.testing.assert_array_equal(got, want.to(x.dtype).double().numpy(), err_msg=other)

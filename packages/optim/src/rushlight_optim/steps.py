@@ -75,7 +75,7 @@ def step_op(
                 arrays = tuple([_pairs(x) if x.dtype.kind == "c" else x for x in arrays])
                 break
         for i in range(n):
-            rule(*arrays[i::n], **options)
+            _widely(rule, arrays[i::n], options)
         return ()
 
     return Op(
@@ -89,6 +89,15 @@ def step_op(
         cuda=cuda,
         vjp=None,
     )
+
+
+def _widely(rule: Callable[..., None], arrays: tuple[Array, ...], options: dict[str, Any]) -> None:
+    """Apply a rule; of half types in float32, since squares and differences may be too large for them, rounded once."""
+    wider = [x.astype(to, copy=False) if (to := wide(x.dtype)) != x.dtype else x for x in arrays]
+    rule(*wider, **options)
+    for x, written in zip(arrays[:-1], wider[:-1], strict=True):  # the last is the gradient
+        if written is not x:
+            x[...] = written
 
 
 def _check_shapes(arrays: tuple[Array, ...], n: int, counters: int) -> None:
@@ -139,18 +148,9 @@ def _lerp(x: Array, to: Array, weight: float) -> None:
 def _decayed_square(v: Array, g: Array, beta: float) -> None:
     """v = beta v + (1 - beta) g²."""
     v *= beta
-    g = g.astype(wide(g.dtype), copy=False)  # the square of a half type may be too large for it
     square = g * g
     square *= 1 - beta
-    _add_to(v, square)
-
-
-def _add_to(x: Array, change: Array) -> None:
-    """x += change, which may be of a wider dtype."""
-    if x.dtype == change.dtype:
-        x += change
-    else:
-        x[...] = x + change
+    v += square
 
 
 # --- SGD.  Source: Sutskever et al. 2013, in PyTorch's form: buf = momentum buf + (1 - dampening) g.
@@ -243,8 +243,7 @@ def _rmsprop(
     if centered:
         mean = rest[-2]
         _lerp(mean, g, 1 - alpha)
-        wider = mean.astype(wide(mean.dtype), copy=False)
-        average = np.sqrt(v - wider * wider).astype(v.dtype, copy=False)
+        average = np.sqrt(v - mean * mean)
     else:
         average = np.sqrt(v)
     average += eps

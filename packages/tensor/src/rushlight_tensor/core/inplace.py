@@ -48,6 +48,8 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
         root = x._view.root
     attrs = {**op.defaults, **attrs}
     ys = operands_into(op, x, others)
+    if ys is None:
+        return composed(_widened(op), x, *others, **attrs)
     xs = (x, *ys)
     n = None  # made before the change, for the versions
     if wants:
@@ -167,8 +169,12 @@ def _tell_views(root: Tensor, written: Tensor) -> None:
 _ANY_FLOAT = (same, to_float)  # rules that take floats of every dtype, and give that dtype
 
 
-def operands_into(op: Any, x: Tensor, others: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The other operands, cast for an in-place op whose result has to fit into the dtype of `x`."""
+def operands_into(op: Any, x: Tensor, others: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """The other operands, cast for an in-place op whose result has to fit into the dtype of `x`.
+
+    None: the common dtype is another one, though its results may be cast; operands that are cast first would be others
+    (300 is 44 to uint8, and float32's 1e5 is inf to float16).
+    """
     if len(others) == 1 and op.promote in _ANY_FLOAT and type(x._array) is np.ndarray and x._array.dtype.kind == "f":
         y = others[0]  # what nearly all calls are: nothing to promote
         if type(y) is float or type(y) is int:
@@ -190,8 +196,19 @@ def operands_into(op: Any, x: Tensor, others: tuple[Any, ...]) -> tuple[Any, ...
     if category(common) > category(x._array.dtype):
         got, into = (dtype_title(d) for d in (common, x._array.dtype))
         raise RuntimeError(f"result type {got} can't be cast to the desired output type {into}")
-    dtype = x._array.dtype
-    return tuple([_into(y, dtype) for y in ys])
+    if common != x._array.dtype and op.into is None:
+        return None
+    return tuple([_into(y, x._array.dtype) for y in ys])
+
+
+def _widened(op: Any) -> Any:
+    """`op` as a function for `composed`: its own promotion computes in the common dtype."""
+
+    def run(*xs: Any, **attrs: Any) -> Any:
+        return call(op, xs, attrs)
+
+    run.__name__ = op.name
+    return run
 
 
 def _into(y: Any, dtype: np.dtype[Any]) -> Any:

@@ -13,13 +13,13 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, broadcast_shapes
 from rushlight_tensor.core.keywords import legacy_reduction
 from rushlight_tensor.core.op import Gradient, Op
-from rushlight_tensor.core.promote import category
+from rushlight_tensor.core.promote import category, promote_types
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels.cuda_kernels import Rows
 from rushlight_tensor.kernels.plan import C, rows
 from rushlight_tensor.ops.loss.class_loss import _reduced
 from rushlight_tensor.ops.math.activation import logsigmoid, relu
-from rushlight_tensor.ops.math.cast import flat, widely
+from rushlight_tensor.ops.math.cast import cast, flat, widely
 from rushlight_tensor.ops.math.elementwise import exp, log1p, sqrt
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.reduce.reduce import sum
@@ -59,16 +59,18 @@ def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> A
     return input / norm(input, p, dim, True).clamp(min=eps).expand_as(input)
 
 
-@widely
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """The cosine of the angle between vectors along `dim`; norms count as at least `eps`."""
-    for x in (x1, x2):
-        if category(x._array.dtype) != 2:
-            title = dtype_title(x._array.dtype)
-            raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is {title}")
+    common = promote_types(x1._array.dtype, x2._array.dtype)
+    if category(common) != 2:
+        raise RuntimeError(f"expected common dtype to be floating point, yet common dtype is {dtype_title(common)}")
     shape = broadcast_shapes(x1._array.shape, x2._array.shape)
-    a, b = (_directions(expand(x, shape), dim, eps) for x in (x1, x2))
-    return sum(a * b, dim)
+    return _cosine(*(expand(cast(x, dtype=common), shape) for x in (x1, x2)), dim, eps)
+
+
+@widely
+def _cosine(x1: Any, x2: Any, dim: int, eps: float) -> Any:
+    return sum(_directions(x1, dim, eps) * _directions(x2, dim, eps), dim)
 
 
 def _directions(x: Any, dim: int, eps: float) -> Any:

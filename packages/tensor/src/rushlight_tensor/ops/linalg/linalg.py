@@ -13,13 +13,12 @@ from rushlight_tensor.core.dispatch import call, numbers_only
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.core.op import Gradient, Op
-from rushlight_tensor.core.promote import BOOL, category
-from rushlight_tensor.core.scalars import checked
+from rushlight_tensor.core.promote import BOOL
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import blas
 from rushlight_tensor.kernels import linear as kernels
 from rushlight_tensor.kernels.plan import C
-from rushlight_tensor.ops.math.cast import widely
+from rushlight_tensor.ops.math.cast import factor, scale, widely
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.reduce.reduce import sum, sum_to_size
 from rushlight_tensor.ops.shape.samples import _aligned
@@ -313,13 +312,9 @@ def outer(input: Any, vec2: Any) -> Any:
     return reshape(input, -1, 1) * vec2
 
 
-def _factor(value: Any, dtype: Any) -> Any:
-    return checked(value.item() if hasattr(value, "_array") else value, dtype)
-
-
 def _plus(input: Any, product: Any, beta: float, alpha: float) -> Any:
     """`beta * input + alpha * product`; of integers the factors are integers too, without what is behind the point."""
-    beta, alpha = (_factor(v, product._array.dtype) for v in (beta, alpha))
+    beta, alpha = (factor(v, product._array.dtype) for v in (beta, alpha))
     if alpha != 1:
         product = product * alpha
     if beta == 0:
@@ -346,9 +341,7 @@ def addmv(input: Any, mat: Any, vec: Any, *, beta: float = 1, alpha: float = 1) 
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
     """`beta * input + alpha * outer(vec1, vec2)`.  Raises RuntimeError for integers with factors that are none."""
     product = outer(vec1, vec2)
-    for name, value in (("beta", beta), ("alpha", alpha)):
-        if category(product._array.dtype) < 2 and isinstance(value, (float, complex)):
-            raise RuntimeError(f"For integral input tensors, argument {name} must not be a floating point number.")
+    beta, alpha = (scale(v, product._array.dtype, name) for name, v in (("beta", beta), ("alpha", alpha)))
     return _plus(input, product, beta, alpha)
 
 

@@ -14,10 +14,10 @@ from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import Aval, broadcast_shapes
 from rushlight_tensor.core.inplace import composed, inplace
 from rushlight_tensor.core.op import Gradient, Op
-from rushlight_tensor.core.promote import BOOL, category, result_type
+from rushlight_tensor.core.promote import BOOL, category, difference, result_type
 from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import Tensor, wrap
-from rushlight_tensor.ops.math.cast import cast, widely
+from rushlight_tensor.ops.math.cast import cast, factor, scale, widely
 from rushlight_tensor.ops.math.elementwise import (
     _NO_CLAMP,
     _add,
@@ -40,26 +40,14 @@ def _common(*xs: Any) -> np.dtype[Any]:
     return result_type([getattr(x, "_array", x) for x in xs if x is not None])
 
 
-def _times(alpha: Any, input: Any, other: Any, rounds: bool = True) -> Any:
-    """`alpha * other`, as `add` and `sub` compute it: in the common dtype.  Raises RuntimeError where it cannot be.
-
-    Not `rounds`: of half types in float32, for who rounds the sum.
-    """
+def _times(alpha: Any, input: Any, other: Any) -> Any:
+    """`alpha * other`, as `add` and `sub` compute it: in the common dtype.  Raises RuntimeError where it cannot be."""
     if type(alpha) is int and alpha == 1:
         return other
-    alpha = alpha.item() if hasattr(alpha, "_array") else alpha
     common = _common(input, other)
-    if type(alpha) is bool and common != BOOL:
-        raise RuntimeError("Boolean alpha only supported for Boolean results.")
-    if isinstance(alpha, float) and category(common) < 2:
-        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
-    if isinstance(alpha, complex) and common.kind != "c":
-        raise RuntimeError("For non-complex input tensors, argument alpha must not be a complex number.")
-    if common.kind in "biu":
-        alpha = checked(alpha, common)
-    dtype = common if rounds else wide(common)
-    if hasattr(other, "_array") and other._array.dtype != dtype:
-        other = cast(other, dtype=dtype)
+    alpha = scale(alpha, common)
+    if hasattr(other, "_array") and other._array.dtype != common:
+        other = cast(other, dtype=common)
     return other * alpha if common != BOOL or hasattr(other, "_array") else bool(other and alpha)
 
 
@@ -70,6 +58,7 @@ def _add_times(input: Any, other: Any, alpha: Any) -> Any:
 
 @widely
 def _sub_times(input: Any, other: Any, alpha: Any) -> Any:
+    difference([getattr(x, "_array", x) for x in (input, other)])  # the product of a bool may be none
     return _sub(input, _times(alpha, input, other))
 
 
@@ -80,7 +69,11 @@ def add(input: Any, other: Any, *, alpha: float = 1) -> Any:
 
 def add_(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """`input += alpha * other`, in place."""
-    return inplace(_add, input, _times(alpha, input, other, rounds=False))
+    if type(alpha) is int and alpha == 1:
+        return inplace(_add, input, other)
+    if wide(input._array.dtype) != input._array.dtype:  # the sum is rounded, and not the product
+        return composed(add, input, other, alpha=alpha)
+    return inplace(_add, input, _times(alpha, input, other))
 
 
 def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
@@ -90,7 +83,12 @@ def sub(input: Any, other: Any, *, alpha: float = 1) -> Any:
 
 def sub_(input: Any, other: Any, *, alpha: float = 1) -> Any:
     """`input -= alpha * other`, in place."""
-    return inplace(_sub, input, _times(alpha, input, other, rounds=False))
+    if type(alpha) is int and alpha == 1:
+        return inplace(_sub, input, other)
+    if wide(input._array.dtype) != input._array.dtype:
+        return composed(sub, input, other, alpha=alpha)
+    difference([getattr(x, "_array", x) for x in (input, other)])
+    return inplace(_sub, input, _times(alpha, input, other))
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
@@ -195,13 +193,19 @@ _clamp_tensor = Op(
 
 
 def lerp(input: Any, end: Any, weight: Any) -> Any:
-    """`input + weight * (end - input)`, of tensors of one dtype."""
+    """`input + weight * (end - input)`, of tensors of one dtype; a weight without dimensions may be of another."""
     own = input._array.dtype
+    if not hasattr(end, "_array"):
+        raise TypeError(f"lerp(): argument 'end' must be Tensor, not {type(end).__name__}")
     for name, x in (("end", end), ("weight", weight)):
-        if hasattr(x, "_array") and x._array.dtype != own:
+        if hasattr(x, "_array") and x._array.dtype != own and not (x is weight and x._array.ndim == 0):
             raise RuntimeError(f"expected dtype {own} for `{name}` but got dtype {x._array.dtype}")
-    floats_only("lerp_kernel_tensor" if hasattr(weight, "_array") else "lerp_kernel_scalar", input)
-    return _lerp(input, end, weight)
+    if hasattr(weight, "_array"):
+        if category(_common(input, weight)) < 2:
+            floats_only("lerp_kernel_tensor", input)
+        return _lerp(input, end, weight)
+    floats_only("lerp_kernel_scalar", input)
+    return _lerp(input, end, factor(weight, own))
 
 
 @widely
@@ -215,8 +219,7 @@ def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
     common = _common(input, tensor1, tensor2)
     if common == BOOL:
         numbers_only("addcmul_cpu_out", input)
-    if category(common) < 2:
-        value = int(value)
+    value = factor(value, common)
     tensor1 = _in_dtype(input, tensor1, common)  # or the number would decide, beside bools and integers
     return input + (tensor1 * tensor2 if value == 1 else value * tensor1 * tensor2)
 
@@ -229,4 +232,4 @@ def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
             "Integer division with addcdiv is no longer supported. Give floats, or say which division is meant: "
             "input + value * torch.div(tensor1, tensor2, rounding_mode='trunc')"
         )
-    return input + value * (tensor1 / tensor2)
+    return input + factor(value, _common(input, tensor1, tensor2)) * (tensor1 / tensor2)

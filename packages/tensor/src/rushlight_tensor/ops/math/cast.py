@@ -11,6 +11,7 @@ from rushlight_tensor.core import cuda, devices, dispatch, kinds, labels, layout
 from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import Aval, broadcast_shapes, unary_same
 from rushlight_tensor.core.op import Op
+from rushlight_tensor.core.scalars import checked
 from rushlight_tensor.core.tensor import wrap
 
 
@@ -41,22 +42,43 @@ cast = Op(
 
 
 def widely(fn: Any) -> Any:
-    """A function made of several ops: of tensors of one half type in float32, and rounded once, as PyTorch's kernel."""
+    """A function made of several ops: what comes out in a half type is computed in float32, and rounded once.
+
+    That is how PyTorch's kernels do it.  Integers and bools stay what they are; with a complex number nothing is half.
+    """
 
     @wraps(fn)
     def run(*args: Any, **given: Any) -> Any:
-        dtypes = {x._array.dtype for x in (*args, *given.values()) if hasattr(x, "_array")}
-        half = next((d for d in dtypes if d.itemsize == 2 and d != wide(d)), None)
-        if half is None or any(d != half and promote.category(d) >= 2 for d in dtypes):
+        values = (*args, *given.values())
+        half = promote.result_type([x._array for x in values if hasattr(x, "_array")])
+        if wide(half) == half or any(type(x) is complex for x in values):
             return fn(*args, **given)
 
         def widened(x: Any) -> Any:
-            return cast(x, dtype=wide(half)) if hasattr(x, "_array") and x._array.dtype == half else x
+            is_float = hasattr(x, "_array") and promote.category(x._array.dtype) == 2
+            return cast(x, dtype=wide(half)) if is_float and x._array.dtype != wide(half) else x
 
         out = fn(*map(widened, args), **{name: widened(x) for name, x in given.items()})
         return cast(out, dtype=half)
 
     return run
+
+
+def factor(value: Any, common: np.dtype[Any]) -> Any:
+    """The number before a product; RuntimeError where it does not fit into the dtype that is computed in."""
+    return checked(value.item() if hasattr(value, "_array") else value, wide(common))
+
+
+def scale(value: Any, common: np.dtype[Any], name: str = "alpha") -> Any:
+    """`factor`, of the category of what it multiplies.  Raises RuntimeError where it is of a higher one, or a bool."""
+    value = value.item() if hasattr(value, "_array") else value
+    if type(value) is bool and common != promote.BOOL:
+        raise RuntimeError(f"Boolean {name} only supported for Boolean results.")
+    if isinstance(value, float) and promote.category(common) < 2:
+        raise RuntimeError(f"For integral input tensors, argument {name} must not be a floating point number.")
+    if isinstance(value, complex) and common.kind != "c":
+        raise RuntimeError(f"For non-complex input tensors, argument {name} must not be a complex number.")
+    return checked(value, common) if common.kind in "biu" else value
 
 
 def _clone_aval(x: Any, memory_format: Any = labels.preserve_format) -> Aval:
