@@ -92,10 +92,33 @@ IMAGE_STEPS = {
     "means of channels": lambda x, w, b: F.relu(x).mean((0, 2, 3)),
     "nll_loss of images": lambda x, w, b: F.nll_loss(x, PIXELS, reduction="none"),
 }
+DRAWS = {
+    "dropout": lambda x: F.dropout(x, 0.3),
+    "dropout of doubles": lambda x: F.dropout(DOUBLES, 0.3),
+    "dropout, backward": lambda x: rl.autograd.grad(F.dropout(x, 0.3), x, rl.ones_like(x))[0],
+    "a chain": lambda x: F.softmax(F.dropout(F.relu(x)), -1),
+    "rand": lambda x: rl.rand(700),
+    "rand in double": lambda x: rl.rand(3, 3, dtype=rl.float64),
+    "randn": lambda x: rl.randn(37),
+    "a few normals": lambda x: rl.randn(5),
+    "randn_like": lambda x: rl.randn_like(x),
+    "randint": lambda x: rl.randint(-3, 90, (50,)),
+    "randperm": lambda x: rl.randperm(50),
+    "bernoulli": lambda x: rl.bernoulli(CHANCES),
+    "bernoulli of one number": lambda x: rl.bernoulli(DOUBLES, 0.3),
+    "uniform_": lambda x: x.detach().uniform_(-2, 3),
+    "normal_": lambda x: x.detach().normal_(1, 3),
+    "exponential_": lambda x: x.detach().exponential_(2.0),
+    "geometric_": lambda x: x.detach().geometric_(0.3),
+    "cauchy_": lambda x: x.detach().cauchy_(),
+    "log_normal_": lambda x: DOUBLES.log_normal_(),
+    "bernoulli_": lambda x: x.detach().bernoulli_(CHANCES),
+}
 RUNNING = (rl.zeros(5), rl.ones(5))
 MATRIX, BATCH, SQUARE = rl.randn(16, 16), rl.randn(2, 16, 16), rl.randn(8, 8)
 STATES, GATES, BIAS = (rl.randn(2, 4), rl.randn(2, 4)), rl.randn(16, 4), rl.randn(12)
 KERNELS, GROUPED, LINES, PHOTOS = rl.randn(5, 5, 3, 3), rl.randn(5, 1, 3, 3), rl.randn(4, 6, 3), rl.randn(3, 5, 9, 9)
+DOUBLES, CHANCES = rl.ones(5, 3, dtype=rl.float64), rl.rand(8, 16)
 CLASSES = rl.tensor([3, 0, 15, 3, 7, 3, 2, 0])
 KEYS = rl.randn(2, 2, 6, 8)
 PLACES, CHOSEN = rl.arange(4 * 16).reshape(4, 16) % 8, rl.arange(8 * 16).reshape(8, 16) % 3 == 0
@@ -152,6 +175,36 @@ def test_a_program_repeats_forward(name):
 
 
 @needs_compiler
+@pytest.mark.parametrize("name", DRAWS)
+def test_a_program_draws_the_next_numbers(name):
+    x = arguments("x", 0)[0]
+    with recording() as program:
+        got = DRAWS[name](x)
+    rl.manual_seed(7)
+    program.run()
+    program.run()
+    first, after = got.tolist(), rl.rand(20).tolist()
+    rl.manual_seed(7)
+    DRAWS[name](x)
+    assert DRAWS[name](x).tolist() == first
+    assert rl.rand(20).tolist() == after
+
+
+@needs_compiler
+def test_a_probability_that_is_none_stops_a_program_before_it_draws():
+    p = rl.rand(30)
+    with recording() as program:
+        rl.bernoulli(p)
+    p[17] = 1.5
+    rl.manual_seed(0)
+    with pytest.raises(RuntimeError, match=r"call 0 \(bernoulli_each\) of 1 reported 18"):
+        program.run()
+    after = rl.rand(5).tolist()
+    rl.manual_seed(0)
+    assert rl.rand(5).tolist() == after
+
+
+@needs_compiler
 def test_what_is_no_kernel_call_is_refused():
     double, turned = rl.ones(3, dtype=rl.float64), rl.randn(3, 4).t()
     with recording(), pytest.raises(RuntimeError, match=r"softmax of float64 runs as NumPy's text"):
@@ -168,7 +221,7 @@ def test_every_planned_record_agrees_with_its_prototype():
     assert {p.op.name for p in plan.PLANNED} <= set(REGISTRY)
     for planned in plan.PLANNED:
         planned._load()
-        assert len(planned._reads) == planned.op.arity
+        assert len(planned._reads) == len(planned.operands((None,) * planned.op.arity))
 
 
 @needs_compiler
@@ -233,6 +286,11 @@ def test_a_program_repeats_optimizer_steps(optimizer, options):
         (lambda x: x.max().item(), "a value is looked at"),
         (lambda x: F.softmax(x, -1)[0, 0].item(), "a value is looked at"),
         (lambda x: x.double(), "cast has no kernel"),
+        (lambda x: rl.randn(3, dtype=rl.bfloat16), "random numbers are put into bfloat16"),
+        (lambda x: rl.empty(3, 3).t().normal_(), "or into another order"),
+        (lambda x: rl.bernoulli(F.softmax(x, -1).t()), "probabilities of another order"),
+        (lambda x: rl.multinomial(F.softmax(x, -1), 2), "multinomial has no kernel"),
+        (lambda x: F.dropout(x.t()), "dropout of float32 runs as NumPy's text"),
         (lambda x: x.t().clone(memory_format=rl.contiguous_format), "in another order"),
     ],
 )

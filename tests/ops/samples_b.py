@@ -277,5 +277,5 @@ SAMPLES = {
             dtypes=("float64",)
         ),
     ],
-    "dropout": [sample(R(3, 4), p=0.3).but(exact=False, grad=False)],
+    "dropout": [sample(R(3, 4), p=0.3).but(exact=False, grad=False), sample(R(3, 4), p=0.0).but(exact=False)],
 }

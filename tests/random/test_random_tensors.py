@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
 import rushlight_jit as jit
 import rushlight_tensor as torch
 from rushlight_autograd import no_grad
+from rushlight_nn import functional as F
+from rushlight_tensor.random import default_generator
 
 F32, I64 = "float32", "int64"
 
@@ -193,3 +197,52 @@ def test_the_distributions_have_their_means():
         values = x._array.astype(np.float64)
         assert abs(values.mean() - mean) < 5 * std / n**0.5
         assert abs(values.std() - std) < 0.03 * std
+
+
+@pytest.mark.parametrize("n", [64, 40_000])  # small ones keep the interpreter, large ones let go of it
+def test_dropout_of_two_threads_draws_what_one_would(n):
+    x, together = torch.ones(n), threading.Barrier(2)
+    for _ in range(3):
+        F.dropout(x)  # from the second one on a plan is known
+
+    def work():
+        together.wait()
+        for _ in range(50):
+            F.dropout(x)
+
+    torch.manual_seed(3)
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    after = torch.rand(5).tolist()
+    torch.manual_seed(3)
+    for _ in range(100):
+        F.dropout(x)
+    assert torch.rand(5).tolist() == after
+
+
+def test_dropout_waits_for_who_has_the_generator():
+    x, done = torch.ones(8), threading.Event()
+    for _ in range(3):
+        F.dropout(x)
+    thread = threading.Thread(target=lambda: (F.dropout(x), done.set()))
+    with default_generator.lock:
+        before = default_generator.get_state().tolist()
+        thread.start()
+        assert not done.wait(0.1)
+        assert default_generator.get_state().tolist() == before
+    thread.join()
+    assert done.is_set()
+    assert default_generator.get_state().tolist() != before
+
+
+@pytest.mark.parametrize("layers", [F.dropout, F.dropout1d])
+def test_dropping_everything_draws_nothing(layers):
+    """As PyTorch does: the numbers after it were others."""
+    torch.manual_seed(3)
+    assert layers(torch.ones(2, 3, 4), 1.0).tolist() == torch.zeros(2, 3, 4).tolist()
+    after = torch.rand(3).tolist()
+    torch.manual_seed(3)
+    assert torch.rand(3).tolist() == after

@@ -12,7 +12,7 @@ import pytest
 
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import random as kernels
-from rushlight_tensor.random import Generator
+from rushlight_tensor.random import Generator, stream
 from rushlight_tensor.random import generator as random
 from tests.random.streams import PROGRAM, bits
 
@@ -100,45 +100,67 @@ def test_numbers_that_people_know_by_sight():
     assert g.multinomial(np.float32([1, 2, 3, 4]), 3).tolist() == [1, 0, 2]
 
 
-def test_compiled_and_numpy_text_give_the_same_bits(monkeypatch):
+@pytest.mark.parametrize("n", [0, 1, 3, 16, 1025, 9001])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_compiled_and_numpy_text_give_the_same_bits(monkeypatch, dtype, n):
     if kernels.c_library("random") is None:
         pytest.skip("needs a C compiler, found none")
-    draws = generator()._draws64(30_000)
-    makers = {
-        "normal_blocks": lambda: [_filled(kernels.normal_blocks, np.float32, 32_000, 0.1, 0.3)],
-        "normal_blocks64": lambda: [_filled(kernels.normal_blocks, np.float64, 32_000, 0.1, 0.3)],
-        "normal_pairs": lambda: [_filled(kernels.normal_pairs, np.float64, 1000)],
-        "log1p": lambda: [kernels.log1p(-generator().uniform(np.empty(1000)))],
-        "permutation": lambda: [kernels.permutation(30_001, draws)],
-        "insert_shuffled": lambda: [_inserted(draws)],
-    }
-    compiled = {name: list(map(bits, make())) for name, make in makers.items()}
+
+    def program():
+        ours = generator(4)
+        ours.normal(np.empty(5))  # a normal is kept
+        p = (np.arange(n) % 7 / 6).astype(dtype)
+        draws = [(name, args) for name, args in SAMPLERS for _ in range(2)]
+        made = [bits(getattr(ours, name)(np.empty(n, dtype), *args)) for name, args in draws]
+        made += [bits(ours.bernoulli(np.empty(n, dtype), p)), bits(ours.uniform(np.empty((n, 2), dtype).T))]
+        return [*made, bits(ours.permutation(np.empty(n, np.int64))), bits(ours.get_state()._array)]
+
+    with np.errstate(over="ignore"):  # of half types
+        compiled = program()
+        monkeypatch.setattr(kernels, "c_library", lambda name: None)
+        assert program() == compiled
+
+
+SAMPLERS: list[tuple[str, tuple[float, ...]]] = [
+    ("uniform", ()), ("uniform", (-0.3, 1.9)), ("normal", (0.1, 0.3)), ("log_normal", (0.5, 0.7)),
+    ("bernoulli", (0.3,)), ("exponential", (1.5,)), ("geometric", (0.3,)), ("cauchy", (1.0, 2.5)),
+    ("full_range", ()), ("integers", (-7, 100)),
+]  # fmt: skip
+
+
+def test_uniform_numbers_of_a_range_near_the_largest_are_finite(monkeypatch):
+    compiled = generator().uniform(np.empty(200), -1e307, 1.5e308)
+    assert np.isfinite(compiled).all()
     monkeypatch.setattr(kernels, "c_library", lambda name: None)
-    for name, make in makers.items():
-        assert list(map(bits, make())) == compiled[name], name
+    assert bits(generator().uniform(np.empty(200), -1e307, 1.5e308)) == bits(compiled)
 
 
-def _filled(kernel, dtype, n, *args):
-    x = generator(4).uniform(np.empty(n, dtype))
-    kernel(x, *args)
-    return x
+def test_a_generator_whose_state_does_not_lie_as_known_is_numpys_alone(monkeypatch):
+    expected = generator().normal(np.empty(100, np.float32))
+    monkeypatch.setattr(stream, "_lie_as_known", lambda: False)
+    ours = generator()
+    assert ours.words is None
+    assert bits(ours.normal(np.empty(100, np.float32))) == bits(expected)
 
 
-def _inserted(draws):
-    items = np.empty(draws.size, np.int64)
-    for start in range(0, draws.size, 7001):
-        kernels.insert_shuffled(items, draws[start : start + 7001], start)
-    assert sorted(items.tolist()) == list(range(draws.size))
-    return items
+def test_numpy_and_compiled_text_draw_from_one_state(monkeypatch):
+    whole, ours = generator().uniform(np.empty(3000, np.float32)), generator()
+    first = ours.uniform(np.empty(1001, np.float32))
+    with monkeypatch.context() as without:
+        without.setattr(kernels, "c_library", lambda name: None)
+        second = ours.uniform(np.empty(1001, np.float32))
+    assert bits(np.concatenate([first, second, ours.uniform(np.empty(998, np.float32))])) == bits(whole)
 
 
 def test_permutations_too_long_for_32_bits_are_shuffled_inside_out(monkeypatch):
     monkeypatch.setattr(random, "_WIDE_PERMUTATION", 0)
-    expected = []
-    for i, draw in enumerate(generator(5)._draws64(70_000).tolist()):
+    expected, words = [], generator(5).draws(140_000).tolist()
+    for i, (high, low) in enumerate(zip(words[::2], words[1::2], strict=True)):
         expected.append(i)
-        j = draw % (i + 1)
+        j = (high << 32 | low) % (i + 1)
         expected[i], expected[j] = expected[j], i
+    assert generator(5).permutation(np.empty(70_000, np.int64)).tolist() == expected
+    monkeypatch.setattr(kernels, "c_library", lambda name: None)
     assert generator(5).permutation(np.empty(70_000, np.int64)).tolist() == expected
 
 

@@ -55,7 +55,7 @@ _LAYOUTS = ("slice", "shape", "permutation")  # how a view is made; likewise
 _TEXTS = ("view_path", "getitem", "view", "transpose")  # what makes views, by the names of its C
 
 _IN_ORDER, _AS_INPUTS, _AS_IMAGES, _MOVED = range(4)  # how results lie; likewise
-_READ, _MADE, _NOTHING, _SCRATCH, _LIST, _LENGTHS = range(6)  # what a buffer of a kernel is; likewise
+_READ, _MADE, _NOTHING, _SCRATCH, _LIST, _LENGTHS, _STATE = range(7)  # what a buffer of a kernel is; likewise
 _MOST_ARRAYS, _MOST_SIZES, _ALIGNED = 16, 24, 64  # room in the C text, and what scratch is aligned to
 
 # Classes whose slots C reads, and these.
@@ -275,15 +275,17 @@ def _described(planned: Any, arrays: tuple[Any, ...], attrs: dict[str, Any], res
 
     The wrapper has checked all lengths for these shapes, so C need not.
     """
-    if planned.other is not None and planned._fits is not plan._never and not planned._fits(*arrays):
+    fits, operands = planned._fits, planned.operands(arrays)
+    if planned.other is not None and fits is not plan._never and not fits(*operands):
         return _described(planned.other, arrays, attrs, result)
     kernel: Prototype = planned.prototype
-    found = planned.plan_of(arrays, attrs)
+    found, source = planned.plan_of(arrays, attrs), planned.source
     told = kernel.result not in ("void", "long") or any(
-        (a.stars > 1 and a is not kernel.one_list) or "INOUT" in a.marks or a.is_thread_count for a in kernel.arguments
+        (a.stars > 1 and a is not kernel.one_list) or ("INOUT" in a.marks and source is None) or a.is_thread_count
+        for a in kernel.arguments
     )
     many = len(kernel.arguments) > _MOST_ARRAYS or len(kernel.sizes) > _MOST_SIZES
-    if found is None or told or many or not planned._fits(*arrays):
+    if found is None or told or many or not fits(*operands):
         return None
     sizes = dict(zip(kernel.sizes, found.sizes, strict=True))
     buffers, inputs, results = [], 0, iter(found.places)
@@ -293,6 +295,8 @@ def _described(planned: Any, arrays: tuple[Any, ...], attrs: dict[str, Any], res
             buffers.append((_SCRATCH, 0, (wanted // _ALIGNED + 1) * _ALIGNED))
         elif kernel.one_list is not None and a.is_input:
             buffers.append((_LIST if a.stars > 1 else _LENGTHS, 0, 0))
+        elif "INOUT" in a.marks:
+            buffers.append((_STATE, 0, 0))
         elif a.is_input:
             buffers.append((_READ, inputs, 0))
             inputs += 1
@@ -300,8 +304,11 @@ def _described(planned: Any, arrays: tuple[Any, ...], attrs: dict[str, Any], res
             place = next(results)
             buffers.append((_NOTHING, 0, 0) if place < 0 else (_MADE, place, 0))
     made = (result,) if found.single else result
-    numbers = kernel.numbers
-    return planned.entry, found.sizes, tuple(buffers), made, planned.deciding, numbers, found.single, found.lengths
+    drawn = None if source is None else (source.words, source.lock.acquire, source.lock.release)
+    return (
+        planned.entry, found.sizes, tuple(buffers), made, planned.deciding, kernel.numbers, found.single, found.lengths,
+        drawn,
+    )  # fmt: skip
 
 
 def _has_record(op: Op) -> bool:

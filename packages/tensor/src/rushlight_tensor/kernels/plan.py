@@ -158,6 +158,8 @@ class Planned:
     _strided: bool
     deciding: tuple[str, ...]
     prototype: Prototype
+    source: Any = None
+    """The generator whose state the kernel reads and writes; see `draw.py`."""
 
     def __init__(self, op: Any, kernel: C, first: bool = True) -> None:
         self.op, self.kernel, self._text = op, kernel, op.numpy
@@ -165,7 +167,7 @@ class Planned:
         self._fits = None  # not looked for yet
         self._strided = False
         self.entry = 0
-        self.other = None if kernel.other is None else Planned(op, kernel.other, False)
+        self.other = None if kernel.other is None else type(self)(op, kernel.other, False)
         if first:
             PLANNED.append(self)
 
@@ -209,6 +211,10 @@ class Planned:
             shapes += [a if a is None else a.dtype for a in arrays]
         return (*shapes, *[attrs[name] for name in self.deciding])
 
+    def operands(self, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What the kernel reads: the inputs."""
+        return arrays
+
     def plan_of(self, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Plan | None:
         """The plan of a call that has just gone well; None where it had none."""
         return self.plans.get(self._key(arrays, attrs))
@@ -240,11 +246,15 @@ class Planned:
     def _check(self) -> None:
         """Raise TypeError where record and prototype do not belong together.  The last thing before others see it."""
         p, op = self.prototype, self.op
-        if len(self._reads) != op.arity or not all(n in op.attr_names for n in p.numbers):
+        if len(self._reads) != self._expected() or not all(n in op.attr_names for n in p.numbers):
             raise TypeError(
                 f"op {op.name!r}: EXPORT {p.name} reads {[a.name for a in self._reads]} and {list(p.numbers)}, the "
                 f"record has {list(op.input_names)} and {list(op.attr_names)}"
             )
+
+    def _expected(self) -> int:
+        """How many inputs the kernel has to have."""
+        return int(self.op.arity)
 
     def _plan(self, key: tuple[Any, ...], arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Plan | None:
         described = self._descriptions(arrays)
@@ -349,11 +359,10 @@ class Planned:
     def _finished(self, made: Any, arrays: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         """The results in the dtypes and the order in memory that `infer` says."""
         found = self._described(arrays, attrs)
-        if isinstance(self.op.kind, Elementwise):  # which `lay` decides
-            return made.astype(found.dtype, copy=False)
+        placed = _narrowed if isinstance(self.op.kind, Elementwise) else _laid_out  # the order: `lay` decides it
         if type(found) is Aval:
-            return _laid_out(made, found)
-        return tuple([_laid_out(z, a) for z, a in zip(made, found, strict=True)])
+            return placed(made, found)
+        return tuple([placed(z, a) for z, a in zip(made, found, strict=True)])
 
 
 def _made(a: Aval, buffer: Argument) -> _Made:
@@ -369,6 +378,10 @@ def _made(a: Aval, buffer: Argument) -> _Made:
 
 def _slowest_first(strides: tuple[int, ...]) -> list[int]:
     return sorted(range(len(strides)), key=lambda d: -strides[d])
+
+
+def _narrowed(z: Any, a: Aval) -> Any:
+    return z.astype(a.dtype, copy=False)
 
 
 def _laid_out(z: Any, a: Aval) -> Any:

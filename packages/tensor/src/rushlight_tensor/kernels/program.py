@@ -29,6 +29,7 @@ from rushlight_tensor.kernels import accelerator, plan
 from rushlight_tensor.kernels.binding import STATE, THREADS
 from rushlight_tensor.kernels.columns import PlannedColumns
 from rushlight_tensor.kernels.compile import c_library
+from rushlight_tensor.kernels.draw import Sampled
 from rushlight_tensor.kernels.reduce import levels
 from rushlight_tensor.kernels.table import Call, Kernel, Table, at_its_address
 
@@ -49,6 +50,11 @@ class Program:
         """A kernel has run: the arguments of its prototype (without scratch), inputs, results, sizes and numbers."""
         if self.is_recording():
             self._note(Kernel(planned.op.name, planned.prototype, planned.entry), arguments)
+
+    def called(self, library: Any, name: str, given: list[Any]) -> None:
+        """A kernel of no plan, a sampler, has run on these arguments."""
+        if self.is_recording():
+            self._call(library, name, given)
 
     def _note(self, kernel: Kernel, arguments: list[Any]) -> None:
         if self._table is not None:
@@ -140,7 +146,7 @@ class _Watch:
         self.program = program
 
     def _admit(self, op: Any, what: str) -> None:
-        planned = isinstance(getattr(op.cpu, "__self__", None), (plan.Planned, PlannedColumns))
+        planned = isinstance(getattr(op.cpu, "__self__", None), (plan.Planned, PlannedColumns, Sampled))
         if not planned and not op.view:
             self.program.refuse(f"{op.name} {what}")
 
@@ -157,7 +163,8 @@ class _Watch:
         (self.outer.mutate if self.outer else dispatch.run)(op, arrays, attrs)
 
     def write(self, op: Any, array: Any, others: list[Any], attrs: dict[str, Any]) -> None:
-        self.program.refuse(f"{op.name} writes into a tensor")
+        if not isinstance(getattr(op.cpu, "__self__", None), Sampled):  # whose kernel fills what it is given
+            self.program.refuse(f"{op.name} writes into a tensor")
         (self.outer.write if self.outer else inplace.write)(op, array, others, attrs)
 
     def recorded(self, node: Any) -> None:

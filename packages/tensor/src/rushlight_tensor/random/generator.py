@@ -31,13 +31,15 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.layout import empty_like
 from rushlight_tensor.core.tensor import Tensor
 from rushlight_tensor.kernels import random as kernels
-from rushlight_tensor.random.stream import CHUNK, Stream
+from rushlight_tensor.random.stream import Stream
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _DIGITS = {dtypes.float16.np: 11, dtypes.bfloat16.np: 8, dtypes.float32.np: 24, dtypes.float64.np: 53}
 _LARGEST = {d.np: dtypes.finfo(d).max for d in dtypes.ALL if d.is_floating_point}
 _HALF = (dtypes.float16.np, dtypes.bfloat16.np)
+_WIDER = dict.fromkeys((*_HALF, dtypes.float32.np), dtypes.float32.np)  # PyTorch rounds to it first
+_SINGLE_OR_DOUBLE = (dtypes.float32.np, dtypes.float64.np)
 _WIDE_RANGE = 1 << 28
 _WIDE_PERMUTATION = (2**32 - 1) // 20
 
@@ -63,21 +65,12 @@ class Generator(Stream):
             NotImplementedError: The dtype is no floating point or complex one.
         """
         real = _real(out, "check_uniform_bounds")
-        as_drawn = low == 0.0 and high == 1.0
-        if as_drawn and real.dtype == np.float32 and real.flags.c_contiguous:
-            with self._lock:
-                self._unit32(real.size, real.reshape(-1))
-            return out
         _check_uniform(real.dtype, low, high)
-        with self._lock:
-            flat = self._unit64(real.size) if real.dtype == np.float64 else self._unit32(real.size)
-        if not as_drawn and real.dtype == np.float64:
-            flat = kernels.fma64(flat, high - low, low)
-        elif not as_drawn:
-            flat = kernels.fma32(flat, np.float32(high) - np.float32(low), np.float32(low))
-        if not as_drawn or real.dtype in _HALF:
-            flat = flat.astype(real.dtype, copy=False)
-            flat[flat >= np.asarray(high).astype(real.dtype)] = low  # rounded up to the excluded end
+        if real.dtype not in _HALF:
+            self._fill(real, "uniform", low, high)
+            return out
+        flat = self._apart(real, "uniform", low, high).astype(real.dtype)
+        flat[flat >= np.asarray(high).astype(real.dtype)] = low  # rounded up to the excluded end
         _store(real, flat)
         return out
 
@@ -106,30 +99,34 @@ class Generator(Stream):
 
     def _remainders(self, out: Array, span: int, wide: bool, low: int) -> Array:
         """Fill with draws modulo `span`, plus `low`."""
-        flat = np.empty(out.size, np.int64)
-        with self._lock:
-            for start in range(0, out.size, CHUNK):
-                part = flat[start : start + CHUNK].view(np.uint64)
-                draws = self._draws64(part.size) if wide else self._draws(part.size)
-                if span < 2**64:
-                    np.remainder(draws, np.uint64(span), out=part)
-                else:
-                    part[...] = draws
-                part += np.uint64(low % 2**64)
-        return _store(out, flat)
+        direct = out.dtype == np.int64 and out.flags.carray
+        flat = out.reshape(-1) if direct else np.empty(out.size, np.int64)
+        with self.lock:
+            kernels.integers(self, flat, span, low, wide)
+        return out if direct else _store(out, flat)
 
     def permutation(self, out: Array) -> Array:
         """Fill with the integers from 0 to n-1 in random order, (n,) of any dtype that holds them."""
-        n = out.size
-        with self._lock:
-            if n < _WIDE_PERMUTATION:
-                out[...] = kernels.permutation(n, self._draws(max(n - 1, 0)))
-                return out
-            items = np.empty(n, np.int64)
-            for start in range(0, n, CHUNK):
-                kernels.insert_shuffled(items, self._draws64(min(CHUNK, n - start)), start)
-        out[...] = items
+        direct = out.dtype == np.int64 and out.flags.carray
+        items = out if direct else np.empty(out.size, np.int64)
+        with self.lock:
+            kernels.permutation(self, items, out.size >= _WIDE_PERMUTATION)
+        return out if direct else _store(out, items)
+
+    def _fill(self, out: Array, sampler: str, *numbers: float) -> Array:
+        """Fill with what the sampler of `kernels.random` makes, where it lies, if it lies as kernels write."""
+        if out.dtype not in _SINGLE_OR_DOUBLE or not out.flags.carray:
+            return _store(out, self._apart(out, sampler, *numbers))
+        with self.lock:
+            kernels.sample(sampler, self, out.reshape(-1), *numbers)
         return out
+
+    def _apart(self, out: Array, sampler: str, *numbers: float) -> Array:
+        """The same numbers in an array of their own, for half types float32."""
+        flat = np.empty(out.size, _WIDER.get(out.dtype, np.float64))
+        with self.lock:
+            kernels.sample(sampler, self, flat, *numbers)
+        return flat
 
     def bernoulli(self, out: Array, p: Any) -> Array:
         """Fill with ones and zeros: one with probability `p`, a number or an array that broadcasts to `out`.
@@ -140,18 +137,20 @@ class Generator(Stream):
         if isinstance(p, (int, float)):
             if not 0 <= p <= 1:
                 raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p:g}")
-            with self._lock:
-                return _store(out, self._unit64(out.size) < p)
+            return self._fill(out, "bernoulli", p)
         if p.dtype not in _DIGITS:
             raise NotImplementedError(f"\"bernoulli_tensor_cpu_p_\" not implemented for '{dtype_title(p.dtype)}'")
-        order = _memory_order(out)
-        wanted = np.broadcast_to(p, out.shape).transpose(order).ravel()
-        if not ((wanted >= 0) & (wanted <= 1)).all():
+        wanted = np.broadcast_to(p, out.shape).transpose(_memory_order(out))
+        wanted = np.ascontiguousarray(wanted.reshape(-1), _WIDER.get(p.dtype, p.dtype))
+        direct = out.dtype == wanted.dtype and out.flags.carray
+        if not direct or not np.may_share_memory(wanted, p):
+            kernels.refuse_recording("probabilities of another order or dtype are copied")
+        flat = out.reshape(-1) if direct else np.empty(out.size, wanted.dtype)
+        with self.lock:
+            fine = kernels.bernoulli_each(self, flat, wanted)
+        if not fine:
             raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false: probabilities are in [0, 1]")
-        with self._lock:
-            if p.dtype == np.float64:
-                return _store(out, self._unit64(out.size) < wanted)
-            return _store(out, self._unit32(out.size) < wanted.astype(np.float32))
+        return out if direct else _store(out, flat)
 
     def exponential(self, out: Array, rate: float = 1.0) -> Array:
         """Fill with exponentially distributed numbers of mean `1 / rate`.  Raises RuntimeError unless `rate > 0`."""
@@ -162,25 +161,19 @@ class Generator(Stream):
                 "Exponential distribution is a continuous probability distribution. dtype must be a floating point "
                 f"but you specified {dtype_title(out.dtype)}"
             )
-        with self._lock:
-            return _store(out, -1.0 / rate * kernels.log1p(-self._unit64(out.size)))
+        return self._fill(out, "exponential", rate)
 
     def geometric(self, out: Array, p: float) -> Array:
         """Fill with the number of trials until the first success.  Raises RuntimeError unless `0 < p < 1`."""
         if not 0 < p < 1:
             raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p:g}")
-        with self._lock:
-            unit = np.maximum(self._unit64(out.size), 2.0**-1074)
-        return _store(out, np.ceil(kernels.libm(math.log, unit) / math.log(1 - p)))
+        return self._fill(out, "geometric", p)
 
     def cauchy(self, out: Array, median: float = 0.0, sigma: float = 1.0) -> Array:
         """Fill with Cauchy distributed numbers.  Raises RuntimeError unless `sigma > 0`."""
         if not sigma > 0.0:
             raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma:g}")
-        real = _real(out, "cauchy_cpu")
-        with self._lock:
-            angles = math.pi * (self._unit64(real.size) - 0.5)
-        _store(real, kernels.fma64(kernels.libm(math.tan, angles), sigma, median))
+        self._fill(_real(out, "cauchy_cpu"), "cauchy", median, sigma)
         return out
 
     # --------------------------------------------------------------------------------------------------------- normals
@@ -197,45 +190,18 @@ class Generator(Stream):
         real = _real(out, "normal_kernel_cpu")
         if real is not out:
             std /= math.sqrt(2)
-        with self._lock:
-            if real.size >= 16 and real.flags.c_contiguous:
-                real.reshape(-1)[...] = self._normal_blocks(real.size, real.dtype, mean, std)
-            else:
-                _store(real, kernels.fma64(self._normal_pairs(real.size), std, mean))
+        if real.size < 16 or not real.flags.c_contiguous:
+            self._fill(real, "normal_few", mean, std)
+        else:  # half precision draws no numbers for the incomplete block: it is part of the last 16 anyway
+            self._fill(real, "normal", 0 if real.dtype in _HALF else real.size % 16, mean, std)
         return out
 
     def log_normal(self, out: Array, mean: float = 1.0, std: float = 2.0) -> Array:
         """Fill with numbers whose logarithm is normally distributed.  Raises RuntimeError unless `std > 0`."""
         if not std > 0.0:
             raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std:g}")
-        real = _real(out, "log_normal_cpu")
-        with self._lock:
-            _store(real, kernels.libm(_exp, kernels.fma64(self._normal_pairs(real.size), std, mean)))
+        self._fill(_real(out, "log_normal_cpu"), "log_normal", mean, std)
         return out
-
-    def _normal_blocks(self, n: int, dtype: np.dtype[Any], mean: float, std: float) -> Array:
-        """n >= 16 normals in blocks of 16.  See Note [Streams]."""
-        unit = self._unit64 if dtype == np.float64 else self._unit32
-        whole = n // 16 * 16
-        # Half precision draws no numbers for the incomplete block: it is part of the last 16 anyway.
-        flat = unit(n) if dtype not in _HALF else np.concatenate([unit(whole), np.zeros(n - whole, np.float32)])
-        for start in range(0, whole, CHUNK):
-            kernels.normal_blocks(flat[start : min(start + CHUNK, whole)], mean, std)
-        if n > whole:
-            last = unit(16)
-            kernels.normal_blocks(last, mean, std)
-            flat[-16:] = last
-        return flat
-
-    def _normal_pairs(self, n: int) -> Array:
-        """n standard normals in float64, the second of the last pair kept for the next call."""
-        kept = [] if self._kept is None or n == 0 else [self._kept]
-        fresh = n - len(kept)
-        pairs = self._unit64(fresh + fresh % 2)
-        kernels.normal_pairs(pairs)
-        if n:
-            self._kept = float(pairs[-1]) if fresh % 2 else None
-        return np.concatenate([kept, pairs[:fresh]]) if kept else pairs[:fresh]
 
     # --------------------------------------------------------------------------------------------------------- choices
 
@@ -260,8 +226,8 @@ class Generator(Stream):
         else:
             cumulated = np.cumsum(rows, 1, dtype=np.float32 if rows.dtype in _HALF else rows.dtype)
             cumulated = (cumulated / cumulated[:, -1:]).astype(np.float64)
-            with self._lock:
-                unit = self._unit64(len(rows) * num_samples).reshape(len(rows), num_samples)
+            with self.lock:
+                unit = kernels.unit(self, len(rows) * num_samples).reshape(len(rows), num_samples)
             found = np.empty(unit.shape, np.int64)
             for row, at, result in zip(cumulated, unit, found, strict=True):
                 result[...] = np.minimum(np.searchsorted(row, at), row.size - 1)
@@ -301,13 +267,6 @@ def _check_multinomial(weights: Array, num_samples: int, replacement: bool) -> N
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
 
 
-def _exp(x: float) -> float:
-    try:
-        return math.exp(x)
-    except OverflowError:
-        return math.inf
-
-
 def _real(out: Array, kernel: str) -> Array:
     """The array itself, or a complex one as pairs of real numbers."""
     if out.dtype.kind == "c":
@@ -324,8 +283,7 @@ def _memory_order(out: Array) -> list[int]:
 
 def _store(out: Array, flat: Array) -> Array:
     """Write `flat` into `out` in the order of memory."""
-    if out.dtype in _HALF and flat.dtype == np.float64:
-        flat = flat.astype(np.float32)  # PyTorch rounds twice
+    kernels.refuse_recording(f"random numbers are put into {out.dtype}, or into another order than C's")
     if out.flags.c_contiguous:
         out.reshape(-1)[...] = flat
     else:
@@ -362,7 +320,7 @@ default_generator.seed()
 
 def _after_fork() -> None:
     """Another thread may have been drawing: the child, a loader's worker, would wait for its locks for ever."""
-    locks: Any = (default_generator._lock, default_generator._bits.lock)
+    locks: Any = (default_generator.lock, default_generator._bits.lock)
     for lock in locks:
         lock._at_fork_reinit()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import struct
 import threading
@@ -15,24 +17,24 @@ from rushlight_tensor.core.tensor import Tensor, wrap
 Array = np.ndarray[Any, np.dtype[Any]]
 
 DEFAULT_SEED = 67280421310721
-CHUNK = 1 << 16  # draws at a time: they stay in the second-level cache
 _STATE = struct.Struct("<Q i i Q 4992s d d d i 4x f ? 3x")  # PyTorch's CPUGeneratorImplState
-_LOW24, _STEP24, _LOW53 = np.uint64(2**24 - 1), np.float32(2.0**-24), np.uint64(2**53 - 1)
-_FLOAT32 = np.dtype(np.float32)
+_WORDS = 624
 
 
 class Stream:
-    """MT19937 as PyTorch's CPU generator runs it.  The draws (`_draws`, `_unit32`, …) expect that `_lock` is held."""
+    """MT19937 as PyTorch's CPU generator runs it; a source of `kernels.random`, see Note [Sources] there."""
 
-    __slots__ = ("__weakref__", "_bits", "_device", "_kept", "_lock", "_seed", "_source")
+    __slots__ = ("__weakref__", "_bits", "_device", "_seed", "_source", "kept", "lock", "words")
 
     def __init__(self, device: Any = "cpu") -> None:
         self._device = devices.device(device)
         if self._device.type == "cuda":
             cuda.cupy()
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._bits = np.random.MT19937(0)
         self._source = np.random.RandomState(self._bits)
+        self.words = _words(self._bits) if _lie_as_known() else None
+        self.kept = np.zeros(2)  # the second of a pair of normals, and whether it is there
         self.manual_seed(DEFAULT_SEED)
 
     @property
@@ -54,10 +56,10 @@ class Stream:
         seed = int(seed)
         if not -(2**63) <= seed < 2**64:
             raise ValueError(f"Overflow when unpacking long long: seed {seed} does not fit into 64 bits")
-        with self._lock:
+        with self.lock:
             self._seed = seed % 2**64
             self._source.seed(self._seed % 2**32)
-            self._kept: float | None = None
+            self.kept[:] = 0.0
         return self
 
     def seed(self) -> int:
@@ -71,13 +73,14 @@ class Stream:
 
     def get_state(self) -> Tensor:
         """The state as PyTorch's 5056 bytes (uint8), which its `set_state` takes as well."""
-        with self._lock:
+        with self.lock:
             state = self._bits.state["state"]
             key, position = state["key"], int(state["pos"])
+            kept, is_kept = self.kept.tolist()
             just_seeded = position == 624 and int(key[0]) == self._seed % 2**32  # word 0 is the seed, until drawn
             packed = _STATE.pack(
                 self._seed, 625 - position, 1, 0 if just_seeded else position, key.astype("<u8").tobytes(),
-                0.0, self._kept or 0.0, 0.0, self._kept is not None, 0.0, False,
+                0.0, kept if is_kept else 0.0, 0.0, bool(is_kept), 0.0, False,
             )  # fmt: skip
         return wrap(np.frombuffer(packed, np.uint8).copy())
 
@@ -102,9 +105,10 @@ class Stream:
         if seeded != 1 or not 1 <= left <= 624 or position > 624:
             raise RuntimeError("Invalid mt19937 state: use what get_state() returned")
         key = np.frombuffer(words, "<u8").astype(np.uint32)
-        with self._lock:
+        with self.lock:
             self._bits.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": 625 - left}}
-            self._seed, self._kept = seed, kept if is_kept else None
+            self._seed = seed
+            self.kept[:] = kept if is_kept else 0.0, is_kept
         return self
 
     def clone_state(self) -> Self:
@@ -117,36 +121,25 @@ class Stream:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} device={self._device} initial_seed={self._seed}>"
 
-    def _draws(self, n: int) -> Array:
-        """n 32-bit draws, as uint64."""
+    def draws(self, n: int) -> Array:
+        """n draws of 32 bits, as uint64, by NumPy."""
         return np.asarray(self._bits.random_raw(n))
 
-    def _draws64(self, n: int) -> Array:
-        pairs = self._draws(2 * n)
-        high = pairs[0::2] << np.uint64(32)
-        high |= pairs[1::2]
-        return np.asarray(high)
 
-    def _unit32(self, n: int, out: Array | None = None) -> Array:
-        """n float32 numbers in [0, 1)."""
-        if out is None:
-            out = np.empty(n, np.float32)
-        for start in range(0, n, CHUNK):
-            part = out[start : start + CHUNK]
-            draws = self._draws(part.size)
-            draws &= _LOW24
-            np.multiply(draws.astype(_FLOAT32), _STEP24, part)
-        return out
+def _words(bits: np.random.MT19937) -> Array:
+    """The state of a bit generator where NumPy has it: (625,) uint32, the words and how many have been drawn."""
+    memory: Any = (ctypes.c_uint32 * (_WORDS + 1)).from_address(bits.ctypes.state_address)
+    memory.owner = bits  # which stays as long as an array shows its memory
+    return np.frombuffer(memory, np.uint32)
 
-    def _unit64(self, n: int) -> Array:
-        """n float64 numbers in [0, 1)."""
-        out = np.empty(n, np.float64)
-        for start in range(0, n, CHUNK):
-            part = out[start : start + CHUNK]
-            draws = self._draws64(part.size)
-            draws &= _LOW53
-            np.multiply(draws, 2.0**-53, out=part)
-        return out
+
+@functools.cache
+def _lie_as_known() -> bool:
+    """Whether the words lie where `_words` takes them from: seen from a state that is known."""
+    bits = np.random.MT19937()
+    key = np.arange(1, _WORDS + 1, dtype=np.uint32)
+    bits.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": 77}}
+    return _words(bits).tolist() == [*key.tolist(), 77]
 
 
 def _restored(kind: type[Stream], device: str, state: Array) -> Stream:

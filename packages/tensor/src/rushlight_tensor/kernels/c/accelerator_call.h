@@ -16,8 +16,9 @@ enum { EQUAL = 2, MOST_ARRAYS = 16, MOST_SIZES = 24, MOST_PLANS = 4, PLAN_DIMS =
 
 /* An array as a plan knows it; no dtype: None. */
 typedef struct { rl_object *dtype; int nd, ordered; intptr_t dims[PLAN_DIMS], strides[PLAN_DIMS]; } rl_look;
-/* What a buffer of the kernel is: an input, a result, nothing, memory to work in, or the list of all inputs and their lengths. */
-typedef struct { enum { INPUT, RESULT, NOTHING, SCRATCH_MEMORY, LIST, LENGTHS } kind; int index; int64_t bytes; } rl_buffer;
+/* What a buffer of the kernel is: an input, a result, nothing, memory to work in, the list of all inputs and their lengths, or
+   the state of a generator. */
+typedef struct { enum { INPUT, RESULT, NOTHING, SCRATCH_MEMORY, LIST, LENGTHS, DRAWN_FROM } kind; int index; int64_t bytes; } rl_buffer;
 typedef long (*rl_entry_point)(void *const *, const int64_t *, const double *);
 typedef struct {
     int holders; /* the ring of its record, and calls that run it: others may go on meanwhile, and replace it there */
@@ -28,6 +29,7 @@ typedef struct {
     rl_object *names[MOST_ARRAYS], *values[MOST_ARRAYS]; /* of the attributes that decide */
     rl_object *number_names[MOST_ARRAYS];
     rl_object *lengths; /* an array, or None */
+    rl_object *drawn; /* None; or the state of a generator, and how its lock is taken and given back */
     rl_entry_point run;
 } rl_plan;
 
@@ -70,7 +72,7 @@ static void release(rl_plan *plan) {
     for (int i = 0; i < plan->results; i++) drop(plan->made[i].dtype);
     for (int i = 0; i < plan->deciding; i++) drop(plan->names[i]), drop(plan->values[i]);
     for (int i = 0; i < plan->numbers; i++) drop(plan->number_names[i]);
-    drop(plan->lengths);
+    drop(plan->lengths), drop(plan->drawn);
     free(plan);
 }
 
@@ -101,6 +103,18 @@ INLINE int64_t elements_of(rl_object *array) {
     return n;
 }
 
+/* Whether the generator of a plan is ours now: who draws in another thread has let go of the interpreter, and is not waited for. */
+static bool take(const rl_plan *plan) {
+    if (plan->drawn == NONE_OBJECT) return true;
+    rl_object *wait = &_Py_FalseStruct, *taken = PyObject_Vectorcall(PyTuple_GetItem(plan->drawn, 1), &wait, 1, 0);
+    drop(taken);
+    return taken == &_Py_TrueStruct;
+}
+
+static void give_back(const rl_plan *plan) {
+    if (plan->drawn != NONE_OBJECT) drop(PyObject_Vectorcall(PyTuple_GetItem(plan->drawn, 2), 0, 0, 0));
+}
+
 /* The results of a plan: an array, or a tuple.  NULL, without error, where the kernel has something to say: Python asks it. */
 static rl_object *run_plan(const rl_plan *plan, rl_object *const *arrays, rl_object *attrs) {
     rl_object *made[MOST_ARRAYS], *out = 0;
@@ -123,7 +137,7 @@ static rl_object *run_plan(const rl_plan *plan, rl_object *const *arrays, rl_obj
     for (int i = 0; i < plan->buffers; i++) {
         const rl_buffer *b = &plan->buffer[i];
         rl_object *array = b->kind == INPUT ? arrays[b->index] : b->kind == RESULT ? made[b->index] :
-            b->kind == LENGTHS ? plan->lengths : NONE_OBJECT;
+            b->kind == LENGTHS ? plan->lengths : b->kind == DRAWN_FROM ? PyTuple_GetItem(plan->drawn, 0) : NONE_OBJECT;
         p[i] = array == NONE_OBJECT ? 0 : RL_BODY(rl_ndarray, array)->data;
         if (b->kind == SCRATCH_MEMORY) p[i] = place, place += b->bytes;
         if (b->kind == LIST) {
@@ -132,11 +146,13 @@ static rl_object *run_plan(const rl_plan *plan, rl_object *const *arrays, rl_obj
         }
         elements += elements_of(array);
     }
+    if (!take(plan)) goto failed;
     if (elements > RELEASE) { /* `execute` holds the arrays, `planned` the plan */
         void *state = PyEval_SaveThread();
         said = plan->run(p, plan->sizes, f);
         PyEval_RestoreThread(state);
     } else said = plan->run(p, plan->sizes, f);
+    give_back(plan);
     if (!said) out = plan->single ? held(made[0]) : tuple(plan->results, made);
 failed:
     PyErr_Clear();
@@ -154,8 +170,8 @@ static void replace(rl_plan **place, rl_plan *plan) {
 
 INLINE int64_t int_at(rl_object *sequence, intptr_t i) { return PyLong_AsLongLong(PyTuple_GetItem(sequence, i)); }
 
-/* Keep what accelerator.py says of a call that has gone well, `_Library.plan`: (entry, sizes, buffers, results, names of what
-   decides, names of numbers, single, lengths of a list), or None. */
+/* Keep what accelerator.py says of a call that has gone well, `_described`: (entry, sizes, buffers, results, names of what
+   decides, names of numbers, single, lengths of a list, what it draws from), or None. */
 static void keep_plan(rl_planned *p, rl_object *const *arrays, int count, rl_object *attrs, rl_object *said) {
     if (SLOT(p->planned, at.p_fits) != p->fits) {
         for (int k = 0; k < MOST_PLANS; k++) replace(&p->plans[k], 0);
@@ -165,9 +181,9 @@ static void keep_plan(rl_planned *p, rl_object *const *arrays, int count, rl_obj
     p->hopeless = plan ? p->hopeless : p->missed;
     if (!plan) return;
     plan->holders = 1;
-    rl_object *part[8];
-    for (int i = 0; i < 8; i++) part[i] = PyTuple_GetItem(said, i);
-    plan->lengths = held(part[7]);
+    rl_object *part[9];
+    for (int i = 0; i < 9; i++) part[i] = PyTuple_GetItem(said, i);
+    plan->lengths = held(part[7]), plan->drawn = held(part[8]);
     plan->run = (rl_entry_point)PyLong_AsLongLong(part[0]);
     for (int i = 0; i < PyTuple_Size(part[1]); i++) plan->sizes[i] = int_at(part[1], i);
     bool fine = true;

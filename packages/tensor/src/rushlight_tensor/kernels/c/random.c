@@ -1,6 +1,61 @@
-/* Transforms of uniform draws: normals (Box-Muller), log1p, a shuffle.  Same bits as the NumPy text in random.py.
+/* Random numbers: MT19937, and what is made of its draws.  Same bits as the NumPy text in random.py.
 
    Every sum of a product is written as fma, so no compiler can fuse one more or one less: the bits depend on it. */
+#include "rushlight.h"
+
+/* The state of NumPy's MT19937 in its own memory: 624 words, and how many of them have been drawn. */
+enum { WORDS = 624, SHIFT = 397, PART = 512 };
+#define STATE INOUT LENGTH(625) uint32_t *state
+
+INLINE uint32_t twisted(uint32_t word, uint32_t next) {
+    uint32_t y = (word & 0x80000000u) | (next & 0x7fffffffu);
+    return (y >> 1) ^ (-(next & 1u) & 0x9908b0dfu);
+}
+
+static void refill(uint32_t *s) {
+    for (int i = 0; i < WORDS - SHIFT; i++) s[i] = s[i + SHIFT] ^ twisted(s[i], s[i + 1]);
+    for (int i = WORDS - SHIFT; i < WORDS - 1; i++) s[i] = s[i + SHIFT - WORDS] ^ twisted(s[i], s[i + 1]);
+    s[WORDS - 1] = s[SHIFT - 1] ^ twisted(s[WORDS - 1], s[0]);
+}
+
+/* The next n draws. */
+static void draw(uint32_t *state, uint32_t *out, long n) {
+    while (n > 0) {
+        uint32_t at = state[WORDS];
+        if (at >= WORDS) refill(state), at = 0;
+        long k = least(n, WORDS - at);
+        SIMD for (long i = 0; i < k; i++) {
+            uint32_t y = state[at + i];
+            y ^= y >> 11;
+            y ^= y << 7 & 0x9d2c5680u;
+            y ^= y << 15 & 0xefc60000u;
+            out[i] = y ^ y >> 18;
+        }
+        state[WORDS] = at + (uint32_t)k, out += k, n -= k;
+    }
+}
+
+INLINE uint64_t two_words(const uint32_t *draws, long i) { return (uint64_t)draws[2 * i] << 32 | draws[2 * i + 1]; }
+
+/* Numbers in [0, 1): 24 low bits of a draw, 53 of two. */
+static void unit_float(uint32_t *state, float *x, long n) {
+    uint32_t draws[PART];
+    for (long from = 0; from < n; from += PART) {
+        long k = least(PART, n - from);
+        draw(state, draws, k);
+        SIMD for (long i = 0; i < k; i++) x[from + i] = (float)(int32_t)(draws[i] & 0xffffffu) * 0x1p-24f;
+    }
+}
+
+static void unit_double(uint32_t *state, double *x, long n) {
+    uint32_t draws[2 * PART];
+    for (long from = 0; from < n; from += PART) {
+        long k = least(PART, n - from);
+        draw(state, draws, 2 * k);
+        SIMD for (long i = 0; i < k; i++)
+            x[from + i] = (double)(int64_t)(two_words(draws, i) & ((1ull << 53) - 1)) * 0x1p-53;
+    }
+}
 
 /* Note [PyTorch's float32 normals]
        log, sin and cos are those of Cephes (Moshier) in the order of operations of Pommier's SSE version with fused multiply-adds,
@@ -50,14 +105,11 @@ INLINE void cephes_sincos(float x, float *sine, float *cosine) {
     *cosine = ((j - 2) & 4) ? second : -second;
 }
 
-#define LANES 512
-
 /* Uniform numbers become normal ones in blocks of 16: 8 radii, 8 angles. */
-EXPORT void normal_blocks(LENGTH(16 * blocks) float *x, long blocks, float mean, float std) {
-    long n = 16 * blocks;
-    float u1[LANES], u2[LANES], first[LANES], second[LANES];
-    for (long start = 0; start < n; start += 2 * LANES) {
-        long half = (n - start < 2 * LANES ? n - start : 2 * LANES) / 2;
+static void normal_blocks_float(float *x, long n, float mean, float std) {
+    float u1[PART], u2[PART], first[PART], second[PART];
+    for (long start = 0; start < n; start += 2 * PART) {
+        long half = (n - start < 2 * PART ? n - start : 2 * PART) / 2;
         float *at = x + start;
         for (long i = 0; i < half; i += 8) {
             memcpy(u1 + i, at + 2 * i, 32);
@@ -76,8 +128,8 @@ EXPORT void normal_blocks(LENGTH(16 * blocks) float *x, long blocks, float mean,
     }
 }
 
-EXPORT void normal_blocks64(LENGTH(16 * blocks) double *x, long blocks, double mean, double std) {
-    for (double *at = x; at < x + 16 * blocks; at += 16)
+static void normal_blocks_double(double *x, long n, double mean, double std) {
+    for (double *at = x; at < x + n; at += 16)
         for (int i = 0; i < 8; i++) {
             double radius = sqrt(-2. * log(1. - at[i])), angle = 6.283185307179586 * at[i + 8];
             at[i] = __builtin_fma(radius * cos(angle), std, mean);
@@ -85,35 +137,137 @@ EXPORT void normal_blocks64(LENGTH(16 * blocks) double *x, long blocks, double m
         }
 }
 
-/* Pairs (angle, radius) of uniform numbers become pairs of standard normals. */
-EXPORT void normal_pairs(LENGTH(2 * pairs) double *x, long pairs) {
-    for (double *at = x; at < x + 2 * pairs; at += 2) {
-        double radius = sqrt(-2. * log1p(-at[1])), angle = 6.283185307179586 * at[0];
-        at[0] = radius * cos(angle);
-        at[1] = radius * sin(angle);
+/* The next of a pair of standard normals; `kept` holds the second one, and whether it does. */
+static double next_normal(uint32_t *state, double *kept) {
+    double unit[2];
+    if (kept[1] != 0) { kept[1] = 0; return kept[0]; }
+    unit_double(state, unit, 2);
+    double radius = sqrt(-2. * log1p(-unit[1])), angle = 6.283185307179586 * unit[0];
+    kept[0] = radius * sin(angle), kept[1] = 1;
+    return radius * cos(angle);
+}
+
+#define T double
+#define OF(name) name##_double
+#define FMA __builtin_fma
+#include "random_of.h"
+#undef T
+#undef OF
+#undef FMA
+#define T float
+#define OF(name) name##_float
+#define FMA __builtin_fmaf
+#include "random_of.h"
+
+/* In [low, high). */
+EXPORT void uniform(STATE, LENGTH(n) float *x, long n, float low, float high) {
+    uniform_float(state, x, n, low, high);
+}
+EXPORT void uniform_f64(STATE, LENGTH(n) double *x, long n, double low, double high) {
+    uniform_double(state, x, n, low, high);
+}
+
+/* Normals, for n >= 16 in blocks; an incomplete last block takes `rest` draws, and then the last 16 are made anew. */
+EXPORT void normal(STATE, LENGTH(n) float *x, long n, long rest, float mean, float std) {
+    normal_float(state, x, n, rest, mean, std);
+}
+EXPORT void normal_f64(STATE, LENGTH(n) double *x, long n, long rest, double mean, double std) {
+    normal_double(state, x, n, rest, mean, std);
+}
+
+/* Normals in pairs. */
+EXPORT void normal_few(STATE, INOUT LENGTH(2) double *kept, LENGTH(n) float *x, long n, double mean, double std) {
+    normal_few_float(state, kept, x, n, mean, std);
+}
+EXPORT void normal_few_f64(STATE, INOUT LENGTH(2) double *kept, LENGTH(n) double *x, long n, double mean, double std) {
+    normal_few_double(state, kept, x, n, mean, std);
+}
+
+/* exp of them. */
+EXPORT void log_normal(STATE, INOUT LENGTH(2) double *kept, LENGTH(n) float *x, long n, double mean, double std) {
+    log_normal_float(state, kept, x, n, mean, std);
+}
+EXPORT void log_normal_f64(STATE, INOUT LENGTH(2) double *kept, LENGTH(n) double *x, long n, double mean, double std) {
+    log_normal_double(state, kept, x, n, mean, std);
+}
+
+/* Ones with probability p, else zeros. */
+EXPORT void bernoulli(STATE, LENGTH(n) float *x, long n, double p) {
+    bernoulli_float(state, x, n, p);
+}
+EXPORT void bernoulli_f64(STATE, LENGTH(n) double *x, long n, double p) {
+    bernoulli_double(state, x, n, p);
+}
+
+/* Of mean 1 / rate. */
+EXPORT void exponential(STATE, LENGTH(n) float *x, long n, double rate) {
+    exponential_float(state, x, n, rate);
+}
+EXPORT void exponential_f64(STATE, LENGTH(n) double *x, long n, double rate) {
+    exponential_double(state, x, n, rate);
+}
+
+/* How many trials until the first success. */
+EXPORT void geometric(STATE, LENGTH(n) float *x, long n, double p) {
+    geometric_float(state, x, n, p);
+}
+EXPORT void geometric_f64(STATE, LENGTH(n) double *x, long n, double p) {
+    geometric_double(state, x, n, p);
+}
+
+EXPORT void cauchy(STATE, LENGTH(n) float *x, long n, double median, double sigma) {
+    cauchy_float(state, x, n, median, sigma);
+}
+EXPORT void cauchy_f64(STATE, LENGTH(n) double *x, long n, double median, double sigma) {
+    cauchy_double(state, x, n, median, sigma);
+}
+
+/* The same, each with a probability of its own; 1 + the place of one that is none, before anything is drawn. */
+EXPORT long bernoulli_each(STATE, LENGTH(n) const float *p, LENGTH(n) float *x, long n) {
+    return bernoulli_each_float(state, p, x, n);
+}
+EXPORT long bernoulli_each_f64(STATE, LENGTH(n) const double *p, LENGTH(n) double *x, long n) {
+    return bernoulli_each_double(state, p, x, n);
+}
+
+/* y = x noise, where the noise is 0 with probability p, else 1 / (1 - p). */
+EXPORT void dropout(STATE, LENGTH(n) const float *x, LENGTH(n) float *y, LENGTH(n) float *noise, long n, double p) {
+    dropout_float(state, x, y, noise, n, p);
+}
+EXPORT void dropout_f64(STATE, LENGTH(n) const double *x, LENGTH(n) double *y, LENGTH(n) double *noise, long n, double p) {
+    dropout_double(state, x, y, noise, n, p);
+}
+
+EXPORT void dropout_backward(LENGTH(n) const float *g, LENGTH(n) const float *noise, LENGTH(n) float *gx, long n) {
+    PARALLEL_FOR(n) for (long i = 0; i < n; i++) gx[i] = g[i] * noise[i];
+}
+
+/* Draws, or `wide` ones of 64 bits, modulo `span` (0: 2**64), plus `low`. */
+EXPORT void integers(STATE, LENGTH(n) int64_t *x, long n, long wide, long span, long low) {
+    uint32_t draws[2 * PART];
+    for (long from = 0; from < n; from += PART) {
+        long k = least(PART, n - from);
+        draw(state, draws, wide ? 2 * k : k);
+        for (long i = 0; i < k; i++) {
+            uint64_t value = wide ? two_words(draws, i) : draws[i];
+            x[from + i] = (int64_t)((span ? value % (uint64_t)span : value) + (uint64_t)low);
+        }
     }
 }
 
-EXPORT void log1p_all(LENGTH(n) double *x, long n) {
-    for (long i = 0; i < n; i++) x[i] = log1p(x[i]);
-}
-
-/* Fisher-Yates inside out: numbers start … start + n - 1 join those before them. */
-EXPORT void insert_shuffled(LENGTH(start + n) int64_t *items, LENGTH(n) const int64_t *draws, long start, long n) {
-    for (long i = start; i < start + n; i++) {
-        long j = (long)((uint64_t)draws[i - start] % (uint64_t)(i + 1));
-        items[i] = items[j];
-        items[j] = i;
-    }
-}
-
-/* Fisher-Yates from the front; draws has one number of the whole range for each but the last. */
-EXPORT void shuffle(LENGTH(rest + 1) int64_t *items, LENGTH(rest) const int64_t *draws, long rest) {
-    long n = rest + 1;
-    for (long i = 0; i < rest; i++) {
-        long j = i + (long)((uint64_t)draws[i] % (uint64_t)(n - i));
-        int64_t item = items[i];
-        items[i] = items[j];
-        items[j] = item;
+/* 0 … n - 1 in random order: Fisher-Yates from the front, or, with `wide` draws, inside out. */
+EXPORT void permutation(STATE, LENGTH(n) int64_t *items, long n, long wide) {
+    uint32_t draws[2 * PART];
+    for (long i = 0; i < n; i++) items[i] = i;
+    for (long from = 0, end = wide ? n : n - 1; from < end; from += PART) {
+        long k = least(PART, end - from);
+        draw(state, draws, wide ? 2 * k : k);
+        for (long i = from; i < from + k; i++) {
+            uint64_t places = wide ? i + 1 : n - i, value = wide ? two_words(draws, i - from) : draws[i - from];
+            long j = (wide ? 0 : i) + (long)(value % places);
+            int64_t item = wide ? i : items[i];
+            items[i] = items[j];
+            items[j] = item;
+        }
     }
 }

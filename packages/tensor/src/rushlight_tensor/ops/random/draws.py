@@ -20,6 +20,7 @@ from rushlight_tensor.core.keywords import also_as, factory
 from rushlight_tensor.core.labels import preserve_format
 from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import Tensor
+from rushlight_tensor.kernels.draw import Sampled
 from rushlight_tensor.ops.create import empty, zeros_like
 from rushlight_tensor.ops.math.cast import detach, to_device
 from rushlight_tensor.random import Generator, default_generator
@@ -63,7 +64,14 @@ def _draw(shape: tuple[int, ...], dtype: Any, sampler: str, args: tuple[Any, ...
 
 
 random_draw = Op(
-    "random_draw", kind=kinds.opaque("no inputs"), infer=_draw_aval, numpy=_draw, cuda=None, vjp=None, random=True
+    "random_draw",
+    kind=kinds.opaque("no inputs"),
+    infer=_draw_aval,
+    numpy=_draw,
+    c=Sampled(),
+    cuda=None,
+    vjp=None,
+    random=True,
 )
 
 
@@ -96,6 +104,7 @@ random_like = Op(
     infer=_like_aval,
     order=placement.LIKE,
     numpy=_like,
+    c=Sampled(),
     cuda=_on_host(_like),
     vjp=(_zero,),
     into=_like_into,
@@ -126,6 +135,7 @@ bernoulli_like = Op(
     infer=_bernoulli_aval,
     order=placement.CONTIGUOUS,
     numpy=_bernoulli,
+    c=Sampled(),
     cuda=_on_host(_bernoulli),
     vjp=(_zero, _zero),
     into=_bernoulli_into,

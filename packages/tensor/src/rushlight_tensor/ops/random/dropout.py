@@ -8,8 +8,10 @@ from rushlight_tensor.core import cuda, kinds, layout
 from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.infer import Aval
 from rushlight_tensor.core.inplace import inplace as write_into
-from rushlight_tensor.core.op import Op
+from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import category
+from rushlight_tensor.kernels.draw import Drawing
+from rushlight_tensor.kernels.plan import C, elements
 from rushlight_tensor.ops.math.cast import copy
 from rushlight_tensor.random import default_generator
 
@@ -47,10 +49,22 @@ _dropout = Op(
     infer=_dropout_aval,
     real="bernoulli_scalar_cpu_",
     numpy=_dropout_kernel,
+    c=Drawing(
+        "random",
+        "dropout",
+        elements,
+        default_generator,
+        other=Drawing("random", "dropout_f64", elements, default_generator),
+    ),
     cuda=_dropout_on_host,
     random=True,
     save=("out1",),
-    vjp=(lambda g, noise, p: g * noise,),
+    vjp=Gradient(
+        lambda g, needs, noise, p: (g * noise,),
+        results=lambda known: Aval(known.out1.shape, known.out1.dtype),
+        numpy=lambda g, noise, p, needs: g * noise,
+        c=C("random", "dropout_backward", elements),
+    ),
     side_results=True,
     node_name="MulBackward0",
 )
@@ -75,12 +89,15 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     """
     if not _applies(input, p, training):
         return input
-    return _result(input, call(_dropout, (input,), {"p": p}), inplace)
+    out = call(_dropout, (input,), {"p": p}) if p < 1 else input * 0.0  # for which PyTorch draws nothing
+    return _result(input, out, inplace)
 
 
 def _channel_dropout(input: Any, p: float, training: bool, inplace: bool) -> Any:
     if not _applies(input, p, training):
         return input
+    if p == 1:
+        return _result(input, input * 0.0, inplace)
     shape = input._array.shape
     noise = call(_dropout, (input.new_ones((*shape[:2], *[1] * (len(shape) - 2))),), {"p": p})
     return _result(input, input * noise, inplace)
