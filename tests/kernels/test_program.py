@@ -191,6 +191,20 @@ def test_a_program_draws_the_next_numbers(name):
 
 
 @needs_compiler
+@pytest.mark.parametrize("name", ["dropout", "rand"])
+def test_a_program_that_draws_waits_for_who_has_the_generator(name):
+    x, done = arguments("x", 0)[0], threading.Event()
+    with recording() as program:
+        DRAWS[name](x)
+    thread = threading.Thread(target=lambda: (program.run(), done.set()))
+    with rl.default_generator.lock:
+        thread.start()
+        assert not done.wait(0.1)
+    thread.join()
+    assert done.is_set()
+
+
+@needs_compiler
 def test_a_probability_that_is_none_stops_a_program_before_it_draws():
     p = rl.rand(30)
     with recording() as program:

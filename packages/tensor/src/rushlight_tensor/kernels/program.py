@@ -20,7 +20,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from rushlight_tensor.core import dispatch, inplace
@@ -42,6 +42,7 @@ class Program:
         self.calls: list[Call] = []
         self._table: Table | None = None
         self._filled: list[Any] = []
+        self._locks: dict[int, Any] = {}  # of the generators that it draws from
 
     def __len__(self) -> int:
         return len(self.calls)
@@ -50,11 +51,14 @@ class Program:
         """A kernel has run: the arguments of its prototype (without scratch), inputs, results, sizes and numbers."""
         if self.is_recording():
             self._note(Kernel(planned.op.name, planned.prototype, planned.entry), arguments)
+            if planned.source is not None:
+                self._locks[id(planned.source)] = planned.source.lock
 
-    def called(self, library: Any, name: str, given: list[Any]) -> None:
-        """A kernel of no plan, a sampler, has run on these arguments."""
+    def drawn(self, library: Any, name: str, given: list[Any], source: Any) -> None:
+        """A sampler, a kernel of no plan, has run on these arguments, and drawn from a generator."""
         if self.is_recording():
             self._call(library, name, given)
+            self._locks[id(source)] = source.lock
 
     def _note(self, kernel: Kernel, arguments: list[Any]) -> None:
         if self._table is not None:
@@ -131,7 +135,10 @@ class Program:
         if self._table is None or self._table.threads != STATE[THREADS]:
             self.seal()
         assert self._table is not None
-        stopped, said = self._table.run(self._filled)
+        with ExitStack() as held:
+            for _, lock in sorted(self._locks.items()):  # in one order, whoever else takes several
+                held.enter_context(lock)
+            stopped, said = self._table.run(self._filled)
         if stopped >= 0:
             name = self.calls[stopped][0].name
             raise RuntimeError(f"program: call {stopped} ({name}) of {len(self.calls)} reported {said}")

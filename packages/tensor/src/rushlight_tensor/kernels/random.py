@@ -7,7 +7,7 @@ Note [Sources]
     those of NumPy's MT19937 where NumPy has them, so that both texts go on where the other one was; and `kept`, the
     second one of a pair of normals.  Whoever draws holds its `lock`: results go by the order of calls, never by
     threads.  A draw is therefore a kernel call as any other: a program that holds it (Note [Programs] in `program.py`)
-    draws the next numbers each time it runs; it takes no lock, so nobody else may draw from that source meanwhile.
+    draws the next numbers each time it runs, and holds the locks of its sources meanwhile.
 
 Note [One rounding]
     PyTorch's kernels are compiled with fused multiply-adds, which round once.  NumPy has none.  For float32 the product
@@ -139,7 +139,7 @@ def _by_kernel(name: str, source: Any, given: list[Any]) -> int:
         return -1
     said = getattr(library, name)(*given)
     if (recorder := plan.RECORDER) is not None and not said:
-        recorder.called(library, name, given)
+        recorder.drawn(library, name, given, source)
     return said or 0
 
 
