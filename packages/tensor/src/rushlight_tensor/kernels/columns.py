@@ -55,6 +55,7 @@ class PlannedColumns:
 
     __slots__ = ("_lists", "_others", "_template", "entry", "kernel", "op", "prototype")
 
+    source: Any = None  # it draws from no generator
     prototype: Prototype
     entry: int
     _template: list[tuple[int, str]]
