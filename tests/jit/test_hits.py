@@ -144,6 +144,7 @@ def test_one_kernel_may_have_a_gradient():
     f(x).sum().backward()
     assert not f.is_searched(x)
     assert x.grad.tolist() == [2.0] * 3
+    assert f.fast._hits[0].kernel is None  # which would leave no node behind
 
 
 @pytest.mark.parametrize("function", [chain, lambda x, y: (x * y + y, x - y)])
@@ -164,6 +165,7 @@ def test_arguments_that_do_not_lie_in_order(lies):
     for _ in range(3):
         assert not f.is_searched(other, y)
         assert f.fast(other, y).stride() == chain(other, y).stride()
+    assert f.fast._hits[0].kernel is None  # which reads what lies in order
 
 
 def test_arguments_by_name_with_attributes_and_of_other_classes_are_searched_for():
@@ -549,6 +551,9 @@ def test_a_compiled_function_is_an_object_like_others():
     assert Model().run(x3()).tolist() == (x3() * 2.0 + 1.0).tolist()
     with pytest.raises(TypeError):
         fast(x3(), x3(), x3())
+    with pytest.raises(AttributeError):
+        Compiled.__new__(Compiled)(x3())
+    assert compile(lambda self: self * 2.0)(self=x3()).tolist() == (x3() * 2.0).tolist()
 
 
 def test_errors_are_those_of_the_function():

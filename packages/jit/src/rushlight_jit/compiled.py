@@ -73,7 +73,7 @@ class Compiled:
         self._small, self._large = -1, math.inf  # elements of arguments: up to so many, and from so many on
         functools.update_wrapper(self, fn, updated=())
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """In C as well: see Note [Entries]."""
         if not kwargs:
             for hit in self._hits:
@@ -93,7 +93,7 @@ class Compiled:
             count += x._array.size
         return count <= self._small
 
-    def _find(self, *args: Any, **kwargs: Any) -> Any:
+    def _find(self, /, *args: Any, **kwargs: Any) -> Any:
         """The call by its trace, which is made if there is none yet."""
         if dispatch.INTERCEPT is not None:  # inside another trace: part of that one
             return self._fn(*args, **kwargs)

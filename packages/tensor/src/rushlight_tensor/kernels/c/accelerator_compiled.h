@@ -45,14 +45,16 @@ static rl_span extent(const rl_ndarray *a, int64_t size) {
     return s;
 }
 
-/* Whether the arguments are of the kind of a hit and lie in memory of their own; what follows their words, else NULL. */
-static const rl_read *same_arguments(const rl_hit *h, rl_object *const *args) {
+/* Whether the arguments are of the kind of a hit and lie in memory of their own; what follows their words, else NULL.
+   `arrays`: theirs, held from here on, for whatever is asked next may run Python's garbage collector, and that may run
+   anything. */
+static const rl_read *same_arguments(const rl_hit *h, rl_object *const *args, rl_object **arrays) {
     const rl_argument *a = (const rl_argument *)(h + 1);
     rl_span spans[MOST_HELD];
     for (int64_t i = 0; i < h->arguments; i++, a = NEXT_ARGUMENT(a)) {
         rl_object *x = args[i], *array = TYPE(x) == py.tensor ? SLOT(x, at.t_array) : 0;
         if (!array || TYPE(array) != py.ndarray) return 0;
-        const rl_ndarray *z = RL_BODY(rl_ndarray, array);
+        const rl_ndarray *z = RL_BODY(rl_ndarray, arrays[i] = held(array));
         if (z->descr != OBJECT(a->dtype) || z->nd != a->nd || !(z->flags & NPY_ALIGNED)) return 0;
         for (int d = 0; d < z->nd; d++)
             if (z->dims[d] != a->layout[d] || z->strides[d] != a->layout[z->nd + d]) return 0;
@@ -66,8 +68,8 @@ static const rl_read *same_arguments(const rl_hit *h, rl_object *const *args) {
         spans[i] = extent(z, a->size);
         for (int64_t j = 0; j < i; j++)
             if (spans[i].low < spans[j].high && spans[j].low < spans[i].high) return 0;
-        if (has_attributes(x)) return 0;
     }
+    for (int64_t i = 0; i < h->arguments; i++) if (has_attributes(args[i])) return 0;
     return (const rl_read *)a;
 }
 
@@ -108,37 +110,34 @@ static bool is_unchanged(const rl_read *r) {
 }
 
 /* `Hit.meets`; what follows the reads, else NULL. */
-static const int64_t *meets(const rl_hit *h, rl_object *const *args, intptr_t count) {
+static const int64_t *meets(const rl_hit *h, rl_object *const *args, intptr_t count, rl_object **arrays) {
     if (h->arguments != count) return 0;
-    const rl_read *r = same_arguments(h, args), *end = r ? r + h->reads : 0;
+    const rl_read *r = same_arguments(h, args, arrays), *end = r ? r + h->reads : 0;
     if (!r || mode(s_grad, true) != h->grad || mode(s_inference, false) != h->inference) return 0;
     for (; r < end; r++) if (!is_unchanged(r)) return 0;
     return (const int64_t *)end;
 }
 
 /* What `Plan.run` does with one fused kernel, and `Joint.results` without gradients. */
-static rl_object *run_kernel(const rl_one_kernel *k, rl_object *const *args) {
-    rl_object *arrays[MOST_HELD], *out = empty(OBJECT(k->dtype), k->nd, (const intptr_t *)k->rest + k->inputs);
+static rl_object *run_kernel(const rl_one_kernel *k, rl_object *const *arrays) {
+    rl_object *out = empty(OBJECT(k->dtype), k->nd, (const intptr_t *)k->rest + k->inputs);
     void *buffers[MOST_HELD + 1];
     if (!out) return 0;
-    for (int64_t i = 0; i < k->inputs; i++) { /* held: another thread may take them from their tensors meanwhile */
-        arrays[i] = held(SLOT(args[k->rest[i]], at.t_array));
-        buffers[i] = RL_BODY(rl_ndarray, arrays[i])->data;
-    }
+    for (int64_t i = 0; i < k->inputs; i++) buffers[i] = RL_BODY(rl_ndarray, arrays[k->rest[i]])->data;
     buffers[k->inputs] = RL_BODY(rl_ndarray, out)->data;
     void *state = k->rows * k->columns > BLOCK ? PyEval_SaveThread() : 0;
     ((long (*)(void *const *, const int64_t *, const double *))(intptr_t)k->entry)(buffers, &k->rows, 0);
     if (state) PyEval_RestoreThread(state);
-    for (int64_t i = 0; i < k->inputs; i++) Py_DecRef(arrays[i]);
     return wrap(out, false);
 }
 
-/* `Hit.run`; `rest` are the words of its kernel. */
-static rl_object *run_hit(rl_object *self, rl_object *hit, const rl_hit *h, const int64_t *rest, rl_object *const *args) {
+/* `Hit.__call__`; `rest` are the words of its kernel. */
+static rl_object *run_hit(rl_object *self, rl_object *hit, const rl_hit *h, const int64_t *rest, rl_object *const *args,
+                          rl_object *const *arrays) {
     if (h->how == HIT_FUNCTION) return PyObject_Vectorcall(SLOT(self, compiled_at.fn), args, h->arguments, 0);
     if (SLOT(self, compiled_at.last) != SLOT(hit, compiled_at.h_joint))
         put(self, compiled_at.last, held(SLOT(hit, compiled_at.h_joint)));
-    if (h->how == HIT_KERNEL) return run_kernel((const rl_one_kernel *)rest, args);
+    if (h->how == HIT_KERNEL) return run_kernel((const rl_one_kernel *)rest, arrays);
     rl_object *tensors = PyList_New(0), *out = 0;
     const rl_argument *a = (const rl_argument *)(h + 1);
     for (int64_t i = 0; tensors && i < h->arguments; i++, a = NEXT_ARGUMENT(a))
@@ -173,20 +172,22 @@ static rl_object *bound_call(rl_object *method, rl_object *const *args, size_t f
 /* `Compiled.__call__`. */
 static rl_object *compiled_call(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
     intptr_t count = flags << 1 >> 1;
-    if (!rl_accelerated)
+    rl_object *hits = SLOT(self, compiled_at.hits), *few = SLOT(self, compiled_at.small);
+    if (!rl_accelerated || !hits || !few)
         return bound_call(PyMethod_New(compiled_twin, self), args, flags, keywords);
-    rl_object *hits = SLOT(self, compiled_at.hits);
     intptr_t known = keywords ? 0 : PyTuple_Size(hits);
     for (intptr_t i = 0; i < known && !intercepted(); i++) {
         rl_object *hit = PyTuple_GetItem(hits, i);
         const rl_hit *h = (const rl_hit *)PyBytes_AsString(SLOT(hit, compiled_at.h_words));
+        rl_object *arrays[MOST_HELD] = {0};
         Py_IncRef(hit);
-        const int64_t *rest = meets(h, args, count);
-        rl_object *out = rest ? run_hit(self, hit, h, rest, args) : 0;
+        const int64_t *rest = meets(h, args, count, arrays);
+        rl_object *out = rest ? run_hit(self, hit, h, rest, args, arrays) : 0;
+        for (int64_t j = 0; j < MOST_HELD && arrays[j]; j++) Py_DecRef(arrays[j]);
         Py_DecRef(hit);
         if (rest) return out;
     }
-    if (!keywords && are_few(SLOT(self, compiled_at.small), args, count)) /* See Note [Small calls] */
+    if (!keywords && are_few(few, args, count)) /* See Note [Small calls] */
         return PyObject_Vectorcall(SLOT(self, compiled_at.fn), args, flags, 0);
     return bound_call(PyObject_GetAttr(self, s_find), args, flags, keywords);
 }
