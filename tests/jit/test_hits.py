@@ -405,7 +405,43 @@ def method():
     return (lambda x: x * k.scale + 1.0), lambda: setattr(k, "scale", 5.0)
 
 
+def tensor():
+    w = x3(0.5)
+
+    def change():
+        nonlocal w
+        w = x3(4.0)
+
+    return lambda x: x * w + 1.0, change
+
+
+def array_of_a_tensor():
+    w = x3(0.5)
+    return (lambda x: x * w + 1.0), lambda: setattr(w, "data", x3(4.0))
+
+
+def requires_grad_of_a_tensor():
+    w = x3(0.5)
+    return (lambda x: x * w + 1.0), lambda: w.requires_grad_()
+
+
+def shape_of_a_tensor():
+    w = T.ones(3, 1)
+    return (lambda x: x * w + 1.0), lambda: setattr(w._array, "shape", (1, 3))
+
+
+def tensor_that_becomes_a_result():
+    w = x3(0.5).requires_grad_()
+
+    def change():
+        w._array, w._node = w._array, (w * 1.0)._node
+
+    return (lambda x: x * w + 1.0), change
+
+
 CHANGES = [
+    tensor, array_of_a_tensor, requires_grad_of_a_tensor, shape_of_a_tensor,
+    tensor_that_becomes_a_result,
     cell, emptied_cell, global_, global_in_place_of_a_builtin, default, keyword_default, keyword_defaults, code,
     code_of_another, attribute_of_a_function, attributes_of_a_function, list_element, list_length, list_in_a_tuple,
     dict_entry, dict_key, dict_order, dict_key_of_the_same_value, module_attribute, new_module_attribute, op, method,
@@ -425,6 +461,44 @@ def test_whatever_a_function_reads_is_compared(change, monkeypatch):
         assert not f.is_searched(x3())
     finally:
         globals().pop("max", None)
+
+
+def test_tensors_that_a_function_refers_to_are_read_anew():
+    w, b = x3(0.5), [x3(3.0)]
+    f = Counted(lambda x: x * w + b[0], x3())
+    for k in (2.0, 3.0):
+        w.mul_(k)
+        b[0].add_(1.0)
+        assert not f.is_searched(x3())
+    b[0] = x3(7.0)
+    assert f.is_searched(x3())
+    assert f.is_searched(w)
+    base = T.ones(6)
+    g = Counted(lambda x: x * base + 1.0, T.ones(6))
+    assert not g.is_searched(T.ones(6))
+    assert g.is_searched(base.view(6))
+    empty = T.ones(0)
+    h = Counted(lambda x: x * (2.0 if x is empty else 3.0) + empty.sum(), T.ones(0))
+    assert h.is_searched(empty)
+
+
+def test_attributes_of_tensors_that_a_function_refers_to_count():
+    w = x3(0.5)
+    f = Counted(lambda x: x * w + (w.scale if hasattr(w, "scale") else 1.0), x3())
+    assert not f.is_searched(x3())
+    for w.scale in (2.0, 5.0, 2.0, 5.0):
+        assert f.is_searched(x3())
+    del w.scale
+    f(x3())
+    assert not f.is_searched(x3())
+
+
+def test_gradients_reach_tensors_that_a_function_refers_to():
+    w = x3(0.5).requires_grad_()
+    f = Counted(lambda x: x * w + 1.0, x3())
+    assert not f.is_searched(x3(2.0))
+    f(x3(2.0)).sum().backward()
+    assert w.grad.tolist() == x3(2.0).tolist()
 
 
 class Holder:

@@ -30,7 +30,7 @@ import numpy as np
 from rushlight_jit import reads
 from rushlight_jit.inspection import hides_state, library_names, names_of, slots_of
 from rushlight_jit.origin import is_library_class, is_library_code, is_library_module, is_ours, remembered, top
-from rushlight_jit.reads import Absent, Read, contents, flat
+from rushlight_jit.reads import Absent, Read, contents, flat, kind_of
 from rushlight_tensor.core import dispatch
 from rushlight_tensor.core.tensor import Tensor
 
@@ -149,6 +149,10 @@ class Walk:
         self.keep.append(a)
         self.tensors[id(a)] = x
         self._emit((id(a), a.shape, a.strides, x._requires_grad, x._node is None), path)
+        if type(a) is np.ndarray and self.names.isdisjoint({"_version", "grad_fn", "grad"}):
+            self._look(reads.TENSOR, x, kind_of(x) if self.reads is not None else None, a)
+        else:
+            self.reads = None
         if "_version" in self.names:
             self._emit(x._version if x._view is None else x._view.base._version, path and f"{path}._version")
         if "grad_fn" in self.names:
@@ -156,6 +160,7 @@ class Walk:
         if "grad" in self.names:
             self.visit(getattr(x, "_grad", None), path and f"{path}.grad", depth)
         if own := getattr(x, "__dict__", None):
+            self.reads = None
             self._attributes(own.items(), self.names, path, depth)
 
     def _ndarray(self, x: Any, path: str, depth: int) -> None:
@@ -457,7 +462,7 @@ _KINDS: tuple[tuple[Any, Any], ...] = (
 
 _LOOKING: tuple[Any, ...] = (
     Walk._builtin, Walk._function, Walk._identity, Walk._instance, Walk._mapping, Walk._method, Walk._module,
-    Walk._scalar, Walk._sequence,
+    Walk._scalar, Walk._sequence, Walk._tensor,
 )  # fmt: skip
 """Those that note all they read of what may change."""
 

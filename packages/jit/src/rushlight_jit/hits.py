@@ -3,8 +3,9 @@
 Note [Hits]
     Most calls are like the one before.  So what such a call runs is kept with all that it depended on: the arguments'
     shapes, strides, dtypes and flags, the modes, and what the walk has read (Note [Reads]).  A call that is another
-    in any of these, has leaves that are no tensors, arguments that share memory, or attributes on them, is searched for
-    as ever (`Compiled._find`): a hit never decides that a trace does *not* apply.
+    in any of these, has leaves that are no tensors, arguments that share memory with each other or with a tensor that
+    the function refers to, or attributes on them, is searched for as ever (`Compiled._find`): a hit never decides that
+    a trace does *not* apply.
     `c/accelerator_compiled.h` does the same from `words`, without the interpreter, and runs a plan that is one fused
     kernel by itself.
 """
@@ -18,8 +19,8 @@ import numpy as np
 
 from rushlight_jit.fuse import Kernel
 from rushlight_jit.joint import Joint
-from rushlight_jit.memory import classes
-from rushlight_jit.reads import CONTENTS, ITEM, Absent, Read, is_unchanged
+from rushlight_jit.memory import classes, extent, touches
+from rushlight_jit.reads import CONTENTS, ELEMENTS, ITEM, TENSOR, Absent, Read, is_unchanged
 from rushlight_tensor.core import dispatch, dtypes
 from rushlight_tensor.core.tensor import Tensor
 
@@ -67,7 +68,7 @@ class Hit:
                 return False
         if _order_of(args) != self._order or (dispatch.MODE.grad, dispatch.MODE.inference) != self._mode:
             return False
-        return lie_apart([args[i] for i in self._unique]) and all(map(is_unchanged, self._reads))
+        return lie_apart([args[i] for i in self._unique], self._reads) and all(map(is_unchanged, self._reads))
 
     def __call__(self, args: tuple[Any, ...]) -> Any:
         """What the function returns for these arguments."""
@@ -85,7 +86,7 @@ class Hit:
             k, inputs = self.kernel
             out = k.outputs[0]
             words += [k.entry, len(inputs), *k.size, id(out.dtype), len(out.shape)]
-            words += [*[self._unique[i] for i in inputs], *out.shape]
+            words += [*[self._unique[i] if isinstance(i, int) else id(i) for i in inputs], *out.shape]
         return np.array(words, np.int64).tobytes()
 
 
@@ -105,29 +106,35 @@ def is_plain_argument(x: Tensor) -> bool:
     return not getattr(x, "__dict__", None) and x._array.flags.aligned
 
 
-def lie_apart(tensors: Sequence[Tensor]) -> bool:
-    """Whether no two tensors share memory."""
-    return classes([x._array for x in tensors]) == tuple(range(len(tensors)))
+def lie_apart(tensors: Sequence[Tensor], reads: Sequence[Read]) -> bool:
+    """Whether no two tensors share memory, nor is one of those that are read, or lies in one."""
+    known = [r for r in reads if r.kind == TENSOR]
+    if any(x is r.owner for x in tensors for r in known):
+        return False
+    spans = [extent(r.value) for r in known]
+    apart = classes([x._array for x in tensors]) == tuple(range(len(tensors)))
+    return apart and not any(touches(x._array, spans) for x in tensors)
 
 
-def _only_kernel(joint: Joint, arrays: list[Any]) -> tuple[Kernel, list[int]] | None:
-    """The one kernel that a trace is, and which arguments it reads; None where it is anything else."""
+def _only_kernel(joint: Joint, arrays: list[Any]) -> tuple[Kernel, list[Any]] | None:
+    """The one kernel that a trace is, and what it reads: arguments, by their numbers, and arrays; else None."""
     plan = joint.forward
     graph, found = plan.graph, plan.only_kernel()
     if found is None or joint.backward is not None or graph.writes() or not isinstance(joint.structure, str):
         return None
-    if found.outputs != graph.outputs or not all(v in graph.inputs for v in found.inputs):
+    if found.outputs != graph.outputs or not all(v in graph.inputs or v in graph.captured for v in found.inputs):
         return None
-    inputs = [graph.inputs.index(v) for v in found.inputs]
-    fits = len(inputs) <= _MOST_ARGUMENTS and found.fits(*[arrays[i] for i in inputs])
+    inputs = [graph.inputs.index(v) if v in graph.inputs else graph.captured[v] for v in found.inputs]
+    fits = len(inputs) <= _MOST_ARGUMENTS and found.fits(*[arrays[i] if isinstance(i, int) else i for i in inputs])
     return (found, inputs) if fits else None
 
 
 def hit_of(args: Sequence[Any], reads: list[Read], joint: Joint | None, fn: Callable[..., Any]) -> Hit | None:
     """A hit for such calls; None where they are not plain, or so much is read that a walk takes no longer."""
-    if len(args) > _MOST_ARGUMENTS or sum(len(r.value) if r.kind >= CONTENTS else 1 for r in reads) > MOST_READS:
+    count = sum(len(r.value) if r.kind in (CONTENTS, ELEMENTS) else 1 for r in reads)
+    if len(args) > _MOST_ARGUMENTS or count > MOST_READS:
         return None
     if not all(type(x) is Tensor and type(x._array) is _ndarray and is_plain_argument(x) for x in args):
         return None
     unique = [args[i] for i in sorted(set(_order_of(args)))]
-    return Hit(args, reads, joint, fn) if lie_apart(unique) else None
+    return Hit(args, reads, joint, fn) if lie_apart(unique, reads) else None

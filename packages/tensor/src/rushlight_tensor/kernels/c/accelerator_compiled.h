@@ -11,12 +11,13 @@ extern char *PyBytes_AsString(rl_object *);
 
 /* What runs, what a read looks at, as in hits.py and reads.py. */
 enum { HIT_FUNCTION, HIT_JOINT, HIT_KERNEL };
-enum { READ_ITEM, READ_CELL, READ_CODE, READ_DEFAULTS, READ_KWDEFAULTS, READ_MODULE, READ_ATTRIBUTES, READ_CONTENTS, READ_ELEMENTS };
+enum { READ_ITEM, READ_CELL, READ_CODE, READ_DEFAULTS, READ_KWDEFAULTS, READ_MODULE, READ_ATTRIBUTES, READ_CONTENTS, READ_ELEMENTS,
+       READ_TENSOR };
 /* The words of a hit (`Hit.words`): this, its arguments, its reads, its kernel.  Objects are addresses, which the hit keeps. */
 typedef struct { int64_t arguments, reads, how, grad, inference; } rl_hit;
 typedef struct { int64_t like, requires_grad, is_leaf, dtype, nd, size, layout[]; } rl_argument; /* layout: shape, then strides */
 typedef struct { int64_t kind, owner, key, value; } rl_read;
-typedef struct { int64_t entry, inputs, rows, columns, dtype, nd, rest[]; } rl_one_kernel; /* rest: which arguments, then shape */
+typedef struct { int64_t entry, inputs, rows, columns, dtype, nd, rest[]; } rl_one_kernel; /* rest: inputs, then shape */
 enum { MOST_HELD = 16 };
 #define NEXT_ARGUMENT(a) ((const rl_argument *)((a)->layout + 2 * (a)->nd))
 #define OBJECT(word) ((rl_object *)(intptr_t)(word))
@@ -25,6 +26,8 @@ static struct { int64_t fn, hits, last, small, h_joint, h_run, h_words; } compil
 static rl_object *compiled_type, *compiled_twin, *s_find, *s_inference;
 int64_t rl_accelerated = 1; /* 0: Python is to do all of it */
 typedef struct { const char *low, *high; } rl_span;
+/* The arguments of a call that is compared: their arrays, held, and where they lie. */
+typedef struct { int64_t count; rl_object *const *args, *arrays[MOST_HELD]; rl_span spans[MOST_HELD]; } rl_given;
 
 static bool has_attributes(rl_object *x) {
     rl_object *own = PyObject_GenericGetDict(x, 0);
@@ -45,16 +48,22 @@ static rl_span extent(const rl_ndarray *a, int64_t size) {
     return s;
 }
 
+/* Whether no argument lies in this stretch of memory. */
+static bool lies_apart(rl_span s, const rl_given *g, int64_t count) {
+    for (int64_t i = 0; i < count; i++) if (s.low < g->spans[i].high && g->spans[i].low < s.high) return false;
+    return true;
+}
+
 /* Whether the arguments are of the kind of a hit and lie in memory of their own; what follows their words, else NULL.
-   `arrays`: theirs, held from here on, for whatever is asked next may run Python's garbage collector, and that may run
+   Their arrays are held from here on, for whatever is asked next may run Python's garbage collector, and that may run
    anything. */
-static const rl_read *same_arguments(const rl_hit *h, rl_object *const *args, rl_object **arrays) {
+static const rl_read *same_arguments(const rl_hit *h, rl_given *g) {
+    rl_object *const *args = g->args;
     const rl_argument *a = (const rl_argument *)(h + 1);
-    rl_span spans[MOST_HELD];
     for (int64_t i = 0; i < h->arguments; i++, a = NEXT_ARGUMENT(a)) {
         rl_object *x = args[i], *array = TYPE(x) == py.tensor ? SLOT(x, at.t_array) : 0;
         if (!array || TYPE(array) != py.ndarray) return 0;
-        const rl_ndarray *z = RL_BODY(rl_ndarray, arrays[i] = held(array));
+        const rl_ndarray *z = RL_BODY(rl_ndarray, g->arrays[i] = held(array));
         if (z->descr != OBJECT(a->dtype) || z->nd != a->nd || !(z->flags & NPY_ALIGNED)) return 0;
         for (int d = 0; d < z->nd; d++)
             if (z->dims[d] != a->layout[d] || z->strides[d] != a->layout[z->nd + d]) return 0;
@@ -63,11 +72,10 @@ static const rl_read *same_arguments(const rl_hit *h, rl_object *const *args, rl
         int64_t like = 0;
         while (args[like] != x) like++;
         if (like != a->like) return 0;
-        spans[i] = (rl_span){0, 0};
+        g->spans[i] = (rl_span){0, 0};
         if (like < i) continue;
-        spans[i] = extent(z, a->size);
-        for (int64_t j = 0; j < i; j++)
-            if (spans[i].low < spans[j].high && spans[j].low < spans[i].high) return 0;
+        g->spans[i] = extent(z, a->size);
+        if (!lies_apart(g->spans[i], g, i)) return 0;
     }
     for (int64_t i = 0; i < h->arguments; i++) if (has_attributes(args[i])) return 0;
     return (const rl_read *)a;
@@ -89,8 +97,18 @@ static bool same_elements(rl_object *list, rl_object *was) {
     return true;
 }
 
+/* A tensor that the function refers to: it has the same array, of the same kind, and no argument is it or lies in it. */
+static bool same_tensor(rl_object *x, rl_object *array, const int64_t *kind, const rl_given *g) {
+    if (SLOT(x, at.t_array) != array || (SLOT(x, at.t_requires) == &_Py_TrueStruct) != kind[0]) return false;
+    const rl_ndarray *a = RL_BODY(rl_ndarray, array);
+    if ((SLOT(x, at.t_node) == NONE_OBJECT) != kind[1] || a->nd != kind[3]) return false;
+    for (int d = 0; d < a->nd; d++) if (a->dims[d] != kind[4 + d] || a->strides[d] != kind[4 + a->nd + d]) return false;
+    for (int64_t i = 0; i < g->count; i++) if (g->args[i] == x) return false;
+    return lies_apart(extent(a, kind[2]), g, g->count) && !has_attributes(x);
+}
+
 /* `reads.is_unchanged`. */
-static bool is_unchanged(const rl_read *r) {
+static bool is_unchanged(const rl_read *r, const rl_given *g) {
     rl_object *owner = OBJECT(r->owner), *key = OBJECT(r->key), *value = OBJECT(r->value), *now;
     switch (r->kind) {
     case READ_ITEM: now = PyDict_GetItemWithError(owner, key); return now == value && (now || !PyErr_Occurred());
@@ -100,6 +118,7 @@ static bool is_unchanged(const rl_read *r) {
     case READ_MODULE: now = PyFunction_GetModule(owner); break;
     case READ_CONTENTS: return same_contents(owner, value);
     case READ_ELEMENTS: return same_elements(owner, value);
+    case READ_TENSOR: return same_tensor(owner, value, (const int64_t *)PyBytes_AsString(key), g);
     default:
         now = r->kind == READ_CELL ? PyCell_Get(owner) : PyObject_GenericGetDict(owner, 0);
         if (now) Py_DecRef(now); /* whose owner holds it */
@@ -110,20 +129,21 @@ static bool is_unchanged(const rl_read *r) {
 }
 
 /* `Hit.meets`; what follows the reads, else NULL. */
-static const int64_t *meets(const rl_hit *h, rl_object *const *args, intptr_t count, rl_object **arrays) {
-    if (h->arguments != count) return 0;
-    const rl_read *r = same_arguments(h, args, arrays), *end = r ? r + h->reads : 0;
+static const int64_t *meets(const rl_hit *h, rl_given *g) {
+    if (h->arguments != g->count) return 0;
+    const rl_read *r = same_arguments(h, g), *end = r ? r + h->reads : 0;
     if (!r || mode(s_grad, true) != h->grad || mode(s_inference, false) != h->inference) return 0;
-    for (; r < end; r++) if (!is_unchanged(r)) return 0;
+    for (; r < end; r++) if (!is_unchanged(r, g)) return 0;
     return (const int64_t *)end;
 }
 
 /* What `Plan.run` does with one fused kernel, and `Joint.results` without gradients. */
-static rl_object *run_kernel(const rl_one_kernel *k, rl_object *const *arrays) {
+static rl_object *run_kernel(const rl_one_kernel *k, const rl_given *g) {
     rl_object *out = empty(OBJECT(k->dtype), k->nd, (const intptr_t *)k->rest + k->inputs);
     void *buffers[MOST_HELD + 1];
     if (!out) return 0;
-    for (int64_t i = 0; i < k->inputs; i++) buffers[i] = RL_BODY(rl_ndarray, arrays[k->rest[i]])->data;
+    for (int64_t i = 0; i < k->inputs; i++) /* an argument, by its number, or an array of the hit's */
+        buffers[i] = RL_BODY(rl_ndarray, k->rest[i] < g->count ? g->arrays[k->rest[i]] : OBJECT(k->rest[i]))->data;
     buffers[k->inputs] = RL_BODY(rl_ndarray, out)->data;
     void *state = k->rows * k->columns > BLOCK ? PyEval_SaveThread() : 0;
     ((long (*)(void *const *, const int64_t *, const double *))(intptr_t)k->entry)(buffers, &k->rows, 0);
@@ -132,16 +152,15 @@ static rl_object *run_kernel(const rl_one_kernel *k, rl_object *const *arrays) {
 }
 
 /* `Hit.__call__`; `rest` are the words of its kernel. */
-static rl_object *run_hit(rl_object *self, rl_object *hit, const rl_hit *h, const int64_t *rest, rl_object *const *args,
-                          rl_object *const *arrays) {
-    if (h->how == HIT_FUNCTION) return PyObject_Vectorcall(SLOT(self, compiled_at.fn), args, h->arguments, 0);
+static rl_object *run_hit(rl_object *self, rl_object *hit, const rl_hit *h, const int64_t *rest, const rl_given *g) {
+    if (h->how == HIT_FUNCTION) return PyObject_Vectorcall(SLOT(self, compiled_at.fn), g->args, g->count, 0);
     if (SLOT(self, compiled_at.last) != SLOT(hit, compiled_at.h_joint))
         put(self, compiled_at.last, held(SLOT(hit, compiled_at.h_joint)));
-    if (h->how == HIT_KERNEL) return run_kernel((const rl_one_kernel *)rest, arrays);
+    if (h->how == HIT_KERNEL) return run_kernel((const rl_one_kernel *)rest, g);
     rl_object *tensors = PyList_New(0), *out = 0;
     const rl_argument *a = (const rl_argument *)(h + 1);
     for (int64_t i = 0; tensors && i < h->arguments; i++, a = NEXT_ARGUMENT(a))
-        if (a->like == i && PyList_Append(tensors, args[i])) { drop(tensors); tensors = 0; }
+        if (a->like == i && PyList_Append(tensors, g->args[i])) { drop(tensors); tensors = 0; }
     if (tensors) out = PyObject_Vectorcall(SLOT(hit, compiled_at.h_run), &tensors, 1, 0);
     drop(tensors);
     return out;
@@ -179,11 +198,11 @@ static rl_object *compiled_call(rl_object *self, rl_object *const *args, size_t 
     for (intptr_t i = 0; i < known && !intercepted(); i++) {
         rl_object *hit = PyTuple_GetItem(hits, i);
         const rl_hit *h = (const rl_hit *)PyBytes_AsString(SLOT(hit, compiled_at.h_words));
-        rl_object *arrays[MOST_HELD] = {0};
+        rl_given g = {count, args, {0}};
         Py_IncRef(hit);
-        const int64_t *rest = meets(h, args, count, arrays);
-        rl_object *out = rest ? run_hit(self, hit, h, rest, args, arrays) : 0;
-        for (int64_t j = 0; j < MOST_HELD && arrays[j]; j++) Py_DecRef(arrays[j]);
+        const int64_t *rest = meets(h, &g);
+        rl_object *out = rest ? run_hit(self, hit, h, rest, &g) : 0;
+        for (int64_t j = 0; j < MOST_HELD && g.arrays[j]; j++) Py_DecRef(g.arrays[j]);
         Py_DecRef(hit);
         if (rest) return out;
     }
