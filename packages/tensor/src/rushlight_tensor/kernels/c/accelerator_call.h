@@ -375,7 +375,10 @@ static bool save(rl_record *r, rl_object *n, rl_object *const *xs, int inputs, r
         rl_object *which = PyTuple_GetItem(r->saves, made);
         int kind = int_at(which, 0), i = int_at(which, 1);
         versions[made] = NONE_OBJECT;
-        if (kind >= SAVE_OUT) items[made] = held(results[i]);
+        if (kind >= SAVE_OUT) {
+            items[made] = held(results[i]);
+            if (is_a(results[i], py.tensor)) versions[made] = version(results[i]);
+        }
         else if (i < 0) {
             rl_object *shapes[MOST_ARRAYS];
             int k = 0;
@@ -396,11 +399,10 @@ static bool save(rl_record *r, rl_object *n, rl_object *const *xs, int inputs, r
     return fine;
 }
 
-/* `node_for`, for the result `t`; `result` is what the kernel returned. */
-static bool node_for(rl_record *r, rl_object *t, rl_object *const *xs, int count, rl_object *attrs, rl_object *result) {
-    rl_object *edges[MOST_ARRAYS], *results[MOST_ARRAYS] = {SLOT(t, at.t_array)}, *n = PyType_GenericAlloc(py.node, 0);
-    if (!n) return false;
-    for (int i = 1; r->auxiliary && i < PyTuple_Size(result); i++) results[i] = PyTuple_GetItem(result, i);
+/* `node_for`; of each result its array, or a tensor that has no node.  Takes over `shape`. */
+static rl_object *node_for(rl_record *r, rl_object *const *xs, int count, rl_object *attrs, rl_object *const *results, rl_object *shape) {
+    rl_object *edges[MOST_ARRAYS], *n = shape ? PyType_GenericAlloc(py.node, 0) : 0;
+    if (!n) { drop(shape); return 0; }
     bool fine = save(r, n, xs, count, results);
     for (int i = 0; i < count; i++) edges[i] = is_a(xs[i], py.tensor) ? edge(xs[i]) : NONE_OBJECT;
     SLOT(n, at.n_edges) = tuple(count, edges);
@@ -408,11 +410,54 @@ static bool node_for(rl_record *r, rl_object *t, rl_object *const *xs, int count
     SLOT(n, at.n_attrs) = held(attrs);
     SLOT(n, at.n_hooks) = held(NONE_OBJECT);
     SLOT(n, at.n_stale) = held(&_Py_FalseStruct);
-    SLOT(n, at.n_shape) = PyObject_GetAttr(results[0], s_shape);
-    if (!fine || !SLOT(n, at.n_edges) || !SLOT(n, at.n_shape)) { Py_DecRef(n); return false; }
+    SLOT(n, at.n_shape) = shape;
+    if (fine && SLOT(n, at.n_edges)) return n;
+    Py_DecRef(n);
+    return 0;
+}
+
+/* `t` is a result of the node, which it takes over. */
+static bool made_by(rl_object *t, rl_object *n) {
+    if (!n) return false;
     put(t, at.t_node, n);
     put(t, at.t_requires, held(&_Py_TrueStruct));
     return true;
+}
+
+/* `record` of the only result that is a tensor, `t`; `result` is what the kernel returned. */
+static bool record_one(rl_record *r, rl_object *t, rl_object *const *xs, int count, rl_object *attrs, rl_object *result) {
+    rl_object *results[MOST_ARRAYS] = {SLOT(t, at.t_array)};
+    for (int i = 1; r->auxiliary && i < PyTuple_Size(result); i++) results[i] = PyTuple_GetItem(result, i);
+    return made_by(t, node_for(r, xs, count, attrs, results, PyObject_GetAttr(results[0], s_shape)));
+}
+
+INLINE bool is_differentiable(rl_object *array) { return strchr("fVc", RL_BODY(rl_descr, RL_BODY(rl_ndarray, array)->descr)->kind) != 0; }
+
+/* `several`, of arrays alone; NULL, without error, where there is something else among them. */
+static rl_object *several(rl_record *r, rl_object *const *xs, int count, rl_object *attrs, rl_object *result, bool grad) {
+    rl_object *outs[MOST_ARRAYS], *results[MOST_ARRAYS], *shapes[MOST_ARRAYS], *n = 0, *out = 0;
+    intptr_t many = PyTuple_Size(result), made = 0, shaped = 0;
+    bool fine = true;
+    for (intptr_t i = 0; i < many; i++) if (many > MOST_ARRAYS || TYPE(PyTuple_GetItem(result, i)) != py.ndarray) return 0;
+    for (; fine && made < many; made += fine) {
+        rl_object *array = PyTuple_GetItem(result, made);
+        fine = (outs[made] = wrap(held(array), false)) != 0;
+        if (fine) results[made] = is_differentiable(array) ? array : outs[made];
+    }
+    for (; fine && grad && shaped < many; shaped += fine)
+        fine = (shapes[shaped] = PyObject_GetAttr(PyTuple_GetItem(result, shaped), s_shape)) != 0;
+    if (fine && grad) fine = (n = node_for(r, xs, count, attrs, results, tuple(many, shapes))) != 0;
+    for (intptr_t i = 0; fine && grad && i < many; i++) {
+        if (results[i] == outs[i]) continue;
+        rl_object *given[3] = {n, PyLong_FromLongLong(i), shapes[i]};
+        fine = given[1] && made_by(outs[i], PyObject_Vectorcall(py.slot, given, 3, 0));
+        drop(given[1]);
+    }
+    if (fine) out = tuple(many, outs);
+    while (made) Py_DecRef(outs[--made]);
+    while (shaped) Py_DecRef(shapes[--shaped]);
+    drop(n);
+    return out;
 }
 
 /* Whether all inputs are what the kernel takes as it is: their arrays, and whether a gradient is recorded. */
@@ -457,6 +502,7 @@ static rl_object *call(rl_record *r, rl_object *const *xs, int count, rl_object 
     if (!result) return general_call(r, xs, count, attrs);
     rl_object *first = r->auxiliary ? PyTuple_GetItem(result, 0) : result;
     if (!r->auxiliary && TYPE(result) == &PyTuple_Type) {
+        if ((t = several(r, xs, count, attrs, result, grad)) || PyErr_Occurred()) { Py_DecRef(result); return t; }
         rl_object *given = tuple(count, xs);
         t = given ? PyObject_CallMethodObjArgs(py.dispatch_module, s_several, r->op, given, attrs, result,
             grad ? &_Py_TrueStruct : &_Py_FalseStruct, (rl_object *)0) : 0;
@@ -469,8 +515,7 @@ static rl_object *call(rl_record *r, rl_object *const *xs, int count, rl_object 
         return general_call(r, xs, count, attrs);
     }
     t = wrap(first, false);
-    if (t && grad && (r->auxiliary || strchr("fVc", RL_BODY(rl_descr, RL_BODY(rl_ndarray, first)->descr)->kind)) &&
-        !node_for(r, t, xs, count, attrs, result)) { Py_DecRef(t); t = 0; }
+    if (t && grad && (r->auxiliary || is_differentiable(first)) && !record_one(r, t, xs, count, attrs, result)) { Py_DecRef(t); t = 0; }
     Py_DecRef(result);
     return t;
 }
