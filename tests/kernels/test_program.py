@@ -60,6 +60,8 @@ STEPS = {
     "sum": lambda x, w, b: F.softmax(x, 0).sum(),
     "sums down the columns": lambda x, w, b: F.relu(x).sum(0, keepdim=True),
     "mean": lambda x, w, b: F.softmax(x, 0).mean(),
+    "max of rows": lambda x, w, b: F.softmax(x, 0).max(1)[0],
+    "min of columns": lambda x, w, b: F.softmax(x, 1).min(0, keepdim=True)[0],
     "means of rows": lambda x, w, b: F.relu(x).mean(-1),
     "cat": lambda x, w, b: rl.cat([MATRIX, F.relu(x)], 0),
     "stack": lambda x, w, b: rl.stack([MATRIX[:8], F.relu(x)], 0),
@@ -70,7 +72,6 @@ STEPS = {
 }
 FORWARD_STEPS = {
     "max": lambda x: F.softmax(x, 0).max(),
-    "max of rows": lambda x: F.softmax(x, 0).max(1)[0],
     "amin": lambda x: F.softmax(x, 0).amin(0),
     "argmin": lambda x: F.softmax(x, 0).argmin(1),
 }

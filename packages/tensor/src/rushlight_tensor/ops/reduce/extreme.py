@@ -18,10 +18,12 @@ from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels.arrays import accumulate, in_order
 from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.kernels.reduce import reduction
+from rushlight_tensor.ops.index.gather import _gather
 from rushlight_tensor.ops.math.cast import cast
 from rushlight_tensor.ops.math.elementwise import maximum, minimum
 from rushlight_tensor.ops.math.select import where
-from rushlight_tensor.ops.reduce.reduce import _dims, _one_dim_samples, _refuse_empty, _spread, amax, amin, sum
+from rushlight_tensor.ops.reduce.reduce import _dims, _one_dim_samples, _refuse_empty, amax, amin, sum
+from rushlight_tensor.ops.shape.shape import reshape
 
 
 def _result(name: str, *fields: str) -> Any:
@@ -84,10 +86,10 @@ def _picked_rule(g: Any, indices: Any, shape: tuple[int, ...], dim: int, keepdim
     """The whole gradient to the element that was picked."""
     if not shape:
         return g[0]
-    at = axis(dim, len(shape))
-    places = np.arange(shape[at]).reshape(-1, *[1] * (len(shape) - at - 1))
-    chosen = _spread(indices, shape, dim, keepdim) == wrap(like(indices._array, places))
-    return where(chosen, _spread(g[0], shape, dim, keepdim), 0.0)
+    row = reduced(shape, dim, True)
+    at, place = axis(dim, len(shape)), indices if keepdim else reshape(indices, row)
+    gradient = g[0] if keepdim else reshape(g[0], row)
+    return _gather.vjp.pull(gradient, (True, False), shape, place, dim=at, alike=False)[0]
 
 
 def _picked(name: str, find: Callable[[Any, int], Any], c: C | None = None) -> Op:
