@@ -263,7 +263,7 @@ INLINE rl_object *edge(rl_object *x) {
 typedef struct {
     char head[RL_HEAD];
     rl_vectorcall call;
-    rl_object *op, *twin, *name, *shape; /* the shape of the last result that was recorded */
+    rl_object *op, *twin, *name, *shape, *versions; /* shape and versions of the last result that was recorded */
     const rl_entry *entry;
     int reflected, differentiable, saves, saved[3]; /* of `saved`: 0, 1 an input, 2 the result */
 } rl_fast;
@@ -281,6 +281,17 @@ static rl_object *shape_of(rl_fast *f, const rl_ndarray *z) {
     return shape;
 }
 
+/* Mostly they are those of the last time: none, or 0. */
+static rl_object *versions_of(rl_fast *f, rl_object *const *versions) {
+    bool same = f->versions != 0;
+    for (int i = 0; same && i < f->saves; i++) same = PyTuple_GetItem(f->versions, i) == versions[i];
+    if (same) return held(f->versions);
+    rl_object *made = tuple(f->saves, versions), *old = f->versions;
+    f->versions = made ? held(made) : 0;
+    drop(old);
+    return made;
+}
+
 /* Make `t` the result of a new node.  Returns false with an error. */
 static bool record(rl_fast *f, rl_object *t, int inputs, rl_object *const *xs) {
     rl_object *edges[2], *saved[3], *versions[3], *z = SLOT(t, at.t_array);
@@ -290,7 +301,7 @@ static bool record(rl_fast *f, rl_object *t, int inputs, rl_object *const *xs) {
         saved[i] = f->saved[i] == 2 ? z : xs[f->saved[i]];
         versions[i] = f->saved[i] == 2 || is_number(saved[i]) ? NONE_OBJECT : version(saved[i]);
     }
-    SLOT(n, at.n_versions) = tuple(f->saves, versions);
+    SLOT(n, at.n_versions) = versions_of(f, versions);
     for (int i = 0; i < inputs; i++) edges[i] = is_number(xs[i]) ? NONE_OBJECT : edge(xs[i]);
     SLOT(n, at.n_edges) = tuple(inputs, edges);
     SLOT(n, at.n_op) = held(f->op);
