@@ -375,6 +375,13 @@ _gather = Op(
 )
 
 
+def _put_back(g: Any, shape: tuple[int, ...], index: Any, dim: int) -> Any:
+    """The gradient of `_gather`: `g` where it took an element of `shape` along `dim`, else zeros."""
+    vjp = _gather.vjp
+    assert isinstance(vjp, Gradient)
+    return vjp.pull(g, (True, False), shape, index, dim=dim, alike=False)[0]
+
+
 def _zeros(like: Any, shape: tuple[int, ...]) -> Tensor:
     return wrap(cuda.like(like._array, np.zeros(shape, like._array.dtype)))
 

@@ -18,7 +18,7 @@ from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.kernels.arrays import accumulate, in_order
 from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.kernels.reduce import reduction
-from rushlight_tensor.ops.index.gather import _gather
+from rushlight_tensor.ops.index.gather import _put_back
 from rushlight_tensor.ops.math.cast import cast
 from rushlight_tensor.ops.math.elementwise import maximum, minimum
 from rushlight_tensor.ops.math.select import where
@@ -89,7 +89,7 @@ def _picked_rule(g: Any, indices: Any, shape: tuple[int, ...], dim: int, keepdim
     row = reduced(shape, dim, True)
     at, place = axis(dim, len(shape)), indices if keepdim else reshape(indices, row)
     gradient = g[0] if keepdim else reshape(g[0], row)
-    return _gather.vjp.pull(gradient, (True, False), shape, place, dim=at, alike=False)[0]
+    return _put_back(gradient, shape, place, at)
 
 
 def _picked(name: str, find: Callable[[Any, int], Any], c: C | None = None) -> Op:
