@@ -1,8 +1,8 @@
 """Chains of elementwise ops, compiled against eager: every length, size, broadcast and order in memory.
 
 The bar is 1 everywhere: a compiled function is never slower.  Where the chain is too small for a replay to pay, the
-compiled function runs it as it is (*Note [Small calls]* in `rushlight_jit/worth.py`), and the row shows what the
-question costs.
+compiled function runs it as it is (*Note [Small calls]* in `rushlight_jit/worth.py`), and the row shows what it costs
+to call a function through an object.  `docs/chains.md` holds figures.
 """
 
 from __future__ import annotations
