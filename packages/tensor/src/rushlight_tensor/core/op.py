@@ -229,7 +229,7 @@ class Op:
         "__weakref__", "aliases", "arity", "attr_names", "backward", "batch", "communicates", "cpu", "cuda", "defaults",
         "expr", "fast", "flat", "forward", "hot", "infer", "input_names", "into", "jvp", "keywords", "kind",
         "name", "node_name", "numeric", "numpy", "onnx", "order", "promote", "pull_bare", "random", "real",
-        "refuses", "save", "saves", "saves_out", "scheduled", "side_results", "variadic", "view", "vjp",
+        "refuses", "save", "saves", "saves_out", "scheduled", "side_results", "variadic", "view", "view_of", "vjp",
         "wirtinger", "writes",
     )  # fmt: skip
 
@@ -305,6 +305,7 @@ class Op:
             vjp.bind(self, c, cuda)
         assert not isinstance(vjp, tuple) or len(vjp) == self.arity, f"op {name!r}: one vjp rule per input"
         self.fast = straight.fast_path(self)
+        self.view_of: Any = None  # the straight line of a view op that is called often: `views.view_path`
         self.hot: Any = None  # what `dispatch.call` hands to the accelerator
         self.pull_bare = graph.pull_bare(self)
         REGISTRY[name] = self

@@ -22,13 +22,11 @@ import ctypes
 import functools
 import os
 import platform
-import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -352,15 +350,9 @@ def _places_of(library: _Library, entries: list[_Entry], twins: dict[Op, Any]) -
 
 
 def _views(library: _Library) -> list[Any]:
-    """Where a `view_path` stands in the modules of ops, and the methods that make views of plain arguments."""
-    found: list[Any] = []
-    paths = {}
-    for module in [m for name, m in sys.modules.items() if name.startswith("rushlight_tensor.ops.")]:
-        for name, value in vars(module).items():
-            layout = vars(value).get("layout") if isinstance(value, FunctionType) else None
-            if layout:
-                paths[layout] = value
-                found.append((module, name, value, library.view_path(value, value, "view_path")))
+    """The straight lines of view ops, and the methods that make views of plain arguments."""
+    paths = {op.view_of.layout: op.view_of for op in REGISTRY.values() if op.view_of is not None and op.view_of.layout}
+    found: list[Any] = [(p.op, "view_of", p, library.view_path(p, p, "view_path")) for p in paths.values()]
     methods = {
         "__getitem__": ("slice", "getitem"),
         "view": ("shape", "view"),

@@ -198,6 +198,11 @@ def data_ptr(self: Tensor) -> int:
     return 0 if type(a) is AbstractArray else cuda.address(a)
 
 
+def _get_device(self: Tensor) -> int:
+    index = devices.of(self._array).index
+    return -1 if index is None else index
+
+
 def bind() -> None:
     """Install all of this on Tensor."""
     properties = {
@@ -205,7 +210,7 @@ def bind() -> None:
         "ndim": lambda t: t._array.ndim,
         "dtype": lambda t: dtypes.from_numpy(t._array.dtype),
         "device": lambda t: devices.of(t._array),
-        "is_cuda": lambda t: cuda.is_cuda(t._array),
+        "is_cuda": lambda t: devices.of(t._array).type == "cuda",
         "is_meta": lambda t: devices.of(t._array).type == "meta",
         "itemsize": lambda t: t._array.itemsize,
         "nbytes": lambda t: t._array.nbytes,
@@ -221,7 +226,7 @@ def bind() -> None:
         "dim": lambda t: t._array.ndim, "numel": lambda t: t._array.size, "nelement": lambda t: t._array.size,
         "element_size": lambda t: t._array.itemsize, "is_floating_point": lambda t: t.dtype.is_floating_point,
         "is_complex": lambda t: t.dtype.is_complex, "type_as": lambda t, other: to(t, other),
-        "get_device": lambda t: t._array.device.id if cuda.is_cuda(t._array) else -1,
+        "get_device": _get_device,
     }  # fmt: skip
     for fn in (
         item, numpy, tolist, to, cpu, zero_, fill_, copy_, stride, storage_offset, size, is_contiguous, contiguous,

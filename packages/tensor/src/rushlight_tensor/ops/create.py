@@ -468,7 +468,7 @@ def _dlpack(self: Tensor, **options: Any) -> Any:
 
 
 def _cuda_array_interface(self: Tensor) -> Any:
-    if not cuda.is_cuda(self._array):
+    if devices.of(self._array).type != "cuda":
         raise AttributeError("Can't get __cuda_array_interface__ on non-CUDA tensor; use .cuda() first")
     if self._requires_grad:
         raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad; use var.detach() first")

@@ -59,7 +59,7 @@ _view = Op(
 )
 
 CHECKS_ARGUMENTS = True  # see `ops`
-_viewed = view_path(_view, "shape")
+_view.view_of = view_path(_view, "shape")
 
 
 def view(input: Any, *shape: Any, **given: Any) -> Any:
@@ -73,7 +73,7 @@ def view(input: Any, *shape: Any, **given: Any) -> Any:
         return _view_dtype(input, dtype=shape[0].np)
     want = resolve(input._array.shape, sizes(shape))
     try:
-        return _viewed(input, {"shape": want})
+        return _view.view_of(input, {"shape": want})
     except (ValueError, RuntimeError):
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
@@ -111,7 +111,7 @@ def reshape(input: Any, *shape: Any, **given: Any) -> Any:
         shape = (*shape, *named("reshape", given, "shape"))
     want = sizes(shape)
     try:
-        return _viewed(input, {"shape": want})
+        return _view.view_of(input, {"shape": want})
     except (ValueError, RuntimeError):
         return _view(clone(input, memory_format=contiguous_format), resolve(input._array.shape, want))
 
@@ -142,14 +142,14 @@ _permute = Op(
 )
 
 
-_permuted = view_path(_permute, "permutation")
+_permute.view_of = view_path(_permute, "permutation")
 
 
 def permute(input: Any, *dims: Any, **given: Any) -> Any:
     """The dimensions of `input` in another order (a view)."""
     if given:
         dims = (*dims, *named("permute", given, "dims"))
-    return _permuted(input, {"dims": sizes(dims)})
+    return _permute.view_of(input, {"dims": sizes(dims)})
 
 
 def transpose(input: Any, dim0: int, dim1: int) -> Any:
@@ -159,7 +159,7 @@ def transpose(input: Any, dim0: int, dim1: int) -> Any:
     order = list(range(n))
     if n:
         order[a], order[b] = b, a
-    return _permuted(input, {"dims": tuple(order)})
+    return _permute.view_of(input, {"dims": tuple(order)})
 
 
 def _expand_aval(x: Any, shape: Any = ()) -> Aval:
@@ -206,7 +206,7 @@ _expand = Op(
 )
 
 
-_expanded = view_path(_expand)
+_expand.view_of = view_path(_expand)
 
 
 def expand(input: Any, *shape: Any, **given: Any) -> Any:
@@ -219,7 +219,7 @@ def expand(input: Any, *shape: Any, **given: Any) -> Any:
         raise RuntimeError(
             f"expand: cannot expand {list(input._array.shape)} to {list(want)}: too few or unknown sizes"
         )
-    return _expanded(
+    return _expand.view_of(
         input, {"shape": tuple([input._array.shape[i - lead] if n == -1 else n for i, n in enumerate(want)])}
     )
 
@@ -261,7 +261,7 @@ def squeeze(input: Any, dim: Any = None) -> Any:
     """`input` without its dimensions of size 1, or without those of `dim` that are (a view)."""
     shape = input._array.shape
     drop = axes(dim, len(shape)) if dim != () else ()
-    return _viewed(input, {"shape": tuple([n for i, n in enumerate(shape) if n != 1 or i not in drop])})
+    return _view.view_of(input, {"shape": tuple([n for i, n in enumerate(shape) if n != 1 or i not in drop])})
 
 
 def lift(input: Any, dim: int) -> Any:
@@ -296,10 +296,10 @@ def movedim(input: Any, source: Any, destination: Any) -> Any:
             raise RuntimeError(f"movedim: repeated dim in `{name}` ({dims})")
     order = [d for d in range(n) if d not in src]
     if n == 0:
-        return _permuted(input, {"dims": ()})
+        return _permute.view_of(input, {"dims": ()})
     for d, s in sorted(zip(dst, src, strict=True)):
         order.insert(d, s)
-    return _permuted(input, {"dims": tuple(order)})
+    return _permute.view_of(input, {"dims": tuple(order)})
 
 
 def moveaxis(input: Any, source: Any, destination: Any) -> Any:
@@ -322,7 +322,7 @@ def t(input: Any) -> Any:
     n = input._array.ndim
     if n > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {n}D")
-    return _permuted(input, {"dims": tuple(range(n))[::-1]})
+    return _permute.view_of(input, {"dims": tuple(range(n))[::-1]})
 
 
 def adjoint(input: Any) -> Any:
@@ -390,7 +390,7 @@ def swapdims_(input: Any, dim0: int, dim1: int) -> Any:
 
 
 PROPERTIES = {
-    "T": lambda x: _permuted(x, {"dims": tuple(range(x._array.ndim))[::-1]}),
+    "T": lambda x: _permute.view_of(x, {"dims": tuple(range(x._array.ndim))[::-1]}),
     "H": lambda x: conj(t(x) if x._array.ndim else x),
     "mT": lambda x: _matrices(x, "mT"),
     "mH": adjoint,

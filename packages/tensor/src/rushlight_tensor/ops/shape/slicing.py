@@ -110,12 +110,12 @@ _slice_put = Op(
     vjp=(lambda g, shape, at: _slice(g, at),),
 )
 
-_view_of = view_path(_slice, "slice")
+_slice.view_of = view_path(_slice, "slice")
 
 
 def _at(x: Any, *at: Any) -> Any:
     """The view `x[at]`."""
-    return _view_of(x, {"at": at})
+    return _slice.view_of(x, {"at": at})
 
 
 def _cut(x: Any, dim: int, start: int | None, stop: int | None, step: int | None = None) -> Any:
