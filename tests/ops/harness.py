@@ -93,7 +93,7 @@ class Sample:
         """The inputs in a dtype, the same numbers each time; `layout`: one of `LAYOUTS`."""
         rng = np.random.default_rng(0)
         made = [x.make(rng, numpy_dtype(dtype)) if isinstance(x, R) else x for x in self.inputs]
-        return [_laid_out(x, layout) if isinstance(x, np.ndarray) else x for x in made]
+        return [laid_out(x, layout) if isinstance(x, np.ndarray) else x for x in made]
 
     @property
     def widest(self) -> str:
@@ -114,7 +114,7 @@ LAYOUTS = ("C", "F", "gaps", "channels last", "swapped")
 """Of the indices; its reverse; every other element; channels side by side; the first two dimensions swapped."""
 
 
-def _laid_out(x: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, Any]:
+def laid_out(x: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, Any]:
     if layout == "F":
         return np.array(x, order="F")
     if layout in ("channels last", "swapped") and x.ndim > 1:

@@ -209,7 +209,8 @@ class Planned:
             shapes += [a if a is None else a.strides for a in arrays]
         if self._moves:  # what is moved may be of several dtypes
             shapes += [a if a is None else a.dtype for a in arrays]
-        return (*shapes, *[attrs[name] for name in self.deciding])
+        decided = [attrs[name] for name in self.deciding]
+        return (*shapes, *decided, *map(_types, decided))
 
     def operands(self, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
         """What the kernel reads: the inputs."""
@@ -363,6 +364,11 @@ class Planned:
         if type(found) is Aval:
             return placed(made, found)
         return tuple([placed(z, a) for z, a in zip(made, found, strict=True)])
+
+
+def _types(value: Any) -> Any:
+    """The type of an attribute, of a tuple those in it: 1.0 equals 1, and what refuses it must not meet a plan of 1."""
+    return tuple(map(_types, value)) if type(value) is tuple else type(value)
 
 
 def _made(a: Aval, buffer: Argument) -> _Made:

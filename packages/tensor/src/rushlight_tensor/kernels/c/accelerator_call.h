@@ -76,6 +76,16 @@ static void release(rl_plan *plan) {
     free(plan);
 }
 
+/* Whether two attributes are equal, and of the same types: `_types` in plan.py. */
+static bool is_same_value(rl_object *a, rl_object *b) {
+    if (a == b || TYPE(a) != TYPE(b)) return a == b;
+    if (TYPE(a) != &PyTuple_Type) return PyObject_RichCompareBool(a, b, EQUAL) == 1;
+    intptr_t n = PyTuple_Size(a);
+    if (n != PyTuple_Size(b)) return false;
+    while (n--) if (!is_same_value(PyTuple_GetItem(a, n), PyTuple_GetItem(b, n))) return false;
+    return true;
+}
+
 /* The plan for these inputs, if it is known, to be released by who asked.  NULL, without error, if not. */
 static rl_plan *find_plan(rl_planned *p, rl_object *const *arrays, int count, rl_object *attrs) {
     if (SLOT(p->planned, at.p_fits) != p->fits) return 0;
@@ -86,8 +96,7 @@ static rl_plan *find_plan(rl_planned *p, rl_object *const *arrays, int count, rl
         for (int i = 0; same && i < count; i++) same = looks_like(&plan->looks[i], arrays[i]);
         for (int i = 0; same && i < plan->deciding; i++) {
             rl_object *value = PyDict_GetItemWithError(attrs, plan->names[i]);
-            same = value == plan->values[i] ||
-                (value && TYPE(value) == TYPE(plan->values[i]) && PyObject_RichCompareBool(value, plan->values[i], EQUAL) == 1);
+            same = value && is_same_value(value, plan->values[i]);
         }
         if (same) return plan;
         release(plan);
