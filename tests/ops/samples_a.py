@@ -122,6 +122,7 @@ SAMPLES = {
         sample(R(3, 4), np.array([[0, 0], [3, 1]], np.int32), dim=-1),
         sample(R(2, 3, 4), np.array([[[2, 0]]]), dim=1),
         sample(R(3, 4), np.zeros((0, 4), np.int64)),
+        sample(R(4, 3), np.array([[0, 2], [1, 1]]), dim=1),
     ],
     "scatter": [
         sample(R(3, 4), np.array([[0, 1, 2, 2], [2, 2, 0, 0]]), R(2, 4)).but(dtypes=EVERY),

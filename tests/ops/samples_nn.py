@@ -30,10 +30,12 @@ SAMPLES: dict[str, list[Sample]] = {
     "lstm_sequence": [
         sample(R(3, 2, 8), R(2, 2), R(2, 2), R(8, 2)).but(dtypes=SINGLE),
         sample(R(2, 1, 12), R(1, 3), R(1, 3), R(12, 3), reverse=True).but(dtypes=SINGLE),
+        sample(R(4, 2, 8), R(2, 2), R(2, 2), R(8, 2), reverse=True).but(dtypes=SINGLE),
     ],
     "gru_sequence": [
         sample(R(3, 2, 6), R(2, 2), R(6, 2), R(6)).but(dtypes=SINGLE),
         sample(R(2, 1, 9), R(1, 3), R(9, 3), R(9), reverse=True).but(dtypes=SINGLE),
+        sample(R(4, 2, 6), R(2, 2), R(6, 2), R(6), reverse=True).but(dtypes=SINGLE),
     ],
     "total_norm": [
         sample(R(3, 4), R(5)),
