@@ -336,3 +336,19 @@ def test_gradient_of_another_dtype_from_a_function_becomes_that_of_the_leaf():
     Wide.apply(x).sum().backward()
     assert x.grad.dtype is T.float32
     np.testing.assert_array_equal(x.grad.numpy(), [2.0, 2.0])
+
+
+def test_a_gradient_that_the_user_has_put_there_is_added_to_or_refused():
+    """In any order in memory; not where elements lie on one another, and then it stays as it was."""
+    values = [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+    x = T.tensor(values, requires_grad=True)
+    x.grad = T.ones(3, 2).t()
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [[3.0, 5.0, 7.0], [9.0, 11.0, 13.0]]
+    for given in (T.tensor(1.0).expand(2, 3), T.ones(3).expand(2, 3)):
+        x = T.tensor(values, requires_grad=True)
+        x.grad = given
+        with pytest.raises(RuntimeError, match="more than one element of the written-to tensor"):
+            (x * x).sum().backward()
+        assert x.grad is given
+        assert given.tolist() == [[1.0] * 3] * 2

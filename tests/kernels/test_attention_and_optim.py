@@ -13,13 +13,13 @@ from rushlight_tensor.kernels.threads import get_num_threads, set_num_threads
 rng = np.random.default_rng(2)
 
 
-def attention(q, k, v, mask=None, causal=False):
-    scale = q.shape[-1] ** -0.5
+def attention(q, k, v, mask=None, causal=False, scale=None):
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     return REGISTRY["scaled_dot_product_attention"].cpu(q, k, v, mask, is_causal=causal, scale=scale)
 
 
-def attention_backward(g, q, k, v, saved, causal=False, mask=None, needs=(True, True, True, False)):
-    how = {"is_causal": causal, "scale": q.shape[-1] ** -0.5, "needs": needs}
+def attention_backward(g, q, k, v, saved, causal=False, mask=None, needs=(True, True, True, False), scale=None):
+    how = {"is_causal": causal, "scale": q.shape[-1] ** -0.5 if scale is None else scale, "needs": needs}
     return REGISTRY["scaled_dot_product_attention_backward"].cpu(g, q, k, v, mask, saved, **how)
 
 
@@ -106,6 +106,28 @@ def test_attention_with_a_mask(kind):
     np.testing.assert_allclose(
         attention_backward(out, q, k, v, saved)[2], p.swapaxes(-1, -2) @ out, rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("scale", [-40.0, -1.0, -1e-6, 0.0, 1e-6, 1.0, 40.0])
+@pytest.mark.parametrize("kind", ["", "causal", "bool", "added"])
+def test_attention_of_any_scale_and_size_of_scores(kind, scale):
+    """Large scores leave one key a weight of 1, and which one a negative scale turns round."""
+    for size in (0.01, 1.0, 30.0):
+        q, k, v, g = (heads(1, 2, n, 4, False) for n in (5, 7, 7, 5))
+        q = (q * size).round(2)
+        k = k.round(2)
+        mask = {"bool": rng.random((5, 7)) < 0.6, "added": rng.standard_normal((5, 7)).astype(np.float32)}.get(kind)
+        if kind == "bool":
+            mask[:, 0] = True
+        out, saved = attention(q, k, v, mask, kind == "causal", scale)
+        double = [x.astype(np.float64) for x in (q, k, v)]
+        wider = mask.astype(float) if kind == "added" else mask
+        expected, expected_saved = attention(*double, wider, kind == "causal", scale)
+        np.testing.assert_allclose(out, expected, rtol=2e-3, atol=2e-4)
+        got = attention_backward(g, q, k, v, saved, kind == "causal", mask, scale=scale)
+        wide = attention_backward(g.astype(float), *double, expected_saved, kind == "causal", wider, scale=scale)
+        for d, wanted in zip(got, wide, strict=True):
+            np.testing.assert_allclose(d, wanted, rtol=5e-3, atol=1e-3 * max(1.0, abs(wanted).max()))
 
 
 def test_merging_the_heads_of_a_split_array_copies_nothing():

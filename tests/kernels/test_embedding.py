@@ -18,3 +18,12 @@ def test_gradients_of_a_row_add_up_and_that_of_padding_is_zero(dtype, count, row
     got = backward(g, index.astype(np.int32), padding_idx=rows - 1, **attrs)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
     assert got.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("wrong", [-1, -8, 7, 2**40])
+def test_an_index_that_was_changed_between_the_passes_is_refused(dtype, wrong):
+    """Beside no padding, which is -1, too."""
+    attrs = {"weight_shape": (7, 3), "needs": (True, False), "padding_idx": -1}
+    with pytest.raises(IndexError):
+        REGISTRY["embedding_backward"].cpu(np.ones((4, 3), dtype), np.array([0, 6, wrong, 2]), **attrs)

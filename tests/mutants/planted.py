@@ -134,6 +134,7 @@ PLANTED: list[Fault] = [
         ("leaf._grad = clone(g) if hooks is not None and hooks.before else g", "leaf._grad = g"),
         ("if isinstance(e, Tensor) and any(found[i] is a for a in given):", "if False:"),
         ("[] if _PASS.callbacks is None else _PASS.callbacks", "[]"),
+        ("except ValueError:  # a gradient that", "except KeyError:  # a gradient that"),
     ),
     Fault(
         AUTOGRAD + "engine.py", "            g = cast(g, dtype=leaf._array.dtype)", "            pass", (ENGINE,), 0,
@@ -183,6 +184,10 @@ PLANTED: list[Fault] = [
     *_faults(
         TENSOR + "kernels/plan.py", "tests/kernels/test_program.py",
         ("key = (arrays[0].shape, *[a.strides for a in arrays])", "key = (arrays[0].shape, arrays[0].strides)"),
+        ("if self._moves:  # what", "if False:  # what", "tests/kernels/test_plan_keys.py"),
+        ("        if self._strided:\n            shapes +=", "        if False:\n            shapes +=", "tests/kernels/test_plan_keys.py"),
+        ("(*shapes, *decided, *map(_types, decided))", "(*shapes, *decided)", "tests/kernels/test_plan_keys.py"),
+        ("(*shapes, *decided, *map(_types, decided))", "(*shapes, *decided[1:], *map(_types, decided))", "tests/kernels/test_plan_keys.py"),
     ),
     *_faults(
         TENSOR + "kernels/program.py", "tests/kernels/test_program.py",
@@ -223,6 +228,8 @@ PLANTED: list[Fault] = [
         TENSOR + "kernels/c/accelerator_call.h", TWINS,
         ("a->dims[d] != look->dims[d]", "false"),
         ("a->strides[d] != look->strides[d]", "false"),
+        ("if (TYPE(a) != &PyTuple_Type) return", "return", "tests/kernels/test_plan_keys.py"),
+        ("a->descr != look->dtype ||", "", "tests/kernels/test_plan_keys.py"),
         ("    if (SLOT(p->planned, at.p_fits) != p->fits) return 0;\n", ""),
         ("    for (int i = 0; i < count; i++) own[i] = held(arrays[i]);\n    rl_object *out = execute_held(r, own, count, attrs);\n    for (int i = 0; i < count; i++) Py_DecRef(own[i]);\n", "    rl_object *out = execute_held(r, arrays, count, attrs); (void)own;\n"),
         ("while (done) Py_DecRef(made[--done]);", ""),
@@ -354,6 +361,35 @@ PLANTED: list[Fault] = [
         ("float beta = causal || first ? 1.f : 0.f;", "float beta = causal ? 1.f : 0.f;"),
     ),
     *_faults(
+        TENSOR + "kernels/c/attention.c", "tests/kernels/test_attention_and_optim.py",
+        ("m *= sign;", ""),
+        ("sign * row[j] > m ? sign * row[j] : m", "row[j] > m ? row[j] : m"),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/move_of.h", "tests/ops/test_fresh_memory.py",
+        ("for (long o = outer; o < outers; o++) memset", "for (long o = outer + 1; o < outers; o++) memset"),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/recurrent.c", "tests/nn/test_recurrent.py",
+        ("hs + (reverse ? size : 0), (steps - 1)", "hs, (steps - 1)"),
+        ("memcpy(before + (reverse ? steps - 1 : 0) * size", "memcpy(before"),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/batch_norm.c", "tests/ops/test_registry.py::test_ops_that_write_into_their_inputs_agree_with_float64",
+        ("(float)(momentum * correction)", "(float)momentum"),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/embedding.c", "tests/kernels/test_embedding.py",
+        ("row == padding_idx && row >= 0", "row == padding_idx"),
+    ),
+    *_faults(
+        TENSOR + "ops/math/cast.py", "tests/ops/test_rounded_once.py",
+        ("promote.category(a.dtype) >= 2 and not number", "not number"),
+        ("promote.category(a.dtype) >= 2 and not number", "promote.category(a.dtype) >= 2"),
+        ("next((a for a in halves if a.ndim), halves[0] if halves else None)", "halves[0] if halves else None"),
+        ("cast(x if x._array.dtype == half else cast(x, dtype=half), dtype=wide(half))", "cast(x, dtype=wide(half))"),
+    ),
+    *_faults(
         TENSOR + "kernels/c/optim.c", "tests/kernels/test_attention_and_optim.py",
         ("float l2 = decoupled ? 0.f : (float)weight_decay;", "float l2 = (float)weight_decay;"),
         ("double t = steps[array][0];", "double t = steps[0][0];"),
@@ -400,6 +436,12 @@ PLANTED: list[Fault] = [
         DATA + "distributed.py", "tests/data/test_samplers.py",
         ("generator.manual_seed(self.seed + self.epoch)", "generator.manual_seed(self.seed)"),
         ("order[self.rank : self.total_size : self.num_replicas]", "order[self.rank * self.num_samples : (self.rank + 1) * self.num_samples]"),
+    ),
+    *_faults(
+        DISTRIBUTED + "collectives.py", "tests/mpi/on_ranks/test_collectives.py",
+        ("    touch(output)\n    return _all_to_all(", "    return _all_to_all("),
+        ("        _touch_all(gather_list)", "        pass"),
+        ranks=2,
     ),
     *_faults(
         DISTRIBUTED + "contract.py", "tests/mpi/on_ranks/test_contract.py",

@@ -80,6 +80,31 @@ def test_the_recurrence_op_agrees_with_single_steps(reverse):
         np.testing.assert_allclose(whole[:, t].detach().numpy(), [s.detach().numpy() for s in state], atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_gradients_of_a_layer_are_those_of_its_cells_step_by_step(kind, bidirectional):
+    layer, cells = seeded(kind, bidirectional=bidirectional), []
+    x = T.randn(4, 2, 3).requires_grad_()
+    g = T.randn(4, 2, 10 if bidirectional else 5)
+    (layer(x)[0] * g).sum().backward()
+    want_x, x.grad, outs = x.grad, None, []
+    for end in ("_l0", "_l0_reverse")[: 1 + bidirectional]:
+        cell, state, steps = getattr(nn, f"{kind}Cell")(3, 5), None, []
+        own = {k.removesuffix(end): v for k, v in layer.state_dict().items() if k.endswith(end)}
+        cell.load_state_dict(own)
+        for t in range(3, -1, -1) if "reverse" in end else range(4):
+            state = cell(x[t], state)
+            steps.append(states(state)[0])
+        outs.append(T.stack(steps[::-1] if "reverse" in end else steps))
+        cells.append((end, cell))
+    (T.cat(outs, -1) * g).sum().backward()
+    np.testing.assert_allclose(want_x.numpy(), x.grad.numpy(), atol=1e-5)
+    for end, cell in cells:
+        for name, p in cell.named_parameters():
+            got = getattr(layer, name + end).grad
+            np.testing.assert_allclose(got.numpy(), p.grad.numpy(), atol=1e-5, err_msg=name + end)
+
+
 def test_an_lstm_is_few_ops_however_long_the_sequence():
     class Count:
         n = 0

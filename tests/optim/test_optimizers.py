@@ -48,6 +48,20 @@ def test_it_finds_the_minimum_of_a_parabola(name):
         np.testing.assert_allclose(p.detach().numpy(), 3.0, atol=0.1)
 
 
+MORE = {"RMSprop": {"alpha": 0.5, "centered": True}, "Adam": {"amsgrad": True}, "AdamW": {"amsgrad": True}}
+
+
+@pytest.mark.parametrize("more", [False, True])
+@pytest.mark.parametrize("name", ALL)
+def test_a_square_too_large_for_a_half_type_makes_no_nan(name, more):
+    p = T.tensor([1.0, -2.0, 3.0], dtype=T.float16, requires_grad=True)
+    optimizer = make(name, [p], **(MORE.get(name, {}) if more else {}))
+    for _ in range(3):
+        p.grad = T.tensor([2000.0, -900.0, 1e-3], dtype=T.float16)
+        optimizer.step()
+        assert not p.isnan().any(), p
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_maximize_goes_the_other_way(name):
     up, down = leaves(), leaves()

@@ -1,5 +1,7 @@
 """Every collective on every kind of tensor, compared with the same computation on the list of all ranks' tensors."""
 
+from types import FunctionType
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 import rushlight_distributed as dist
 import rushlight_jit as jit
 import rushlight_tensor as T
-from rushlight_distributed import ReduceOp
+from rushlight_distributed import ReduceOp, collectives
 from rushlight_distributed.communicator import REDUCE_CHUNK_BYTES
 from rushlight_tensor import files
 from rushlight_tensor.core.tensor import wrap
@@ -411,13 +413,62 @@ def test_compiled_function_that_communicates_does_so_at_every_call():
         assert f(T.full((2,), float(RANK + i))).tolist() == [total + 1, total + 1]
 
 
-def test_change_of_a_saved_tensor_is_noticed_by_autograd():
-    w = T.tensor([2.0, 3.0], requires_grad=True)
-    x = T.ones(2)
-    y = (w * x).sum()
-    dist.all_reduce(x)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        y.backward()
+def fresh():
+    return T.ones(2 * SIZE)
+
+
+def listed():
+    return [T.ones(2) for _ in range(SIZE)]
+
+
+EVERYONE, ROOT, OTHERS = {*range(SIZE)}, {0}, {*range(1, SIZE)}
+WRITTEN = {  # name: what is written, on which ranks, the call
+    "all_reduce": (lambda: [fresh()], EVERYONE, lambda x: dist.all_reduce(x[0])),
+    "reduce": (lambda: [fresh()], ROOT, lambda x: dist.reduce(x[0], 0)),
+    "broadcast": (lambda: [fresh()], OTHERS, lambda x: dist.broadcast(x[0], 0)),
+    "all_gather": (listed, EVERYONE, lambda x: dist.all_gather(x, T.zeros(2))),
+    "all_gather_into_tensor": (lambda: [fresh()], EVERYONE, lambda x: dist.all_gather_into_tensor(x[0], T.zeros(2))),
+    "gather": (listed, ROOT, lambda x: dist.gather(T.zeros(2), None if RANK else x, 0)),
+    "scatter": (lambda: [T.ones(2)], EVERYONE, lambda x: dist.scatter(x[0], None if RANK else listed(), 0)),
+    "reduce_scatter": (lambda: [T.ones(2)], EVERYONE, lambda x: dist.reduce_scatter(x[0], listed())),
+    "reduce_scatter_tensor": (lambda: [T.ones(2)], EVERYONE, lambda x: dist.reduce_scatter_tensor(x[0], fresh())),
+    "all_to_all": (listed, EVERYONE, lambda x: dist.all_to_all(x, listed())),
+    "all_to_all_single": (lambda: [fresh()], EVERYONE, lambda x: dist.all_to_all_single(x[0], fresh())),
+    "recv": (lambda: [fresh()], EVERYONE, lambda x: exchange(x[0])),
+    "irecv": (lambda: [fresh()], EVERYONE, lambda x: exchange(x[0], wait=True)),
+}
+
+
+def exchange(x, wait=False):
+    """Receive from the rank before while the one after receives."""
+    sent = dist.isend(fresh(), (RANK + 1) % SIZE)
+    got = (dist.irecv if wait else dist.recv)(x, (RANK - 1) % SIZE)
+    for work in (sent, got) if wait else (sent,):
+        work.wait()
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_graph_that_has_saved_what_a_collective_writes_is_refused(name):
+    made, ranks, collective = WRITTEN[name]
+    written = made()
+    losses = [(T.full(x.shape, 2.0).requires_grad_() * x).sum() for x in written]
+    collective(written)
+    for loss in losses:
+        if RANK in ranks:
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                loss.backward()
+        else:
+            loss.backward()
+    dist.barrier()
+
+
+def test_every_collective_that_writes_is_among_these():
+    takes = {"result_of", "results_of", "list_of_root"}
+    mine = [
+        f for f in vars(collectives).values() if isinstance(f, FunctionType) and f.__module__ == collectives.__name__
+    ]
+    writing = {f.__name__ for f in mine if takes & {*f.__code__.co_names}}
+    assert writing == {*WRITTEN} - {"recv", "irecv"}
 
 
 def test_local_rank_counts_the_ranks_of_this_host():
