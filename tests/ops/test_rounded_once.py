@@ -34,11 +34,11 @@ ARGUMENTS = {
     "_lerp": [(5, 7), (5, 7), (5, 7)],
     "addcmul": [(5, 7), (5, 7), (5, 7)],
     "addcdiv": [(5, 7), (5, 7), (5, 7)],
+    "_cosine": [(5, 7), (5, 7), 1, 1e-8],
     "addmm": [(5, 7), (5, 6), (6, 7)],
     "addmv": [(5,), (5, 6), (6,)],
     "addr": [(5, 7), (5,), (7,)],
     "baddbmm": [(2, 5, 7), (2, 5, 6), (2, 6, 7)],
-    "cosine_similarity": [(5, 7), (5, 7)],
     "huber_loss": [(5, 7), (5, 7)],
     "local_response_norm": [(2, 5, 7), 3],
     "renorm": [(5, 7), 2.0, 0, 1.0],
@@ -46,7 +46,13 @@ ARGUMENTS = {
     "smooth_l1_loss": [(5, 7), (5, 7)],
 }
 BESIDE = ["half", "int64", "bool", "number"]
-EACH = {"_add_times", "_sub_times", "addcmul", "addcdiv"}  # element by element: a tensor without dimensions is a number
+EACH = {
+    "_lerp",
+    "_add_times",
+    "_sub_times",
+    "addcmul",
+    "addcdiv",
+}  # element by element: a tensor without dimensions is a number
 HALVES = [T.float16, T.bfloat16]
 
 

@@ -45,6 +45,7 @@ def widely(fn: Any) -> Any:
     """A function made of several ops: what comes out in a half type is computed in float32, and rounded once.
 
     That is how PyTorch's kernels do it.  Integers and bools stay what they are; with a complex number nothing is half.
+    A tensor without dimensions, of another dtype, is taken in the half type.
     """
 
     @wraps(fn)
@@ -55,8 +56,9 @@ def widely(fn: Any) -> Any:
             return fn(*args, **given)
 
         def widened(x: Any) -> Any:
-            is_float = hasattr(x, "_array") and promote.category(x._array.dtype) == 2
-            return cast(x, dtype=wide(half)) if is_float and x._array.dtype != wide(half) else x
+            if not hasattr(x, "_array") or promote.category(x._array.dtype) != 2:
+                return x
+            return cast(x if x._array.dtype == half else cast(x, dtype=half), dtype=wide(half))
 
         out = fn(*map(widened, args), **{name: widened(x) for name, x in given.items()})
         return cast(out, dtype=half)
