@@ -18,7 +18,7 @@ from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels.cuda_kernels import Rows
 from rushlight_tensor.kernels.plan import C, rows
 from rushlight_tensor.ops.loss.class_loss import _reduced
-from rushlight_tensor.ops.math.activation import logsigmoid, relu
+from rushlight_tensor.ops.math.activation import logsigmoid
 from rushlight_tensor.ops.math.cast import cast, flat, widely
 from rushlight_tensor.ops.math.elementwise import exp, log1p, sqrt
 from rushlight_tensor.ops.math.select import where
@@ -77,7 +77,7 @@ def _directions(x: Any, dim: int, eps: float) -> Any:
     """`x` over its norm, at least `eps`; the gradient of the norm does not know of that limit, as in PyTorch."""
     size = norm(x, 2, dim, True)
     exact = size.detach()
-    return x / (size + (exact.clamp(min=eps) - exact))
+    return x / where(exact < eps, size + (eps - exact), size)
 
 
 def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
@@ -177,7 +177,8 @@ def multi_margin_loss(
         raise ValueError("only p == 1 and p == 2 supported")
     at = target.unsqueeze(-1)
     input = flat(input)
-    lacking = relu(margin - input.gather(-1, at) + input)
+    lacking = margin - input.gather(-1, at) + input
+    lacking = where(lacking > 0, lacking, 0.0)  # not of NaN, in which relu would keep it
     if p == 2:
         lacking = lacking * lacking
     if weight is not None:

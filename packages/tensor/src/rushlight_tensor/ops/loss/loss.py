@@ -148,12 +148,18 @@ def smooth_l1_loss(input: Any, target: Any, *, reduction: str = "mean", beta: fl
     away = input - target
     if beta == 0:
         return _reduced(abs(away), reduction)
-    return _reduced(_bowl(away, beta, away * away * (0.5 / beta), abs(away) - 0.5 * beta), reduction)
+    return _reduced(_bowl(away, beta, 0.5 / beta, abs(away) - 0.5 * beta), reduction)
 
 
-def _bowl(away: Any, width: float, square: Any, line: Any) -> Any:
-    """`square` nearer than `width`, `line` beyond; a square of the difference itself has a second derivative at 0."""
-    return where(abs(away.detach()) < width, square, line)
+def _bowl(away: Any, width: float, steep: float, line: Any) -> Any:
+    """`line` from `width` on, `steep` times the square nearer than that, as of NaN.
+
+    The square is of the difference itself, which gives it a second derivative at 0; but of none that is infinite: the
+    gradient would be 0 times that.
+    """
+    far = abs(away.detach()) >= width
+    near = where(far, 0.0, away)
+    return where(far, line, near * near * steep)
 
 
 @widely
@@ -165,7 +171,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
         raise RuntimeError("huber_loss does not support non-positive values for delta.")
     input, target = _together(input, target)
     away = input - target
-    each = _bowl(away, delta, away * away * 0.5, (abs(away) - 0.5 * delta) * delta)
+    each = _bowl(away, delta, 0.5, (abs(away) - 0.5 * delta) * delta)
     if weight is not None and weight._array.shape != each._array.shape:
         raise ValueError("Weights and input must have the same size.")
     return _reduced(each if weight is None else each * weight, reduction)  # a mean over elements, not over weights

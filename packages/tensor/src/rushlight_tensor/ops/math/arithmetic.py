@@ -31,6 +31,7 @@ from rushlight_tensor.ops.math.elementwise import (
     fmod,
     pow,
 )
+from rushlight_tensor.ops.math.elementwise import abs as _abs
 from rushlight_tensor.ops.math.select import where
 
 CHECKS_ARGUMENTS = True  # see `ops`
@@ -210,7 +211,12 @@ def lerp(input: Any, end: Any, weight: Any) -> Any:
 
 @widely
 def _lerp(input: Any, end: Any, weight: Any) -> Any:
-    return input + weight * (end - input)
+    """From the nearer end, so that both are met exactly."""
+    away = end - input
+    if not hasattr(weight, "_array"):
+        return input + weight * away if math.hypot(weight.real, weight.imag) < 0.5 else end - away * (1 - weight)
+    near = _abs(weight.detach()) < 0.5
+    return where(near, input, end) + where(near, weight, weight - 1) * away
 
 
 @widely

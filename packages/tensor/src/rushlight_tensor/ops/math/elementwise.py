@@ -9,6 +9,7 @@ Note [Gradients at kinks]
 
 from __future__ import annotations
 
+import cmath
 import math
 from typing import Any
 
@@ -139,11 +140,24 @@ def _pow_x(g: Any, x: Any, y: Any, out: Any) -> Any:
 
 
 def _pow_y(g: Any, x: Any, y: Any, out: Any) -> Any:
-    base = x if not isinstance(x, (int, float)) else y * 0 + x
-    zero = base == 0
-    if zero._array.size:
-        zero = zero & ((real(y) >= 0) & (imag(y) == 0) if y._array.dtype.kind == "c" else y >= 0)
-    return where(zero, 0.0, g * out * log(base))
+    complex_ = y._array.dtype.kind == "c"
+    if isinstance(x, (int, float, complex)):
+        slope = g * (out * _log_of_number(x, complex_))
+        if x != 0:
+            return slope
+    else:
+        slope = g * (out * log(x))
+    flat = (real(y) >= 0) & (imag(y) == 0) if complex_ else y >= 0  # where the base is 0
+    return where(flat if isinstance(x, (int, float, complex)) else (x == 0) & flat, 0.0, slope)
+
+
+def _log_of_number(x: complex, complex_: bool) -> complex:
+    """The logarithm that `log` gives a tensor of `x`."""
+    if x == 0:
+        return -math.inf
+    if isinstance(x, complex) or (complex_ and x == x):
+        return cmath.log(x)
+    return math.log(x) if x > 0 else math.nan
 
 
 def _pow_kernel(x: Any, y: Any) -> Any:

@@ -427,7 +427,7 @@ def _logsumexp_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
 
 def _logsumexp_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
     shape = x._array.shape
-    return _spread(g, shape, dim, keepdim) * exp(x - _spread(where(out == -math.inf, 0.0, out), shape, dim, keepdim))
+    return _spread(g, shape, dim, keepdim) * exp(x - _spread(out, shape, dim, keepdim))
 
 
 _logsumexp = Op(

@@ -252,6 +252,6 @@ def renorm(input: Any, p: float, dim: int, maxnorm: float) -> Any:
     if input._array.ndim < 2:
         raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input._array.ndim} dimensions")
     over = [d for d in range(input._array.ndim) if d != axis(dim, input._array.ndim)]
-    norms = norm(input, p, over, True)
-    large = norms > maxnorm
-    return contiguous(input * where(large, maxnorm / (where(large, norms, 1.0) + 1e-7), 1.0))
+    large = norm(input.detach(), p, over, True) > maxnorm
+    norms = norm(where(large, input, 1.0), p, over, True)  # no gradient comes from those that are not: NaN among them
+    return contiguous(input * where(large, maxnorm / (norms + 1e-7), 1.0))

@@ -24,7 +24,7 @@ from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.ops.math.cast import _zeros, cast
 from rushlight_tensor.ops.math.elementwise import abs, pow, sgn
 from rushlight_tensor.ops.math.select import where
-from rushlight_tensor.ops.reduce.reduce import _dims, _in_dtype, _spread, _sum_kernel, sum
+from rushlight_tensor.ops.reduce.reduce import _count, _dims, _in_dtype, _spread, _sum_kernel, sum
 
 
 def _norm2_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
@@ -33,13 +33,16 @@ def _norm2_aval(x: Any, dim: Any = None, keepdim: bool = False) -> Aval:
 
 @in_float32
 def _norm2_kernel(x: Any, dim: Any, keepdim: bool) -> Any:
+    if _count(x.shape, dim) == 1:  # whose square could overflow
+        return np.abs(x).reshape(reduced(x.shape, dim, keepdim))
     return np.sqrt(_sum_kernel(np.square(np.abs(x) if x.dtype.kind == "c" else x), dim, keepdim))
 
 
 def _norm2_rule(g: Any, x: Any, out: Any, dim: Any, keepdim: bool) -> Any:
+    shape = x._array.shape
     flat = out == 0
     scale = where(flat, 0.0, g / where(flat, 1.0, out))
-    return x * _spread(scale, x._array.shape, dim, keepdim)
+    return x * _spread(scale, shape, dim, keepdim)
 
 
 _norm2 = Op(
@@ -84,6 +87,8 @@ def _norm_p_kernel(x: Any, dim: Any, keepdim: bool, p: float, distance: bool) ->
         return reduce(size, axis=axes(dim, x.ndim), keepdims=keepdim)
     if p == 0:
         return _sum_kernel((x != 0).astype(size.dtype), dim, keepdim)
+    if _count(x.shape, dim) == 1:
+        return size.reshape(reduced(x.shape, dim, keepdim))
     if p == 1:
         return _sum_kernel(size, dim, keepdim)
     return np.power(_sum_kernel(np.power(size, p), dim, keepdim), size.dtype.type(1 / p))
