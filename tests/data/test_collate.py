@@ -63,6 +63,11 @@ def test_samples_are_not_changed():
     sample = {"a": 1}
     default_collate([sample, {"a": 2}])
     assert sample == {"a": 1}
+    listed = [1, [2.0]]
+    default_collate([listed, [3, [4.0]]])
+    assert listed == [1, [2.0]]
+    default_convert(held := [np.ones(1)])
+    assert type(held[0]) is np.ndarray
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,11 @@ def test_batches_as_they_get_ready():
     assert sorted(i for batch in loader for i in batch.tolist()) == list(range(30))
 
 
+def test_batches_as_they_get_ready_are_asked_of_whoever_has_least_to_do():
+    loader = DataLoader(Who(6), 1, num_workers=3, in_order=False, prefetch_factor=2)
+    assert sorted(batch[0].item() for batch in loader) == [0, 0, 1, 1, 2, 2]
+
+
 def test_prefetch_factor_bounds_the_tasks_ahead():
     asked = []
 

@@ -86,16 +86,32 @@ def test_time_limit_ends_the_job(script, tmp_path):
     assert "stopped by the time limit of 1.5 s, ranks not finished: 1" in ended.err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_ends_launcher_and_ranks(script, tmp_path, number, code):
-    program = script("print(os.getpid(), flush=True); import time; time.sleep(100)")
+COMPLAINS = "import signal\ndef end(*_): raise ValueError('not now')\nsignal.signal(signal.SIGTERM, end)\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "rank"),
+    [(signal.SIGINT, 130, ""), (signal.SIGTERM, 143, ""), (signal.SIGTERM, 143, COMPLAINS)],
+    ids=["SIGINT", "SIGTERM", "SIGTERM, a rank complains"],
+)
+def test_signal_ends_launcher_and_ranks(script, tmp_path, number, code, rank):
+    """Also where a rank answers it with an error, which is no failure of its own."""
+    program = script(rank + "print(os.getpid(), flush=True); import time; time.sleep(100)")
     words = [sys.executable, "-m", "rushlight_launch", "launch", "-n", "2", "--log-dir", f"{tmp_path}/l", str(program)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     pids = [int(process.stdout.readline().split()[-1]) for _ in range(2)]
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == code, err
+    assert f"stopped by {number.name}" in err
     assert _all_gone(pids)
+
+
+def test_a_killed_mpirun_has_a_shells_code(script, tmp_path):
+    program = script("import signal, time\nif rank == 0: os.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(100)")
+    ended = launched(2, [program], tmp_path / "logs")
+    assert ended.code == 137, ended
+    assert "was killed by SIGKILL" in ended.err
 
 
 def test_killed_launcher_leaves_no_rank_behind(script, tmp_path):

@@ -451,7 +451,24 @@ PLANTED: list[Fault] = [
         DISTRIBUTED + "worker.py", "tests/mpi/test_alone.py",
         ("            failed.append(self)", "            pass"),
     ),
+    *_faults(
+        DATA + "collate.py", "tests/data/test_collate.py",
+        ("clone = copy.copy(like)\n            for i", "clone = like\n            for i"),
+    ),
+    *_faults(
+        DATA + "parallel.py", "tests/data/test_workers.py",
+        ("worker = min(self._active, key=lambda w: busy.count(w.number))", "worker = self._active[0]"),
+    ),
+    *_faults(
+        TRAIN + "folder.py", "tests/train/test_folder.py",
+        ("if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):", "if True:"),
+    ),
     # ------------------------------------------------------------------------------------------------- launcher
+    *_faults(
+        LAUNCH + "runner.py", "tests/launch/test_launch.py",
+        ("if not self.stop.by:  # else", "if True:  # else"),
+        ("return 128 - code if code < 0 else code", "return code"),
+    ),
     *_faults(
         LAUNCH + "rank.py", "tests/launch/test_launch.py",
         (" if os.getpid() == owner else None", ""),

@@ -1,5 +1,8 @@
 """The folder of a job is that job's alone: jobs of one second, jobs in a folder that is named, jobs that go on."""
 
+import contextlib
+import errno
+import os
 import subprocess
 import sys
 
@@ -69,6 +72,19 @@ def test_a_folder_where_a_job_is_at_work_is_refused(tmp_path):
         assert not (job / "resolved.yaml").exists()
     with jobs.held(job, None):  # it is let go
         pass
+
+
+@pytest.mark.parametrize(("number", "goes_on"), [(errno.ENOLCK, True), (errno.EOPNOTSUPP, True), (errno.EIO, False)])
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch, number, goes_on):
+    def no_lock(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(jobs.fcntl, "flock", no_lock)
+    with (
+        contextlib.nullcontext() if goes_on else pytest.raises(OSError, match="Input/output"),
+        jobs.held(tmp_path, None),
+    ):
+        assert goes_on
 
 
 @pytest.mark.parametrize(("began", "speed"), [(0, 400 / 7), (20, 50.0), (30, 400 / 7)])
