@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import rushlight_tensor as T
-from rushlight_autograd import grad, no_grad
+from rushlight_autograd import Function, grad, no_grad
 from rushlight_optim import SGD
 from rushlight_tensor import REGISTRY
 from tests.ops.harness import call, tensors
@@ -312,3 +312,82 @@ def test_second_derivatives_of_writes_to_views(write):
     step = 1e-6
     wide = [first((x.detach() + s).requires_grad_()).sum() for s in (step, -step)]
     assert abs(second.sum().item() - (wide[0] - wide[1]).item() / (2 * step)) < 1e-5
+
+
+class Doubled(Function):
+    """In place, with a gradient that tells of itself."""
+
+    @staticmethod
+    def forward(ctx, a):
+        ctx.mark_dirty(a)
+        return a.mul_(2)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * 100
+
+
+class Put(Function):
+    """`b` into `a`, which stands at another place than the first."""
+
+    @staticmethod
+    def forward(ctx, b, a):
+        ctx.mark_dirty(a)
+        return a.copy_(b)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * 7, None
+
+
+READ = {
+    "root": (lambda y, v, w, r: y, [100, 100, 1, 1]),
+    "result": (lambda y, v, w, r: r, [100, 100, 0, 0]),
+    "view": (lambda y, v, w, r: v * v, [400, 400, 0, 0]),
+    "another view": (lambda y, v, w, r: w * 3, [0, 300, 3, 3]),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_function_that_writes_into_a_view_is_on_the_way_to_all_that_shows_it(name):
+    """Its gradient was never asked."""
+    read, want = READ[name]
+    a = T.ones(4, requires_grad=True)
+    y = a * 1
+    v, w = y[:2], y[1:]
+    r = Doubled.apply(v)
+    assert r is v
+    assert y.grad_fn.name() == "CopySlices"
+    read(y, v, w, r).sum().backward()
+    assert a.grad.tolist() == want
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_function_that_writes_makes_what_is_written_require_grad_by_any_name(size):
+    b, y = T.ones(size, requires_grad=True), T.zeros(4)
+    before = y[1:]
+    Put.apply(b, y if size == 4 else y[:2])
+    assert y.requires_grad
+    assert before.requires_grad
+    (y.sum() + before.sum()).backward()
+    assert b.grad.tolist() == [7, 14, 14, 14][:size]
+
+
+def test_what_a_function_marks_dirty_it_returns():
+    class Forgotten(Doubled):
+        @staticmethod
+        def forward(ctx, a):
+            ctx.mark_dirty(a)
+            return a.mul_(2) * 1
+
+    class Two(Doubled):
+        @staticmethod
+        def forward(ctx, a):
+            ctx.mark_dirty(a)
+            return a.mul_(2), a * 2
+
+    y = T.ones(4, requires_grad=True) * 1
+    with pytest.raises(RuntimeError, match="marked as dirty during the forward method were not returned"):
+        Forgotten.apply(y)
+    with pytest.raises(RuntimeError, match="your Function cannot return more than one Tensor"):
+        Two.apply(y[:2])

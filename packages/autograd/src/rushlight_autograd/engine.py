@@ -36,7 +36,7 @@ from rushlight_tensor.core.tensor import Tensor, wrap
 from rushlight_tensor.methods.gradient import checked_gradient, keep_gradient, type_name
 from rushlight_tensor.ops.math.cast import cast, clone
 from rushlight_tensor.ops.math.elementwise import _add as add
-from rushlight_tensor.ops.reduce.reduce import sum_to_size
+from rushlight_tensor.ops.reduce.reduce import _sum, sum_to_size
 
 
 class _Pass(threading.local):
@@ -306,9 +306,7 @@ def _pull_wrapped(n: Node, g: Any, edges: Sequence[Any]) -> list[Any]:
 def _sum_array_to(g: Any, shape: tuple[int, ...]) -> Any:
     lead = g.ndim - len(shape)
     over = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and g.shape[lead + i] != 1])
-    out = g.sum(axis=over) if over else g
-    if over and not out.flags.c_contiguous:  # as that of `sum`
-        out = out.copy(order="C")
+    out = dispatch.run(_sum, [g], {"dim": over, "keepdim": False}) if over else g
     return out.reshape(shape)
 
 

@@ -11,7 +11,7 @@ from rushlight_autograd.mode import no_grad
 from rushlight_tensor.core import cuda, dispatch, dtypes
 from rushlight_tensor.core.dispatch import MODE, edge
 from rushlight_tensor.core.graph import CustomNode, Slot, refill, stale_text, version, watch
-from rushlight_tensor.core.inplace import touch, writable
+from rushlight_tensor.core.inplace import rebase, touch, writable
 from rushlight_tensor.core.tensor import ClosedView, Tensor, View, wrap
 from rushlight_tensor.methods.gradient import type_name
 from rushlight_tensor.ops.math.cast import cast, detach
@@ -183,6 +183,8 @@ class Function:
         outs = tuple(
             detach(o) if any(o is a for a in args) and not any(o is d for d in ctx._dirty) else o for o in outs
         )
+        if grad:
+            _check_dirty(ctx._dirty, outs)
         for d in ctx._dirty:
             if grad:
                 if d._requires_grad and d._node is None and d._view is None:
@@ -191,13 +193,31 @@ class Function:
             touch(d)
         if grad:
             of_inputs = tuple([a._array.dtype if isinstance(a, Tensor) else None for a in args])
-            _record(cls, ctx, edges, outs, of_inputs)
+            _record(cls, ctx, args, edges, outs, of_inputs)
         return outs if several else outs[0]
 
 
+def _check_dirty(dirty: tuple[Tensor, ...], outs: tuple[Any, ...]) -> None:
+    """Raise RuntimeError, as PyTorch, where a write could not be recorded."""
+    if any(not any(d is o for o in outs) for d in dirty):
+        raise RuntimeError(
+            "Some elements marked as dirty during the forward method were not returned as output. The inputs that are "
+            "modified inplace must all be outputs of the Function."
+        )
+    if len(outs) > 1 and any(d._view is not None for d in dirty):
+        raise RuntimeError(
+            "If your Function modifies inplace an input that is a view of another Tensor, your Function cannot return "
+            "more than one Tensor. This is not supported by the current autograd engine. You should either make sure "
+            "the input is not a view (using .clone() for example) or make your Function only return one Tensor "
+            "(potentially splitting it into two Functions: one doing the inplace that returns a single Tensor and a "
+            "second one that does the other operations)."
+        )
+
+
 def _record(
-    cls: type[Function], ctx: FunctionCtx, edges: tuple[Any, ...], outs: tuple[Any, ...], of_inputs: tuple[Any, ...]
-) -> None:
+    cls: type[Function], ctx: FunctionCtx, args: tuple[Any, ...], edges: tuple[Any, ...], outs: tuple[Any, ...],
+    of_inputs: tuple[Any, ...],
+) -> None:  # fmt: skip
     tensors = [o for o in outs if isinstance(o, Tensor)]
     if not tensors:
         return
@@ -220,9 +240,12 @@ def _record(
         at.recorded(node)
     for i, o in enumerate(outs):
         if isinstance(o, Tensor) and o._array.dtype.kind in "fcV" and not any(o is c for c in constant):
-            o._node = node if len(outs) == 1 else Slot(node, i, o._array.shape)
-            o._requires_grad = True
-            if o._view is not None and not any(o is d for d in dirty):
+            made: Any = node if len(outs) == 1 else Slot(node, i, o._array.shape)
+            if any(o is d for d in dirty):
+                rebase(o, made, next(k for k, a in enumerate(args) if a is o))
+                continue
+            o._node, o._requires_grad = made, True
+            if o._view is not None:
                 o._view = _made_inside(o._view, "function" if len(tensors) == 1 else "many")
 
 

@@ -38,14 +38,11 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     wants = wants and MODE.grad
     if wants:
         writable(x)
-    root = None
-    if x._view is not None:
-        if conjugates(x):
-            raise RuntimeError(
-                f"{op.name}_: writes to a conjugate do not reach the tensor that it was made of; write to that, or to "
-                "the copy that resolve_conj() gives"
-            )
-        root = x._view.root
+    if x._view is not None and conjugates(x):
+        raise RuntimeError(
+            f"{op.name}_: writes to a conjugate do not reach the tensor that it was made of; write to that, or to "
+            "the copy that resolve_conj() gives"
+        )
     attrs = {**op.defaults, **attrs}
     ys = operands_into(op, x, others)
     if ys is None:
@@ -63,18 +60,27 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     if x._view is not None and n.op is not None and n.op.saves_out:
         watch(x, n)
     recorded(n)
+    rebase(x, n)
+    return x
+
+
+def rebase(x: Tensor, n: Any, at: int = 0) -> None:
+    """Let `n`, which wrote over its operand `at` in the memory of `x`, take the place of `x` in the graph.
+
+    Where `x` is a view, that is a part of its root's.
+    """
+    root = None if x._view is None else x._view.root
     changed = x if root is None else root
     first = not changed._requires_grad
     if root is None:
         follow(x, n)
         x._requires_grad = True
     else:
-        follow(root, WriteNode(root, x, n))
+        follow(root, WriteNode(root, x, n, at))
         root._requires_grad = x._requires_grad = True
         sync(x)
     if first:
         _tell_views(changed, x)
-    return x
 
 
 def _keep_what_was(n: Node, x: Tensor) -> None:
@@ -340,23 +346,23 @@ def _twin(n: Node) -> Node:
 
 
 class WriteNode(CustomNode):
-    """`root` after `op` was applied in place to its view: a gradient splits into the part outside and that of `op`.
+    """`root` after its view was written over, as operand `at` of `inner`: a gradient splits into the parts of these.
 
     The views that led to what was written are made again of the gradient, so that has to lie in memory as `root` did.
     """
 
-    __slots__ = ("inner", "path", "strides")
+    __slots__ = ("at", "inner", "path", "strides")
 
-    def __init__(self, root: Tensor, view: Tensor, inner: Node) -> None:
-        super().__init__((edge(root), *inner.edges[1:]), root._array.shape)
-        self.inner = inner
+    def __init__(self, root: Tensor, view: Tensor, inner: Node, at: int) -> None:
+        super().__init__((edge(root), *inner.edges[:at], *inner.edges[at + 1 :]), root._array.shape)
+        self.inner, self.at = inner, at
         self.strides = None if is_contiguous(root._array) else strides(root._array)
         path = []
-        at = view
-        while at is not root:
-            assert at._view is not None
-            path.append((at._view.op, at._view.attrs))
-            at = at._view.parent
+        t = view
+        while t is not root:
+            assert t._view is not None
+            path.append((t._view.op, t._view.attrs))
+            t = t._view.parent
         self.path = tuple(reversed(path))
 
     def name(self) -> str:
@@ -370,12 +376,13 @@ class WriteNode(CustomNode):
         part = whole
         for op, attrs in self.path:
             part = call(op, (part,), attrs)  # one view: those of several are closed, and not written into
-        others = [e if need else None for e, need in zip(self.edges[1:], needs[1:], strict=True)]
-        remains = None if self.inner.op is dispatch.COPY else self.inner.edges[0] or True  # else it is zero
+        at = self.at
+        wanted = [e if need else None for e, need in zip(self.edges[1:], needs[1:], strict=True)]
+        remains = None if self.inner.op is dispatch.COPY else self.inner.edges[at] or True  # else it is zero
         node = _twin(self.inner) if MODE.grad else self.inner
-        inner = pull(node, dispatch.CLONE(part), [remains, *others], MODE.grad)
-        before = inner[0]
+        inner = pull(node, dispatch.CLONE(part), [*wanted[:at], remains, *wanted[at:]], MODE.grad)
+        before = inner[at]
         if before is None:
             before = wrap(cuda.like(part._array, np.zeros((), part._array.dtype)))
         inplace(dispatch.COPY, part, before)
-        return (whole, *inner[1:])
+        return (whole, *inner[:at], *inner[at + 1 :])

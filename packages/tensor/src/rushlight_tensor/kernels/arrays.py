@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.core import cuda
-from rushlight_tensor.core.promote import BFLOAT16
+from rushlight_tensor.core.half_precision import wide
 
 Array = np.ndarray
 
@@ -69,21 +69,33 @@ def memory_behind(x: Array) -> tuple[Array, int]:
 
 def add_at(x: Array, at: Array, y: Array) -> None:
     """`x[at] += y` for vectors and flat positions, each as often as it occurs."""
-    if isinstance(x, np.ndarray):
+    if (to := wide(x.dtype)) != x.dtype:  # a half type would stop where one more is less than a rounding
+        _elsewhere(x, at, y, to)
+    elif isinstance(x, np.ndarray):
         np.add.at(x, at, y)
-    elif (x.dtype.kind in "fiu" and x.dtype.itemsize >= 4) or x.dtype == np.float16:
+    elif x.dtype.kind in "fiu" and x.dtype.itemsize >= 4:
         cuda.cupy().add.at(x, at, y)
     elif x.dtype.kind == "c":
         add_at(x.real, at, y.real)
         add_at(x.imag, at, y.imag)
-    else:  # CuPy adds no bytes, no shorts and no bfloat16
-        wide = np.zeros_like(x, dtype=np.float32 if x.dtype == BFLOAT16 else np.int64)
-        add_at(wide, at, y.astype(wide.dtype))
-        x[...] = (x.astype(wide.dtype) + wide).astype(x.dtype)
+    else:  # CuPy adds no bytes and no shorts
+        _elsewhere(x, at, y, np.dtype(np.int64))
+
+
+def _elsewhere(x: Array, at: Array, y: Array, dtype: np.dtype[Any]) -> None:
+    """`add_at` in a wider dtype, rounded once."""
+    total = x.astype(dtype)
+    add_at(total, at, y.astype(dtype))
+    x[...] = total.astype(x.dtype)
 
 
 def combine_at(ufunc: np.ufunc, x: Array, at: Array, y: Array) -> None:
     """`x[at] = ufunc(x[at], y)` for vectors and flat positions, each as often as it occurs; `ufunc` is associative."""
+    if (to := wide(x.dtype)) != x.dtype:
+        total = x.astype(to)
+        combine_at(ufunc, total, at, y.astype(to))
+        x[...] = total.astype(x.dtype)
+        return
     if isinstance(x, np.ndarray):
         ufunc.at(x, at, y)
         return

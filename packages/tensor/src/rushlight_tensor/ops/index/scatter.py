@@ -9,6 +9,7 @@ import numpy as np
 
 from rushlight_tensor.core import cuda, kinds, promote
 from rushlight_tensor.core.dispatch import refuse
+from rushlight_tensor.core.half_precision import wide
 from rushlight_tensor.core.infer import Aval, axis
 from rushlight_tensor.core.inplace import composed, inplace
 from rushlight_tensor.core.op import Op
@@ -113,7 +114,7 @@ def _scatter_reduce_into(x: Any, index: Any, y: Any, dim: int, reduce: str, incl
     if not include_self:
         x[at] = _identity(x.dtype, reduce)
     ufunc = {"prod": np.multiply, "amax": np.maximum, "amin": np.minimum}[reduce]
-    if isinstance(x, np.ndarray):
+    if isinstance(x, np.ndarray) and wide(x.dtype) == x.dtype:
         ufunc.at(x, at, y)
     else:
         flatly(functools.partial(combine_at, ufunc), x, at, y)

@@ -29,12 +29,12 @@ def _cumulative_aval(x: Any, dim: int = 0, reverse: bool = False) -> Aval:
 def _cumulative(accumulate: Any) -> Callable[..., Any]:
     @in_float32
     def kernel(x: Any, dim: int, reverse: bool) -> Any:
-        dtype = np.int64 if x.dtype.kind in "iub" else x.dtype
+        dtype = np.dtype(np.int64) if x.dtype.kind in "iub" else x.dtype
         if not x.ndim:
             return x.astype(dtype)
-        if not reverse:
-            return in_order(accumulate(x, axis=dim, dtype=dtype))
-        return in_order(np.flip(accumulate(np.flip(x, dim), axis=dim, dtype=dtype), dim))
+        x = np.flip(x, dim) if reverse else x
+        out = accumulate(x, axis=dim, dtype=np.promote_types(dtype, np.float64) if dtype.kind in "fc" else dtype)
+        return in_order((np.flip(out, dim) if reverse else out).astype(dtype, copy=False))
 
     return kernel
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rushlight_tensor.core import cuda, kinds
+from rushlight_tensor.core.half_precision import in_float32
 from rushlight_tensor.core.infer import Aval, axis
 from rushlight_tensor.core.op import Op
 from rushlight_tensor.core.tensor import Tensor, wrap
@@ -193,6 +194,7 @@ def _fold_aval(g: Any, shape: Any = (), dimension: int = 0, size: int = 1, step:
     return Aval(shape, g.dtype)
 
 
+@in_float32
 def _fold_kernel(g: Any, shape: tuple[int, ...], dimension: int, size: int, step: int) -> Any:
     out = np.zeros_like(g, shape=shape)
     if not shape:
