@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import rushlight
+from rushlight import _modules
 
 
 @pytest.mark.parametrize(
@@ -49,23 +50,34 @@ def test_internals_are_not_found_below_the_facade(name):
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("", "linalg"), (".nn", "Conv3d"), (".nn.functional", "conv3d"), (".optim", "LBFGS"), (".utils", "hooks")],
+    [
+        ("", "cholesky"),
+        (".nn", "Conv3d"),
+        (".nn.functional", "conv3d"),
+        (".optim", "LBFGS"),
+        (".utils", "swap_tensors"),
+    ],
 )
 def test_what_only_pytorch_has_is_told_from_what_is_misspelt(module, name):
     shown = importlib.import_module(f"rushlight{module}")
+    near = max(shown.__dict__.keys() & _modules.listed()[f"torch{module}"], key=len)
     with pytest.raises(AttributeError, match=rf"'rushlight{module}' has no attribute '{name}'; PyTorch has it, but"):
         getattr(shown, name)
-    with pytest.raises(AttributeError, match=rf"'rushlight{module}' has no attribute 'x{name}'$") as caught:
-        getattr(shown, f"x{name}")
-    assert (caught.value.name, caught.value.obj) == (f"x{name}", shown)  # from these Python makes "Did you mean"
+    for strange, hint in (("qqqqqq", ""), (f"{near}x", f"; did you mean '{near}'.")):
+        with pytest.raises(AttributeError, match=rf"'rushlight{module}' has no attribute '{strange}'{hint}$") as caught:
+            getattr(shown, strange)
+        assert (caught.value.name, caught.value.obj) == (strange, None)  # with `obj`, Python would add its own hint
     assert not hasattr(shown, name)
     # Each of the two ways to import it, and a name that nobody has in Python's own words.
     for statement in (f"from rushlight{module} import {name}", f"import rushlight{module}.{name}"):
         with pytest.raises(ImportError, match=f"'{name}' from 'rushlight{module}'; PyTorch has it, but"):
             exec(statement, {})
-    with pytest.raises(ImportError, match=rf"cannot import name 'x{name}' from 'rushlight{module}' \("):
-        exec(f"from rushlight{module} import x{name}", {})
+    with pytest.raises(ImportError, match=rf"cannot import name 'qqqqqq' from 'rushlight{module}' \("):
+        exec(f"from rushlight{module} import qqqqqq", {})
+    with pytest.raises(ImportError, match=rf"cannot import '{near}x' from 'rushlight{module}'; did you mean '{near}'"):
+        exec(f"from rushlight{module} import {near}x", {})
 
 
 def test_whether_there_is_a_module_can_be_asked():
-    assert importlib.util.find_spec("rushlight.linalg") is None
+    assert importlib.util.find_spec("rushlight.nn.Conv3d") is None
+    assert importlib.util.find_spec("rushlight.fx") is not None

@@ -11,10 +11,15 @@ import math as _math
 import rushlight_autograd as _autograd
 import rushlight_tensor as _tensor
 from rushlight import _functions, _modules
+from rushlight import torch_version as torch_version
+from rushlight import version as version
 from rushlight_jit import compile as compile
 from rushlight_tensor.core.labels import layout as layout
 
-__version__ = "0.1.0"
+__version__ = (
+    torch_version.__version__
+)  # PyTorch's, which programs compare; ours: importlib.metadata.version("rushlight")
+
 
 e, inf, nan, pi = _math.e, _math.inf, _math.nan, _math.pi
 newaxis = None
@@ -27,6 +32,11 @@ globals().update(_modules.install(__name__, _names))
 del annotations
 
 __getattr__ = _modules.absent(__name__, _names["torch"])  # after the imports above, which ask for submodules
+
+
+def __dir__() -> list[str]:
+    """What PyTorch has, too: not `as_torch`, which stands here once it is imported."""
+    return sorted(name for name in globals() if name.startswith("_") or name in _names["torch"])
 
 
 def is_tensor(obj: object) -> bool:

@@ -4,19 +4,23 @@
 has, and no other: what PyTorch lacks (helpers, our own extensions) is reached under the package that defines it.
 A module without a list (`rushlight.nn.modules`) is ours itself, entered into `sys.modules` under a second name, and
 what lies below it is found by `_Below`; Python's own search would load the file a second time, and there would be two
-classes of one name.
+classes of one name.  Modules of PyTorch that are not here at all are outlines: see `_outlines.py`.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from rushlight._outlines import Outline, nearest, outlined
+from rushlight._outlines import absent as placeholder
 
 ALIASES = {
     "autograd": "rushlight_autograd",
@@ -60,36 +64,24 @@ def listed() -> dict[str, frozenset[str]]:
 
 
 _ONLY_PYTORCH = "; PyTorch has it, but rushlight does not"
+# Programs name these where they define things (`@torch.jit.unused`), whether they will need them or not.
+_NAMED_EARLY = frozenset({"torch.jit"})
 
 
 class _Below(MetaPathFinder, Loader):
-    """Finds `facade.alias.rest` as `target.rest`, the one module that it is, below modules that are shown whole.
+    """Finds `facade.alias.rest` as `target.rest`, the one module that it is, below modules that are shown whole."""
 
-    What only PyTorch has is told here, too: `from facade import name` looks for a module when there is no attribute,
-    and gives its own bare message unless that search fails with another name than the one it looked for.
-    """
-
-    def __init__(self, facade: str, names: dict[str, frozenset[str]]) -> None:
-        self._facade, self._names = facade, names
+    def __init__(self, facade: str) -> None:
+        self._facade = facade
         self._specs: dict[str, ModuleSpec | None] = {}
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
-        facade, _, name = fullname.partition(".")
-        alias, _, rest = name.rpartition(".")
-        if facade != self._facade:
+        place, _, rest = fullname.rpartition(".")
+        above = sys.modules.get(place)
+        if not place.startswith(f"{self._facade}.") or above is None or above.__name__ == place:
             return None
-        if rest in self._names.get(f"torch.{alias}".rstrip("."), ()):
-            place = f"{facade}.{alias}".rstrip(".")
-            asked = sys._getframe(1).f_back  # who only asks whether there is a module gets None, as everywhere
-            imported = asked is not None and asked.f_globals.get("__name__") == "importlib._bootstrap"
-            if imported and place in sys.modules and not hasattr(sys.modules[place], rest):
-                raise ModuleNotFoundError(f"cannot import '{rest}' from '{place}'{_ONLY_PYTORCH}", name=rest)
-        if not alias:
-            return None
-        above = sys.modules.get(f"{facade}.{alias}")
-        if above is None or above.__name__ == f"{facade}.{alias}":
-            return None
-        return ModuleSpec(fullname, self, origin=f"{above.__name__}.{rest}")
+        origin = f"{above.__name__}.{rest}"
+        return None if importlib.util.find_spec(origin) is None else ModuleSpec(fullname, self, origin=origin)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = importlib.import_module(str(spec.origin))
@@ -103,6 +95,51 @@ class _Below(MetaPathFinder, Loader):
         module.__spec__ = self._specs.pop(spec.name)
 
 
+class _Rest(MetaPathFinder, Loader):
+    """Asked last: makes an outline of what PyTorch has and we have not; of other names it says so.
+
+    `from facade import name` looks for a module when there is no attribute, and gives its own bare message unless that
+    search fails with another name than the one it looked for.
+    """
+
+    def __init__(self, facade: str, names: dict[str, frozenset[str]]) -> None:
+        self._facade, self._names = facade, names
+
+    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
+        facade, _, name = fullname.partition(".")
+        if facade != self._facade:
+            return None
+        if f"torch.{name}" in outlined():
+            return ModuleSpec(fullname, self, is_package=True)
+        place, _, rest = fullname.rpartition(".")
+        names = self._names.get(_theirs(place), frozenset())
+        asked = sys._getframe(1).f_back  # who only asks whether there is a module gets None, as everywhere
+        imported = asked is not None and asked.f_globals.get("__name__") == "importlib._bootstrap"
+        have = vars(sys.modules[place]) if place in sys.modules else {}
+        why = _why(rest, names, have) if names and rest not in have else ""
+        if imported and why:
+            raise ModuleNotFoundError(f"cannot import '{rest}' from '{place}'{why}", name=rest)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return Outline(spec.name, _theirs(spec.name), self._facade)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is nothing to run."""
+
+
+def _theirs(place: str) -> str:
+    """PyTorch's name of a module of the facade."""
+    return ".".join(["torch", *place.split(".")[1:]])
+
+
+def _why(name: str, names: frozenset[str], have: Mapping[str, Any]) -> str:
+    """The end of a message about a name that a module does not have: PyTorch has it, or it is misspelt."""
+    if name in names:
+        return _ONLY_PYTORCH + nearest(name, have)
+    return "; it is private to PyTorch" if name.startswith("_") else nearest(name, have)
+
+
 def shown(names: frozenset[str], of: ModuleType) -> dict[str, Any]:
     """What of a module of ours its counterpart shows: PyTorch's names, but no modules: `install` enters those."""
     have = vars(of)
@@ -110,18 +147,29 @@ def shown(names: frozenset[str], of: ModuleType) -> dict[str, Any]:
 
 
 def absent(module: str, names: frozenset[str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a facade's module: tells what is misspelt from what only PyTorch has."""
+    """The `__getattr__` of a facade's module: imports what is a module of PyTorch, and says what else is missing."""
+    theirs = _theirs(module)
 
     def __getattr__(name: str) -> Any:
-        why = _ONLY_PYTORCH if name in names else ""
-        raise AttributeError(f"module '{module}' has no attribute '{name}'{why}", name=name, obj=sys.modules[module])
+        here = sys.modules[module]
+        if name.startswith("__"):
+            raise AttributeError(f"module '{module}' has no attribute '{name}'", name=name, obj=here)
+        if f"{theirs}.{name}" in outlined():
+            return importlib.import_module(f"{module}.{name}")
+        if theirs in _NAMED_EARLY and name in names:
+            value = placeholder(f"{theirs}.{name}")
+            setattr(here, name, value)
+            return value
+        # Without `obj`: from it Python would make a suggestion of its own behind ours.
+        raise AttributeError(f"module '{module}' has no attribute '{name}'{_why(name, names, vars(here))}", name=name)
 
     return __getattr__
 
 
 def install(facade: str, names: dict[str, frozenset[str]]) -> dict[str, Any]:
     """Enter the modules into `sys.modules`; returns the top-level ones by name."""
-    sys.meta_path.insert(0, _Below(facade, names))
+    sys.meta_path.insert(0, _Below(facade))
+    sys.meta_path.append(_Rest(facade, names))
     top = {"utils": _namespace(f"{facade}.utils", "What PyTorch keeps under `torch.utils`.")}
     vars(top["utils"])["__getattr__"] = absent(f"{facade}.utils", names["torch.utils"])
     for alias, target in ALIASES.items():
