@@ -59,3 +59,39 @@ def test_reads_gradients_and_writes(first):
         for program in (read, write):
             fine, difference = same(program)
             assert fine, f"{names}: {difference}"
+
+
+HOW = {
+    "mask": lambda t, x, v: x.__setitem__(t.tensor([[True, False, True], [False, True, False]]), v),
+    "mask of rows": lambda t, x, v: x.__setitem__(t.tensor([True, False]), v),
+    "mask of columns": lambda t, x, v: x.__setitem__((slice(None), t.tensor([True, False, True])), v),
+    "nothing": lambda t, x, v: x.__setitem__(t.tensor([False, False]), v),
+    "True": lambda t, x, v: x.__setitem__(True, v),
+    "False": lambda t, x, v: x.__setitem__(False, v),
+    "index_put_": lambda t, x, v: x.index_put_((t.tensor([True, False]),), v),
+    "two masks": lambda t, x, v: x.__setitem__((t.tensor([True, False]), t.tensor([True, False, False])), v),
+    "masked_fill_": lambda t, x, v: x.masked_fill_(t.tensor([True, False, True]), v.reshape(())),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Casting complex values to real")
+@pytest.mark.parametrize("value", ["float32", "float64", "int64", "bool", "complex64"])
+@pytest.mark.parametrize("own", ["float32", "float16", "int64", "uint8", "bool", "complex64"])
+@pytest.mark.parametrize("how", HOW)
+def test_one_number_of_another_dtype_is_written_where_a_mask_says(how, own, value):
+    for shape in ((), (1,), (1, 1)):
+
+        def program(t, shape=shape):
+            x = t.zeros(2, 3).to(getattr(t, own))
+            HOW[how](t, x, t.tensor(2.5 + 1j if value == "complex64" else 2.5).to(getattr(t, value)).reshape(shape))
+            return x
+
+        (kind, got), (wanted_kind, wanted) = (_kind_and_value(program, t) for t in (rl, torch))
+        assert (kind, got) == (wanted_kind, wanted)
+
+
+def _kind_and_value(program, t):
+    try:
+        return "value", program(t).tolist()
+    except (RuntimeError, IndexError) as error:
+        return type(error).__name__, None

@@ -285,3 +285,57 @@ def test_prod_of_one_number(number):
 
     for given in ({}, {"dim": 0}, {"dim": -1, "keepdim": True}):
         assert gradient(rushlight, **given) == gradient(torch, **given) == 1
+
+
+OF_ONE_NUMBER = [
+    f"torch.{name}(torch.tensor(2.), {{}})"
+    for name in ("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "flatten", "softmax", "sum", "median", "sort")
+] + ["torch.quantile(torch.tensor(2.), 0.5, dim={})", "torch.tensor(2.).unflatten({}, (1,))"]
+
+
+@pytest.mark.parametrize("text", OF_ONE_NUMBER)
+@pytest.mark.parametrize("dim", [0, -1, 1, -2, 5])
+def test_dimensions_of_one_number(text, dim):
+    agree(text.format(dim))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "torch.trapezoid(t(2, 0))", "torch.trapezoid(t(0, 2), dim=0)", "torch.trapezoid(t(0, 2), t(0), dim=0)",
+        "F.pixel_shuffle(t(1, 4, 2, 2), 0)", "F.pixel_unshuffle(t(1, 4, 2, 2), 0)",
+        "F.pixel_shuffle(t(1, 4, 2, 2), -2)", "F.channel_shuffle(t(1, 4, 2, 2), 0)",
+        "F.channel_shuffle(t(1, 4, 2, 2), 3)",
+    ],
+)  # fmt: skip
+def test_factors_and_lengths_of_nothing(text):
+    agree(text)
+
+
+def test_a_mean_of_complex_numbers_that_are_scattered():
+    def run(module: Any) -> Any:
+        x = module.tensor([1j, 2.0])
+        return x.scatter_reduce(0, module.tensor([0, 0]), module.tensor([1.0, 2j]), "mean").numpy()
+
+    np.testing.assert_allclose(run(rushlight), run(torch), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_attention_with_a_mask_that_learns_and_hides_a_row(dtype, dropout):
+    """The row and all gradients were NaN; half types were rounded after each op."""
+
+    def run(module: Any, dtype: str) -> list[Any]:
+        kind = getattr(module, dtype)
+        q, k = ((module.arange(24.0).reshape(1, 4, 6) * s).sin().to(kind).requires_grad_() for s in (0.7, 0.3))
+        mask = (module.arange(16.0).reshape(4, 4) * 0.9).cos()
+        mask[1] = -math.inf
+        mask = mask.to(kind).requires_grad_()
+        out = module.nn.functional.scaled_dot_product_attention(q, k, k, mask, dropout_p=dropout, scale=3.0)
+        if dropout:
+            return [(out[:, 1] == 0).double().numpy(), module.isnan(out).double().numpy()]
+        out.sum().backward()
+        return [z.detach().double().numpy() for z in (out, q.grad, k.grad, mask.grad)]
+
+    for exact, theirs, ours in zip(run(torch, "float64"), run(torch, dtype), run(rushlight, dtype), strict=True):
+        assert np.abs(ours - exact).max() <= 1.5 * np.abs(theirs - exact).max() + 1e-5

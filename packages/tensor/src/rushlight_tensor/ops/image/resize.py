@@ -144,6 +144,8 @@ def pixel_shuffle(input: Any, upscale_factor: int) -> Any:
     _image("pixel_shuffle", input)
     *lead, c, h, w = input._array.shape
     r = upscale_factor
+    if r <= 0:
+        raise RuntimeError(f"pixel_shuffle expects a positive upscale_factor, but got {r}")
     if c % (r * r):
         raise RuntimeError(
             "pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, "
@@ -160,6 +162,8 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
     _image("pixel_unshuffle", input)
     *lead, c, h, w = input._array.shape
     r = downscale_factor
+    if r <= 0:
+        raise RuntimeError(f"pixel_unshuffle expects a positive downscale_factor, but got {r}")
     if h % r or w % r:
         raise RuntimeError(
             f"pixel_unshuffle expects height and width to be divisible by downscale_factor, but got {h}x{w} and {r}"
@@ -173,5 +177,9 @@ def pixel_unshuffle(input: Any, downscale_factor: int) -> Any:
 def channel_shuffle(input: Any, groups: int) -> Any:
     """(N, C, ...) with the channels of `groups` groups interleaved (Zhang et al., 2018)."""
     n, c, *rest = input._array.shape
+    if groups <= 0:
+        raise RuntimeError(f"Number of groups to divide channels in must be positive. Value of groups:{groups}")
+    if c % groups:
+        raise RuntimeError(f"Number of channels must be divisible by groups. Got {c} channels and {groups} groups.")
     x = movedim(reshape(input, n, groups, c // groups, *rest), 1, 2)
     return as_image(reshape(clone(x, memory_format=contiguous_format), n, c, *rest), input)

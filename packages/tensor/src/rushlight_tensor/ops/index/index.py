@@ -214,6 +214,11 @@ def _getitem(self: Tensor, index: Any) -> Tensor:
 def _setitem(self: Tensor, index: Any, value: Any) -> None:
     if not isinstance(value, Tensor):
         value = _number(self, value)
+    if isinstance(index, (bool, np.bool_)):  # of a dimension that it makes, all or nothing
+        if index:
+            whole = self.unsqueeze(0)
+            whole.copy_(_without_leading_ones(value, whole._array.ndim))
+        return
     at, tensors = _parse(self, index)
     x = _at(self, *at) if at or not tensors else self
     if tensors:
@@ -242,10 +247,10 @@ def _without_leading_ones(value: Tensor, ndim: int) -> Tensor:
 def _put(x: Tensor, tensors: list[tuple[int, Tensor]], value: Tensor, accumulate: bool) -> None:
     """`x[tensors] = value` in place, or `+=` with repeated positions adding up."""
     first, mask = tensors[0]
-    if mask._array.dtype.kind == "b" and len(tensors) == 1 and value._array.ndim == 0 and not accumulate:
+    if mask._array.dtype.kind == "b" and len(tensors) == 1 and value._array.size == 1 and not accumulate:
         rest = x._array.ndim - first - mask._array.ndim
         mask = reshape(mask, (*mask._array.shape, *[1] * rest)) if rest else mask
-        inplace(_masked_fill, x, mask.to(x.device), _same_dtype(x, value))
+        inplace(_masked_fill, x, mask.to(x.device), _fill_value("index_put_", x, reshape(value, ())))
         return
     order, dim, count, flat = _address(x, tensors)
     if order is not None:
@@ -259,12 +264,6 @@ def _put(x: Tensor, tensors: list[tuple[int, Tensor]], value: Tensor, accumulate
         inplace(copy, x, reshape(whole, x._array.shape))
         return
     inplace(_index_put, target, flat, value, dim=dim, accumulate=accumulate)
-
-
-def _same_dtype(x: Tensor, value: Tensor) -> Tensor:
-    if value._array.dtype != x._array.dtype:
-        _index_put.infer(Aval((1,), x._array.dtype), Aval((1,), np.dtype(np.int64)), Aval((1,), value._array.dtype))
-    return value
 
 
 def index_put_(input: Any, indices: Any, values: Any, accumulate: bool = False) -> Any:
@@ -316,7 +315,11 @@ def _fill_value(name: str, x: Any, value: Any) -> Any:
         raise RuntimeError(
             f"{name} only supports a 0-dimensional value tensor, but got tensor with {value._array.ndim} dimension(s)."
         )
-    return cast(value, dtype=x._array.dtype) if value._array.dtype != x._array.dtype else value
+    if value._array.dtype == x._array.dtype:
+        return value
+    if value._array.dtype.kind == "c" and dispatch.INTERCEPT is None:
+        checked(value.item(), x._array.dtype)
+    return cast(value, dtype=x._array.dtype)
 
 
 def _masked_fill_aval(x: Any, mask: Any, y: Any) -> Aval:

@@ -28,6 +28,8 @@ from rushlight_tensor.ops.index.gather import (
     _zeros,
     flatly,
 )
+from rushlight_tensor.ops.math.cast import widely
+from rushlight_tensor.ops.math.complex import real
 from rushlight_tensor.ops.shape.shape import expand, reshape
 from rushlight_tensor.ops.shape.slicing import _slice
 
@@ -170,14 +172,19 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
     if reduce not in ("sum", "mean"):
         return _write(_scatter_reduce, False, input, dim, index, src, reduce=reduce, include_self=include_self)
     base = input if include_self else _scattered(False, input, dim, index, 0, None)
-    total = scatter_add(base, dim, index, src)
     if reduce == "sum":
-        return total
-    ones = _zeros(input, input._array.shape) + 1
+        return scatter_add(base, dim, index, src)
+    return _scatter_mean(base, dim, index, src, include_self)
+
+
+@widely
+def _scatter_mean(base: Any, dim: int, index: Any, src: Any, include_self: bool) -> Any:
+    ones = _zeros(base, base._array.shape) + 1
     before = ones if include_self else _scattered(False, ones, dim, index, 0, None)
     count = scatter_add(before, dim, index, _zeros(src, src._array.shape) + 1)
-    count = count.clamp(1)
-    return total / count if promote.category(input._array.dtype) >= 2 else total // count
+    count = (real(count) if count._array.dtype.kind == "c" else count).clamp(1)
+    total = scatter_add(base, dim, index, src)
+    return total / count if promote.category(base._array.dtype) >= 2 else total // count
 
 
 def scatter_reduce_(input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True) -> Any:

@@ -31,6 +31,7 @@ def _cumulative(accumulate: Any) -> Callable[..., Any]:
     def kernel(x: Any, dim: int, reverse: bool) -> Any:
         dtype = np.dtype(np.int64) if x.dtype.kind in "iub" else x.dtype
         if not x.ndim:
+            axis(dim, 0)
             return x.astype(dtype)
         x = np.flip(x, dim) if reverse else x
         out = accumulate(x, axis=dim, dtype=np.promote_types(dtype, np.float64) if dtype.kind in "fc" else dtype)
@@ -93,6 +94,7 @@ def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Any:
 
 def _log_running(x: Any, dim: int, reverse: bool) -> Any:
     if not x.ndim:
+        axis(dim, 0)
         return x.copy()
     if reverse:
         return in_order(np.flip(accumulate(np.logaddexp, np.flip(x, dim), dim), dim))

@@ -261,6 +261,7 @@ def _running_aval(x: Any, dim: int = 0) -> tuple[Aval, Aval]:
 def _running(name: str, better: Any) -> Op:
     def kernel(x: Any, dim: int) -> Any:
         if not x.ndim:
+            axis(dim, 0)
             return x.copy(), np.zeros_like(x, dtype=np.int64)
         values = accumulate(better, x, dim)
         places = np.arange(x.shape[dim], like=x).reshape(-1, *[1] * (x.ndim - dim % x.ndim - 1))

@@ -64,6 +64,7 @@ def _quantile(input: Any, q: Any, dim: int | None, keepdim: bool, interpolation:
         )
     ndim = input._array.ndim
     if not ndim:  # of one number, which has no dimension to keep
+        axis(0 if dim is None else dim, 0)
         dim, keepdim = None, False
     d = 0 if dim is None else axis(dim, ndim)
     rows = reshape(input, -1) if dim is None or not ndim else input
@@ -182,6 +183,8 @@ def trapezoid(y: Any, x: Any = None, *, dx: float = 1.0, dim: int = -1) -> Any:
     """The integral of `y` along `dim` by trapezoids, over places `x` or steps `dx`."""
     numbers_only(RuntimeError("trapezoid: received a bool input for `y`, but bool is not supported"), y)
     n = y._array.shape[dim]
+    if not n:  # no trapezoids
+        return sum(y.detach(), dim)
     pairs = y.narrow(dim, 1, n - 1) + y.narrow(dim, 0, n - 1)
     if x is None:
         return sum(pairs, dim) * (dx / 2)

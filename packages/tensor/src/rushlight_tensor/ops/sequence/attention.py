@@ -19,6 +19,7 @@ from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import attention as kernels
 from rushlight_tensor.kernels.plan import C
 from rushlight_tensor.ops.linalg.linalg import _C_NAMES, matmul
+from rushlight_tensor.ops.math.cast import widely
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.norm.softmax import softmax
 from rushlight_tensor.ops.random.dropout import dropout
@@ -123,12 +124,12 @@ def _weights(q: Any, k: Any, mask: Any, is_causal: bool, scale: float) -> Any:
     scores = matmul(q * scale, transpose(k, -1, -2))
     if is_causal:
         mask = wrap(like(q._array, np.tri(*scores._array.shape[-2:], dtype=np.bool_)))
-    if mask is None:
+    if mask is not None:
+        scores = where(mask, scores, -math.inf) if mask._array.dtype.kind == "b" else scores + mask
+    if mask is None or is_causal:
         return softmax(scores, -1)
-    if mask._array.dtype.kind != "b":
-        return softmax(scores + mask, -1)
-    weights = softmax(where(mask, scores, -math.inf), -1)
-    return weights if is_causal else where(mask.any(-1, True), weights, 0.0)
+    seen = (scores != -math.inf).any(-1, True)  # twice, or the gradient of the others would be NaN
+    return where(seen, softmax(where(seen, scores, 0.0), -1), 0.0)
 
 
 def _attention_rule(
@@ -204,5 +205,10 @@ def scaled_dot_product_attention(
         repeats = query._array.shape[-3] // key._array.shape[-3]
         key, value = key.repeat_interleave(repeats, -3), value.repeat_interleave(repeats, -3)
     if dropout_p > 0 or (attn_mask is not None and attn_mask._requires_grad):
-        return matmul(dropout(_weights(query, key, attn_mask, is_causal, scale), dropout_p), value)
+        return _composed(query, key, value, attn_mask, is_causal, scale, dropout_p)
     return call(_attention, (query, key, value, attn_mask), {"is_causal": is_causal, "scale": scale})
+
+
+@widely
+def _composed(q: Any, k: Any, v: Any, mask: Any, is_causal: bool, scale: float, dropout_p: float) -> Any:
+    return matmul(dropout(_weights(q, k, mask, is_causal, scale), dropout_p), v)

@@ -230,9 +230,9 @@ def expand(input: Any, *shape: Any, **given: Any) -> Any:
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     """The dimensions `start_dim` to `end_dim` as one; 0-d becomes 1-d.  A view where the strides allow it."""
     shape = input._array.shape
+    a, b = axis(start_dim, len(shape)), axis(end_dim, len(shape))
     if not shape:
         return reshape(input, 1)
-    a, b = axis(start_dim, len(shape)), axis(end_dim, len(shape))
     if a > b:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
     return input if a == b else reshape(input, (*shape[:a], math.prod(shape[a : b + 1]), *shape[b + 1 :]))
@@ -247,6 +247,8 @@ def unflatten(input: Any, dim: int, sizes: Any) -> Any:
     """Dimension `dim` as several, of the sizes given; one of them may be -1."""
     shape = input._array.shape
     d = axis(dim, len(shape))
+    if not shape:
+        raise RuntimeError(f"unflatten: Dimension specified as {dim} but tensor has no dimensions")
     try:
         parts = resolve((shape[d],), tuple(sizes))
     except RuntimeError:
