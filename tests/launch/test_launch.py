@@ -107,6 +107,14 @@ def test_signal_ends_launcher_and_ranks(script, tmp_path, number, code, rank):
     assert _all_gone(pids)
 
 
+def test_ctrl_c_at_a_terminal_reaches_the_launcher_alone(script, tmp_path):
+    """mpirun has a session of its own."""
+    program = script("import pathlib; print(pathlib.Path(f'/proc/{os.getsid(os.getppid())}/comm').read_text().strip())")
+    ended = launched(1, [program], tmp_path / "logs")
+    assert ended.code == 0, ended
+    assert "mpi" in ended.out or "prte" in ended.out, ended
+
+
 def test_a_killed_mpirun_has_a_shells_code(script, tmp_path):
     program = script("import signal, time\nif rank == 0: os.kill(os.getppid(), signal.SIGKILL)\ntime.sleep(100)")
     ended = launched(2, [program], tmp_path / "logs")

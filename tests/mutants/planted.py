@@ -467,6 +467,7 @@ PLANTED: list[Fault] = [
     *_faults(
         LAUNCH + "runner.py", "tests/launch/test_launch.py",
         ("if not self.stop.by:  # else", "if True:  # else"),
+        ("start_new_session=True", "start_new_session=False"),
         ("return 128 - code if code < 0 else code", "return code"),
     ),
     *_faults(
