@@ -134,6 +134,24 @@ try: 1 / 0
 except OnnxExporterError: raise
 except ZeroDivisionError: pass
 
+@torch.jit.script
+@torch.fx.wrap
+def g(x): return x + torch.jit.annotate(int, 1)
+class Net(torch.jit.ScriptModule):
+    size: torch.jit.Final[int] = 1
+    @torch.jit.ignore(drop=True)
+    @torch.jit.ignore
+    @torch.jit.unused
+    @torch.jit.export
+    @torch.compiler.disable(recursive=False)
+    @torch.compiler.disable
+    def forward(self, x): return g(x), torch.jit.is_scripting(), torch.jit.is_tracing() and x
+net = Net()
+assert torch.jit.script(net) is net and [float(part) for part in net(torch.ones(()))] == [2, 0, 0]
+assert float(torch.jit.trace(net.forward, torch.ones(()))(torch.ones(()))[2]) == 1  # here it is traced
+assert not torch.onnx.is_in_onnx_export() and torch.compiler.compile is torch.compile
+assert "MKL=OFF" in torch.__config__.show()
+
 def said(statement):
     try: exec(statement, globals())
     except (AttributeError, ImportError, NotImplementedError) as e: return f"{type(e).__name__}: {e}"
@@ -144,7 +162,7 @@ SAID = {
     "Mine()": "NotImplementedError: torch.fx.Tracer is PyTorch's, and rushlight has only its name yet",
     "torch.profiler.profile(True)": "NotImplementedError: torch.profiler.profile is PyTorch's",
     "torch.multiprocessing.spawn(f)": "NotImplementedError: torch.multiprocessing.spawn is PyTorch's",
-    "@torch.jit.script\ndef g(x): pass": "NotImplementedError: torch.jit.script is PyTorch's",
+    "torch.jit.freeze(f)": "NotImplementedError: torch.jit.freeze is PyTorch's",
     "torch.fx.Graph or 1": "NotImplementedError: torch.fx.Graph is PyTorch's",
     "torch.profiler.ProfilerActivity.CPU": "AttributeError: no 'CPU': torch.profiler.ProfilerActivity is PyTorch's",
     "torch.reluu": "AttributeError: module 'rushlight' has no attribute 'reluu'; did you mean 'relu'?",

@@ -10,7 +10,8 @@ import math as _math
 
 import rushlight_autograd as _autograd
 import rushlight_tensor as _tensor
-from rushlight import _functions, _modules
+from rushlight import __config__ as __config__
+from rushlight import _functions, _marks, _modules
 from rushlight import torch_version as torch_version
 from rushlight import version as version
 from rushlight_jit import compile as compile
@@ -29,6 +30,7 @@ for _package in (_autograd, _tensor):
     globals().update(_modules.shown(_names["torch"] - {"embedding_bag"}, _package))  # it has other results there
 globals().update(_modules.shown(_names["torch"], _functions))
 globals().update(_modules.install(__name__, _names))
+vars(globals()["jit"]).update(_marks.SCRIPT)
 del annotations
 
 __getattr__ = _modules.absent(__name__, _names["torch"])  # after the imports above, which ask for submodules

@@ -64,7 +64,7 @@ def listed() -> dict[str, frozenset[str]]:
 
 
 _ONLY_PYTORCH = "; PyTorch has it, but rushlight does not"
-# Programs name these where they define things (`@torch.jit.unused`), whether they will need them or not.
+# Programs name these where they define things (a base, an annotation), whether they will need them or not.
 _NAMED_EARLY = frozenset({"torch.jit"})
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rushlight._marks import ELSEWHERE
+
 # Questions about machines and libraries that are never here have an answer, and it is no.
 _NEVER_HERE = ("torch.backends.", "torch.mps", "torch.mtia", "torch.xpu")
 _ANSWERS: dict[str, Any] = {
@@ -79,6 +81,8 @@ def _resolved(module: str, name: str, place: str, facade: str) -> Any:
         have = vars(importlib.import_module(home))
         if other in have:
             return have[other]
+    if f"{module}.{name}" in ELSEWHERE:
+        return ELSEWHERE[f"{module}.{name}"]
     if name in _ANSWERS and f"{module}.".startswith(_NEVER_HERE):
         return _ANSWERS[name]
     return absent(f"{module}.{name}")
