@@ -32,6 +32,10 @@ MODULES = (
 )  # fmt: skip
 INTERNAL = ("torch.ao.", "torch.contrib", "torch.fx.experimental.", "torch.onnx.", "torch.utils.hipify")  # and below
 PUBLIC = ("torch.ao.quantization", "torch.onnx.errors", "torch.onnx.operators", "torch.onnx.utils")  # but not these
+PRIVATE = (
+    "torch._dynamo", "torch._dynamo.config", "torch._inductor", "torch._inductor.config", "torch._utils",
+    "torch.utils._pytree", "torch.utils.data._utils", "torch.utils.data._utils.collate",
+)  # fmt: skip  # and yet in public programs
 OTHERS = {"torch.utils.tensorboard": ["FileWriter", "RecordWriter", "SummaryWriter"]}  # needs a package to be looked at
 HEAD = "# The public names of PyTorch {}; written by `python -m tests.parity.pytorch_names`, read at import.\n"
 
@@ -75,7 +79,7 @@ def outlines() -> str:
             if callable(value):
                 places.setdefault(id(value), f"{place}.{name}")
     text = ""
-    for title in sorted(set(below("torch", list(torch.__path__))) - set(MODULES)):
+    for title in sorted({*below("torch", list(torch.__path__)), *PRIVATE} - set(MODULES)):
         names = OTHERS.get(title, [])
         with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(ImportError):  # it needs another package
             module = importlib.import_module(title)

@@ -152,6 +152,19 @@ assert float(torch.jit.trace(net.forward, torch.ones(()))(torch.ones(()))[2]) ==
 assert not torch.onnx.is_in_onnx_export() and torch.compiler.compile is torch.compile
 assert "MKL=OFF" in torch.__config__.show()
 
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.utils import _pair
+from torch.nn.common_types import _size_2_t
+from torch.optim.lr_scheduler import _LRScheduler
+from torch.nn.init import _calculate_fan_in_and_fan_out
+from torch.utils.data._utils.collate import default_collate
+import torch._dynamo
+torch._dynamo.config.suppress_errors = True
+assert isinstance(torch.nn.BatchNorm1d(2), _BatchNorm) and not isinstance(torch.nn.InstanceNorm1d(2), _BatchNorm)
+assert issubclass(torch.optim.lr_scheduler.StepLR, _LRScheduler)
+assert _pair(3) == (3, 3) and _pair([1, 2, 3]) == (1, 2, 3)
+assert default_collate is torch.utils.data.default_collate
+
 def said(statement):
     try: exec(statement, globals())
     except (AttributeError, ImportError, NotImplementedError) as e: return f"{type(e).__name__}: {e}"

@@ -97,6 +97,9 @@ def wrap(fn_or_name: str | Callable[..., Any]) -> str | Callable[..., Any]:
 # In modules that are outlines otherwise.  `is_compiling` is false inside of `compile`, too: it runs the function as it
 # is, so of the two branches that programs have, the one without Dynamo is right.
 ELSEWHERE: dict[str, Any] = {
+    "torch._dynamo.allow_in_graph": unused,
+    "torch._dynamo.disable": disable,
+    "torch._dynamo.is_compiling": is_scripting,
     "torch.compiler.allow_in_graph": unused,
     "torch.compiler.compile": compile,
     "torch.compiler.disable": disable,

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rushlight._outlines import Outline, nearest, outlined
+from rushlight._outlines import HERE, Outline, nearest, outlined
 from rushlight._outlines import absent as placeholder
 
 ALIASES = {
@@ -156,6 +156,8 @@ def absent(module: str, names: frozenset[str]) -> Callable[[str], Any]:
             raise AttributeError(f"module '{module}' has no attribute '{name}'", name=name, obj=here)
         if f"{theirs}.{name}" in outlined():
             return importlib.import_module(f"{module}.{name}")
+        if f"{theirs}.{name}" in HERE:
+            return HERE[f"{theirs}.{name}"]
         if theirs in _NAMED_EARLY and name in names:
             value = placeholder(f"{theirs}.{name}")
             setattr(here, name, value)

@@ -18,7 +18,9 @@ from types import ModuleType
 from typing import Any
 
 from rushlight._marks import ELSEWHERE
+from rushlight._private import PRIVATE
 
+HERE: Mapping[str, Any] = {**ELSEWHERE, **PRIVATE}  # in modules that do not have them by themselves
 # Questions about machines and libraries that are never here have an answer, and it is no.
 _NEVER_HERE = ("torch.backends.", "torch.mps", "torch.mtia", "torch.xpu")
 _ANSWERS: dict[str, Any] = {
@@ -81,8 +83,8 @@ def _resolved(module: str, name: str, place: str, facade: str) -> Any:
         have = vars(importlib.import_module(home))
         if other in have:
             return have[other]
-    if f"{module}.{name}" in ELSEWHERE:
-        return ELSEWHERE[f"{module}.{name}"]
+    if f"{module}.{name}" in HERE:
+        return HERE[f"{module}.{name}"]
     if name in _ANSWERS and f"{module}.".startswith(_NEVER_HERE):
         return _ANSWERS[name]
     return absent(f"{module}.{name}")
@@ -104,10 +106,10 @@ class Outline(ModuleType):
         module, names = of["_theirs"], of["_names"]
         if f"{module}.{name}" in outlined():
             return importlib.import_module(f"{self.__name__}.{name}")
-        if name not in names:
+        if name not in names and f"{module}.{name}" not in HERE:
             hint = "" if name.startswith("__") else nearest(name, names)
             raise AttributeError(f"module '{self.__name__}' has no attribute '{name}'{hint}", name=name)
-        value = of[name] = _resolved(module, name, names[name], of["_facade"])
+        value = of[name] = _resolved(module, name, names.get(name, ""), of["_facade"])
         return value
 
     def __dir__(self) -> list[str]:
