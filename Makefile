@@ -18,9 +18,9 @@ train: ## train a small CNN on handwritten digits, on 2 MPI ranks (ARGS: Hydra o
 	$(SETUP) run
 	@$(BIN)/rushlight train $(ARGS)
 
-test: ## the whole test suite, warnings are errors (ARGS: pytest's)
+test: ## the whole test suite, two tests at a time, warnings are errors (ARGS: pytest's; -n 0: one at a time)
 	$(SETUP) run test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-mpi: ## the tests that run on ranks, under mpirun (RANKS=4, ARGS: pytest's)
 	$(SETUP) run test

@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.mpi.ending import (  # noqa: F401
@@ -24,3 +25,12 @@ settings.load_profile("rushlight")
 # A shell starts background jobs (CI may be one) with SIGINT ignored, and processes started here would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)  # of pytest-xdist: `make test` asks for `-n auto`, nobody else does
+def pytest_xdist_auto_num_workers(config):
+    """Two tests at a time on any machine, as measured: much of the suite waits for processes that it starts.
+
+    In this process where somebody looks on (`-s`), or nothing is run.
+    """
+    return 0 if config.option.capture == "no" or config.option.collectonly else 2
