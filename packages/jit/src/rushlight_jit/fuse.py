@@ -58,6 +58,8 @@ class Kernel:
         "size",
         "text",
     )
+    source: Any = None
+    """Drawing is never fused; see `Planned.source`."""
 
     def __init__(self, instrs: list[Instr], inputs: list[Value], outputs: list[Value]) -> None:
         self.instrs, self.inputs, self.outputs = instrs, inputs, outputs

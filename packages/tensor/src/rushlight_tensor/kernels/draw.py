@@ -19,9 +19,15 @@ class Drawing(C):
     __slots__ = ("source",)
 
     def __init__(
-        self, file: str, name: str, sizes: Callable[..., dict[str, int] | None], source: Any, other: C | None = None
+        self,
+        file: str,
+        name: str,
+        sizes: Callable[..., dict[str, int] | None],
+        source: Any,
+        wrong: Callable[..., Exception] | None = None,
+        other: C | None = None,
     ) -> None:
-        super().__init__(file, name, sizes, halves=False, other=other)
+        super().__init__(file, name, sizes, wrong, halves=False, other=other)
         self.source = source
 
     def bind(self, op: Any) -> Callable[..., Any]:

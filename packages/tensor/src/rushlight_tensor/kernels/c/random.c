@@ -230,12 +230,16 @@ EXPORT long bernoulli_each_f64(STATE, LENGTH(n) const double *p, LENGTH(n) doubl
     return bernoulli_each_double(state, p, x, n);
 }
 
-/* y = x noise, where the noise is 0 with probability p, else 1 / (1 - p). */
-EXPORT void dropout(STATE, LENGTH(n) const float *x, LENGTH(n) float *y, LENGTH(n) float *noise, long n, double p) {
+/* y = x noise, where the noise is 0 with probability p, else 1 / (1 - p); 1, and nothing is drawn, where p is none. */
+EXPORT long dropout(STATE, LENGTH(n) const float *x, LENGTH(n) float *y, LENGTH(n) float *noise, long n, double p) {
+    if (!(p >= 0 && p <= 1)) return 1;
     dropout_float(state, x, y, noise, n, p);
+    return 0;
 }
-EXPORT void dropout_f64(STATE, LENGTH(n) const double *x, LENGTH(n) double *y, LENGTH(n) double *noise, long n, double p) {
+EXPORT long dropout_f64(STATE, LENGTH(n) const double *x, LENGTH(n) double *y, LENGTH(n) double *noise, long n, double p) {
+    if (!(p >= 0 && p <= 1)) return 1;
     dropout_double(state, x, y, noise, n, p);
+    return 0;
 }
 
 EXPORT void dropout_backward(LENGTH(n) const float *g, LENGTH(n) const float *noise, LENGTH(n) float *gx, long n) {

@@ -29,6 +29,10 @@ def _dropout_kernel(x: Any, p: float) -> Any:
     return x * noise, noise
 
 
+def _no_probability(place: int, *arrays: Any, p: float) -> RuntimeError:
+    return RuntimeError(f"dropout: p has to be between 0 and 1, but got {p}")
+
+
 def _noise(x: Any, p: float) -> Any:
     """Zeros, and ones over 1 - p; drawn in the order of memory, as PyTorch does."""
     noise = layout.empty_like(x)
@@ -54,7 +58,8 @@ _dropout = Op(
         "dropout",
         elements,
         default_generator,
-        other=Drawing("random", "dropout_f64", elements, default_generator),
+        _no_probability,
+        Drawing("random", "dropout_f64", elements, default_generator, _no_probability),
     ),
     cuda=_dropout_on_host,
     random=True,
