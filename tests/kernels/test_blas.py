@@ -113,6 +113,17 @@ def test_operands_that_lie_transposed_are_not_copied(dtype, monkeypatch):
     np.testing.assert_allclose(linear_backward(normal(40, 30).astype(dtype), x.T, w.T)[1].shape, (30, 60))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("k", [4096, 4097, 9003])
+@pytest.mark.parametrize("rows", [1, 3, 4, 6])
+def test_long_products_of_a_matrix_and_a_vector(rows, k, dtype):
+    """Their sums are made of parts, for whole groups of rows and for the rest, read along and across."""
+    a, x = normal(rows, k).astype(dtype), normal(k, 1).astype(dtype)
+    want = a.astype(np.float64) @ x.astype(np.float64)
+    for got in (gemm(a, x), gemm(np.asfortranarray(a), x), gemm(x.T, a.T).T, gemm(x.T, np.ascontiguousarray(a.T)).T):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=2e-4)
+
+
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         gemm(np.zeros((100, 90)), np.zeros((80, 100)))

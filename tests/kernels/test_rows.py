@@ -158,6 +158,15 @@ def test_large_arrays_are_right_to_a_few_last_digits(name):
     assert ulps(REGISTRY[name].cpu(x), exact) <= 3
 
 
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_the_gradient_of_gelu_far_out_is_one_or_none(approximate):
+    x = np.array([10.0, 14.0, 50.0, 1e4, 1e12], np.float32)
+    far = x if approximate == "tanh" else np.append(x, np.float32([1e20, 1e38, 3e38]))
+    for sign, want in ((1, 1.0), (-1, 0.0)):
+        got = gelu_backward(np.ones_like(far), sign * far, approximate)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
+
+
 def test_gelu_is_right_to_its_last_digits():
     x = RANGE[np.abs(RANGE) < 12].astype(np.float32)
     exact = np.array([0.5 * v * math.erfc(-v / math.sqrt(2)) for v in x.astype(float)])

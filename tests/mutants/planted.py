@@ -341,11 +341,16 @@ PLANTED: list[Fault] = [
         ("long part_start(long length, long parts, long i) {", "long part_start(long length, long parts, long i) { parts += 0 * rl_threads(); if (rl_threads() > 1 && i && i < parts) return (length * i / parts + 8) / 16 * 16 - 16;"),
         ("pc[r * ldc + j] += bias[left + j];", "pc[r * ldc + j] += bias[j];"),
         ("+ (tb ? left * ldb : left);", "+ left;"),
+        ("y[r] += sum;", "y[r] = sum;"),
     ),
     *_faults(
         TENSOR + "kernels/c/norm.c", "tests/kernels/test_rows.py",
         ("out[j] = scale * (out[j] - s1 - (xr[j] - mu) * scale * s2)", "out[j] = scale * (out[j] - (xr[j] - mu) * scale * s2)"),
         ("r < rows && r < (block + 1) * per_block; r++) {\n            const float *gr = g + r * n, *xr = x + r * n;\n            float mu", "r + 1 < rows && r < (block + 1) * per_block; r++) {\n            const float *gr = g + r * n, *xr = x + r * n;\n            float mu"),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/activation.c", "tests/kernels/test_rows.py",
+        ("(exponent < -87.f ? 0.f : density)", "density"),
     ),
     *_faults(
         TENSOR + "kernels/c/rows.h", "tests/kernels/test_rows.py",
@@ -565,6 +570,9 @@ PLANTED: list[Fault] = [
         ("while self._next < len(self.buckets) and self.buckets[self._next].missing == 0:", "if bucket.missing == 0:"),
         ("        touch(tensor)\n", "        pass\n"),
         ("            self._group.finish()", "            pass"),
+        ("(cap_bytes if buckets else min(FIRST_BUCKET_BYTES, cap_bytes)), wire", "cap_bytes, wire"),
+        ("or wire != dtype or need", "or need"),
+        ("param._array.dtype == view.dtype", "True"),
         ("np.zeros(self._params[i].shape, self._params[i]._array.dtype) if have is None else have._array", "np.ones(self._params[i].shape, self._params[i]._array.dtype) if have is None else have._array"),
         ranks=2,
     ),

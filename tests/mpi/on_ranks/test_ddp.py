@@ -10,6 +10,7 @@ import rushlight_tensor as T
 from rushlight_autograd import enable_grad
 from rushlight_distributed import DistributedDataParallel
 from rushlight_distributed.exchange import MpiExchange, SharedExchange
+from rushlight_distributed.reducer import FIRST_BUCKET_BYTES, assign_buckets
 from rushlight_nn.modules.module import Module
 from rushlight_nn.parameter import Parameter
 from tests.mpi.ranks import RANK, SIZE
@@ -316,3 +317,37 @@ def test_group_of_some_ranks():
         loss_of(ddp(shard(x, RANK, 2))).backward()
         assert_close(gradients(net), reference(x))
     dist.barrier()
+
+
+class Mixed(Module):
+    """Parameters of several dtypes side by side."""
+
+    def __init__(self):
+        super().__init__()
+        for i, dtype in enumerate([T.float32, T.float64, T.float16, T.float64, T.float32]):
+            setattr(self, f"p{i}", Parameter(T.full((3,), 0.5, dtype=dtype)))
+
+    def forward(self, x):
+        return sum((p.double() * x).sum() for p in self.parameters())
+
+
+@pytest.mark.parametrize("views", [False, True])
+def test_gradients_of_several_dtypes_are_summed_and_kept_in_their_own(views):
+    model = DistributedDataParallel(Mixed(), gradient_as_bucket_view=views)
+    fine = 1 + 2.0**-40  # which float32 does not hold
+    for _ in range(2):
+        model.zero_grad()
+        model(T.full((3,), fine * (RANK + 1), dtype=T.float64)).backward()
+        mean = fine * (SIZE + 1) / 2
+        for p in model.parameters():
+            assert p.grad.dtype is p.dtype
+            np.testing.assert_array_equal(p.grad.numpy(), np.asarray(mean).astype(p.grad.numpy().dtype))
+
+
+def test_buckets_begin_with_a_small_one_from_the_last_parameter_on():
+    params = [T.zeros(FIRST_BUCKET_BYTES // 8) for _ in range(12)]  # half of the first bucket
+    buckets = assign_buckets(params, 4 * FIRST_BUCKET_BYTES)
+    assert buckets == [[11, 10], [9, 8, 7, 6, 5, 4, 3, 2], [1, 0]]
+    assert assign_buckets(params[:3], 1) == [[2], [1], [0]]
+    dtypes = [T.float16, T.float32, T.float64]  # half types travel as float32
+    assert assign_buckets([T.zeros(2, dtype=d) for d in dtypes], 1 << 20) == [[2], [1, 0]]
