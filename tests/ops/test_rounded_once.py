@@ -34,6 +34,8 @@ ARGUMENTS = {
     "_lerp": [(5, 7), (5, 7), (5, 7)],
     "addcmul": [(5, 7), (5, 7), (5, 7)],
     "addcdiv": [(5, 7), (5, 7), (5, 7)],
+    "_composed": [(2, 5, 4), (2, 6, 4), (2, 6, 3), None, False, 0.5, 0.0],
+    "_scatter_mean": [(5, 7), 0, T.tensor(np.arange(35).reshape(5, 7) % 4), (5, 7), True],
     "_cosine": [(5, 7), (5, 7), 1, 1e-8],
     "addmm": [(5, 7), (5, 6), (6, 7)],
     "addmv": [(5,), (5, 6), (6,)],
@@ -57,7 +59,7 @@ HALVES = [T.float16, T.bfloat16]
 
 
 def test_every_such_function_is_tried():
-    assert set(ARGUMENTS) == set(WIDE)
+    assert set(ARGUMENTS) == set(WIDE), "say in ARGUMENTS how it is called"
 
 
 def drawn(shape, kind, half, seed):
