@@ -129,9 +129,9 @@ def test_the_next_iteration_starts_new_workers():
 
 
 def test_a_hanging_worker_is_named_after_the_timeout():
-    batches = iter(DataLoader(Ends(4, 1, "sleep"), 2, num_workers=1, timeout=0.3))
+    batches = iter(DataLoader(Ends(4, 1, "sleep"), 2, num_workers=1, timeout=1.5))
     with pytest.raises(
-        RuntimeError, match=r"DataLoader timed out after 0\.3 seconds waiting for worker 0 .* sample 1,"
+        RuntimeError, match=r"DataLoader timed out after 1\.5 seconds waiting for worker 0 .* sample 1,"
     ):
         next(batches)
     assert not alive(batches._batches.workers[0].pid)
