@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import subprocess
 import sys
 import threading
 import types
@@ -689,3 +690,57 @@ def test_one_kernel_runs_without_python(request):
     assert hit.kernel is not None
     assert seen == []
     assert got.tolist() == want.tolist()
+
+
+FINALISED = """
+import gc
+import numpy as np
+import rushlight_tensor as rl
+from rushlight_jit import compile
+
+gc.disable()
+factor = 3.0
+
+def inner(a, b):
+    for _ in range(12):
+        a = (a * b * factor + a).sin()
+    return a
+
+f = compile(inner)
+made = {n: rl.tensor(np.linspace(0, 1, n, dtype="f")) for n in range(30000, 70000, 5000)}
+
+def use(*sizes):
+    for n in sizes * 6:
+        f(made[n] * 1, made[n] * 1)
+
+class Finalised:
+    def __del__(self):
+        global factor, keep
+        factor = 5.0  # the hit that is compared is none any more
+        use(45000, 55000, 65000, 35000)  # and these take the place of all
+        keep = [(i, i + 1, i + 2, i + 3) for i in range(1000, 5000)]
+
+for _ in range(4):
+    factor = 3.0
+    use(40000, 50000, 60000, 30000)
+    ring = Finalised()
+    ring.me = ring
+    del ring
+    x, y = made[30000] * 1, made[30000] * 1
+    hold = [{} for _ in range(300)]
+    gc.set_threshold(1, 100000, 10000)
+    gc.enable()
+    got = f(x, y)
+    gc.disable()
+    assert factor == 5.0
+    wanted = [inner(x, y).numpy()]
+    factor = 3.0  # it may have been read before
+    wanted.append(inner(x, y).numpy())
+    assert any(np.allclose(got.numpy(), want, atol=1e-5) for want in wanted)
+"""
+
+
+def test_hits_that_a_finaliser_replaces_are_held_while_they_are_compared():
+    """The tuple of hits was freed under the comparison: a crash."""
+    done = subprocess.run([sys.executable, "-c", FINALISED], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -268,7 +268,8 @@ PLANTED: list[Fault] = [
         ("return lies_apart(extent(a, kind[2]), g, g->count) && !has_attributes(x);", "return lies_apart(extent(a, kind[2]), g, g->count);"),
         ("put(self, compiled_at.last, held(SLOT(hit, compiled_at.h_joint)));", ";"),
         ("if (a->like == i && PyList_Append", "if (PyList_Append"),
-        ("        Py_DecRef(hit);\n        if (rest) return out;", "        if (rest) return out;"),
+        ("Py_IncRef(hits), Py_IncRef(few);", ""),
+        ("    Py_DecRef(hits), Py_DecRef(few);\n", ""),
     ),
     *_faults(
         JIT + "hits.py", "tests/jit/test_hits.py",

@@ -139,3 +139,18 @@ def test_in_place_is_computed_in_the_common_dtype_and_cast_once(op, own):
             assert not x.dtype.is_floating_point
         else:
             np.testing.assert_array_equal(got, want.to(x.dtype).double().numpy(), err_msg=other)
+
+
+@pytest.mark.parametrize("name", ["logical_and_", "logical_or_", "logical_xor_", "eq_", "lt_"])
+def test_an_op_without_gradient_records_nothing_for_what_it_is_compared_with(name):
+    """A node without an input was left, whose name could not be said."""
+    y, w = rl.tensor([1.0, 0.0, 2.0], requires_grad=True), rl.ones(3, requires_grad=True)
+    x = rl.ones(3)
+    getattr(x, name)(y)
+    assert not x.requires_grad
+    assert x.grad_fn is None
+    assert grad((x * w).sum(), w)[0].tolist() == x.tolist()
+    z = w * 1
+    getattr(z, name)(y)  # what is overwritten has no influence any more
+    assert z.grad_fn is not None
+    assert grad(z.sum(), w)[0].tolist() == [0, 0, 0]

@@ -246,3 +246,11 @@ def test_dropping_everything_draws_nothing(layers):
     after = torch.rand(3).tolist()
     torch.manual_seed(3)
     assert torch.rand(3).tolist() == after
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (2, 0, 3)])
+@pytest.mark.parametrize("name", ["uniform_", "normal_", "bernoulli_", "exponential_", "random_", "geometric_"])
+def test_nothing_is_drawn_into_nothing(name, shape):
+    """What is empty was taken for an expanded tensor: NumPy gives it strides of 0."""
+    x = torch.empty(shape)
+    assert getattr(x, name)(*((0.5,) if name == "geometric_" else ())) is x

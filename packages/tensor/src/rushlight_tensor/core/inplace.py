@@ -19,7 +19,7 @@ from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.graph import CustomNode, Node, Slot, Stale, closed_text, pull, refill, stale_text, watch
 from rushlight_tensor.core.infer import binary_bool, unary_bool, unary_real
 from rushlight_tensor.core.labels import contiguous_format
-from rushlight_tensor.core.layout import PrivateOrder, is_contiguous, plain, strides
+from rushlight_tensor.core.layout import PrivateOrder, is_contiguous, plain, repeats, strides
 from rushlight_tensor.core.lifted import Lifted
 from rushlight_tensor.core.promote import category, same, to_float
 from rushlight_tensor.core.quiet import hush
@@ -33,8 +33,9 @@ def inplace(op: Any, x: Tensor, *others: Any, **attrs: Any) -> Tensor:
     if dispatch.LIFT is not None:
         others = dispatch.LIFT(others, x)
     wants = x._requires_grad
-    for t in others:
-        wants = wants or (isinstance(t, Tensor) and t._requires_grad)
+    if op.vjp is not None:
+        for t in others:
+            wants = wants or (isinstance(t, Tensor) and t._requires_grad)
     wants = wants and MODE.grad
     if wants:
         writable(x)
@@ -281,8 +282,7 @@ def _unlocked(op: Any, array: Any, ys: list[Any]) -> Any:
 
 def _refuse_repeated(op: Any, array: Any, ys: list[Any]) -> None:
     """Raise RuntimeError where elements share memory and may get different numbers."""
-    repeated = array.size and any(n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True))
-    if repeated and not (op is dispatch.COPY and all(np.ndim(y) == 0 for y in ys)):
+    if repeats(array) and not (op is dispatch.COPY and all(np.ndim(y) == 0 for y in ys)):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."

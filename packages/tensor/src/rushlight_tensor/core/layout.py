@@ -180,6 +180,11 @@ def plain(array: Any) -> Any:
     return array.view(np.ndarray) if isinstance(array, np.ndarray) and type(array) is not np.ndarray else array
 
 
+def repeats(array: Any) -> bool:
+    """Whether several elements are one place in memory, as what was expanded has them."""
+    return array.size > 0 and any(n > 1 and step == 0 for n, step in zip(array.shape, array.strides, strict=True))
+
+
 def is_contiguous(array: Any, memory_format: Any = contiguous_format) -> bool:
     """Whether PyTorch's user finds the elements in the order of their indices, or in that of another format."""
     axes = _ORDERS.get(memory_format)

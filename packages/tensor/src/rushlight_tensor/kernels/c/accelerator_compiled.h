@@ -189,26 +189,30 @@ static rl_object *bound_call(rl_object *method, rl_object *const *args, size_t f
 }
 
 /* `Compiled.__call__`. */
-static rl_object *compiled_call(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
-    intptr_t count = flags << 1 >> 1;
-    rl_object *hits = SLOT(self, compiled_at.hits), *few = SLOT(self, compiled_at.small);
-    if (!rl_accelerated || !hits || !few)
-        return bound_call(PyMethod_New(compiled_twin, self), args, flags, keywords);
-    intptr_t known = keywords ? 0 : PyTuple_Size(hits);
+static rl_object *by_hits(rl_object *self, rl_object *hits, rl_object *few, rl_object *const *args, size_t flags, rl_object *keywords) {
+    intptr_t count = flags << 1 >> 1, known = keywords ? 0 : PyTuple_Size(hits);
     for (intptr_t i = 0; i < known && !intercepted(); i++) {
         rl_object *hit = PyTuple_GetItem(hits, i);
         const rl_hit *h = (const rl_hit *)PyBytes_AsString(SLOT(hit, compiled_at.h_words));
         rl_given g = {count, args, {0}};
-        Py_IncRef(hit);
         const int64_t *rest = meets(h, &g);
         rl_object *out = rest ? run_hit(self, hit, h, rest, &g) : 0;
         for (int64_t j = 0; j < MOST_HELD && g.arrays[j]; j++) Py_DecRef(g.arrays[j]);
-        Py_DecRef(hit);
         if (rest) return out;
     }
     if (!keywords && are_few(few, args, count)) /* See Note [Small calls] */
         return PyObject_Vectorcall(SLOT(self, compiled_at.fn), args, flags, 0);
     return bound_call(PyObject_GetAttr(self, s_find), args, flags, keywords);
+}
+
+static rl_object *compiled_call(rl_object *self, rl_object *const *args, size_t flags, rl_object *keywords) {
+    rl_object *hits = SLOT(self, compiled_at.hits), *few = SLOT(self, compiled_at.small);
+    if (!rl_accelerated || !hits || !few)
+        return bound_call(PyMethod_New(compiled_twin, self), args, flags, keywords);
+    Py_IncRef(hits), Py_IncRef(few); /* a finaliser may run at any object made here, call this, and others take their place */
+    rl_object *out = by_hits(self, hits, few, args, flags, keywords);
+    Py_DecRef(hits), Py_DecRef(few);
+    return out;
 }
 
 /* A class whose objects are those of `base`, of so many bytes, but called through C. */

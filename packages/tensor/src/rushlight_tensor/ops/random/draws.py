@@ -91,7 +91,7 @@ def _like_into(x: Array, dtype: Any, sampler: str, args: tuple[Any, ...], genera
 
 
 def _check_separate(x: Array) -> None:
-    if any(stride == 0 and n > 1 for stride, n in zip(x.strides, x.shape, strict=True)):
+    if layout.repeats(x):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory location. "
             "Please clone() the tensor before performing the operation."
