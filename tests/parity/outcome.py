@@ -23,7 +23,8 @@ def plain(value):
     if hasattr(value, "requires_grad"):
         kind = "Parameter" if type(value).__name__ == "Parameter" else "Tensor"
         array = np.asarray(value.detach().to(value.dtype).tolist())
-        return kind, str(value.dtype), tuple(value.shape), bool(value.requires_grad), np.round(array, 5).tolist()
+        values = array if array.dtype == bool else np.round(array, 5)
+        return kind, str(value.dtype), tuple(value.shape), bool(value.requires_grad), values.tolist()
     if isinstance(value, (tuple, list)):
         return tuple(plain(v) for v in value)
     if isinstance(value, dict):

@@ -191,6 +191,40 @@ def test_what_stands_beside_a_half_type(name: str, dtype: str, beside: str) -> N
     np.testing.assert_allclose(got, right, rtol=rounding, atol=rounding)
 
 
+TOGETHER = {
+    "addr": [("float32", "uint8", "uint8"), ("float32", "int32", "int32"), ("float32", "bool", "bool"),
+             ("float64", "float32", "float32"), ("float32", "bfloat16", "bfloat16"), ("float32", "int64", "int64")],
+    "addcdiv": [("float32", "float16", "float16"), ("float32", "bfloat16", "bfloat16"),
+                ("float64", "float32", "float32"), ("complex64", "float32", "float32"),
+                ("float32", "int64", "float16")],
+    "addcmul": [("float32", "float16", "float16"), ("float32", "uint8", "uint8"), ("float64", "float32", "float32")],
+    "lerp": [("uint8", "uint8", "float32"), ("int8", "int8", "float32"), ("int64", "int64", "float64")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("alone", [(), (1,), (2,), (1, 2)])
+@pytest.mark.parametrize(("name", "dtypes"), [(name, d) for name, all_ in TOGETHER.items() for d in all_])
+def test_products_and_quotients_are_of_the_common_dtype(
+    name: str, dtypes: tuple[str, ...], alone: tuple[int, ...]
+) -> None:
+    """They were computed in the dtype of their own two operands: 100 * 100 was 16 in uint8."""
+    if name == "addr":
+        alone = ()
+    elif name == "lerp":
+        alone = (2,)
+
+    def run(module: Any) -> Any:
+        values = ([200.0, 10.0], [100.0, 250.0], [0.25, 3.0])
+        xs = [module.tensor(v).to(getattr(module, d)) for v, d in zip(values, dtypes, strict=True)]
+        xs = [x[0] if i in alone else x for i, x in enumerate(xs)]
+        out = getattr(module, name)(*xs, **({} if name == "lerp" else {"alpha" if name == "addr" else "value": 3}))
+        return str(out.dtype), out.to(getattr(module, "complex128" if out.is_complex() else "float64")).numpy()
+
+    (dtype, ours), (wanted, theirs) = run(rushlight), run(torch)
+    assert dtype == wanted
+    np.testing.assert_allclose(ours, theirs, rtol=1e-14 if dtype == "torch.float64" else 1e-6)
+
+
 @pytest.mark.parametrize("sizes", [(500.0, 1000.0), (1500.0, 3000.0), (-6e4, 6e4)])
 @pytest.mark.parametrize(
     ("name", "options"),
@@ -216,3 +250,10 @@ def test_optimizers_of_half_parameters(name: str, options: dict[str, Any], sizes
 
     exact, theirs, ours = run(torch, "float64"), run(torch), run(rushlight)
     assert np.abs(ours - exact).max() <= np.abs(theirs - exact).max() + 0.002 + 0.02 * np.abs(exact).max()
+
+
+def test_a_vector_of_one_number_is_normalized_by_its_size() -> None:
+    x = np.array([[3e20], [-3e20], [0.0]], "f")
+    for eps in (1e-12, 0.5):
+        ours, theirs = (m.nn.functional.normalize(m.tensor(x), dim=-1, eps=eps).numpy() for m in (rushlight, torch))
+        np.testing.assert_array_equal(ours, theirs)

@@ -54,7 +54,7 @@ _normalize = Op(
 def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Any:
     """`input` over its p-norm along `dim`, which counts as at least `eps`."""
     x, own = input._array, isinstance(dim, int) and isinstance(eps, (int, float)) and p == 2
-    if own and x.ndim and dim in (-1, x.ndim - 1) and 0 <= eps <= 1 and category(x.dtype) == 2:
+    if own and x.ndim and dim in (-1, x.ndim - 1) and x.shape[-1] != 1 and 0 <= eps <= 1 and category(x.dtype) == 2:
         return call(_normalize, (input,), {"eps": float(x.dtype.type(eps))})
     return input / norm(input, p, dim, True).clamp(min=eps).expand_as(input)
 

@@ -13,12 +13,12 @@ from rushlight_tensor.core.dispatch import call, numbers_only
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, axis, broadcast_shapes
 from rushlight_tensor.core.op import Gradient, Op
-from rushlight_tensor.core.promote import BOOL
+from rushlight_tensor.core.promote import BOOL, result_type
 from rushlight_tensor.core.tensor import wrap
 from rushlight_tensor.kernels import blas
 from rushlight_tensor.kernels import linear as kernels
 from rushlight_tensor.kernels.plan import C
-from rushlight_tensor.ops.math.cast import factor, scale, widely
+from rushlight_tensor.ops.math.cast import cast, factor, scale, widely
 from rushlight_tensor.ops.math.select import where
 from rushlight_tensor.ops.reduce.reduce import sum, sum_to_size
 from rushlight_tensor.ops.shape.samples import _aligned
@@ -340,9 +340,10 @@ def addmv(input: Any, mat: Any, vec: Any, *, beta: float = 1, alpha: float = 1) 
 @widely
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
     """`beta * input + alpha * outer(vec1, vec2)`.  Raises RuntimeError for integers with factors that are none."""
-    product = outer(vec1, vec2)
-    beta, alpha = (scale(v, product._array.dtype, name) for name, v in (("beta", beta), ("alpha", alpha)))
-    return _plus(input, product, beta, alpha)
+    common = result_type([x._array for x in (input, vec1, vec2)])
+    beta, alpha = (scale(v, common, name) for name, v in (("beta", beta), ("alpha", alpha)))
+    input, vec1, vec2 = (x if x._array.dtype == common else cast(x, dtype=common) for x in (input, vec1, vec2))
+    return _plus(input, outer(vec1, vec2), beta, alpha)
 
 
 @widely

@@ -202,9 +202,10 @@ def lerp(input: Any, end: Any, weight: Any) -> Any:
         if hasattr(x, "_array") and x._array.dtype != own and not (x is weight and x._array.ndim == 0):
             raise RuntimeError(f"expected dtype {own} for `{name}` but got dtype {x._array.dtype}")
     if hasattr(weight, "_array"):
-        if category(_common(input, weight)) < 2:
+        common = _common(input, end, weight)
+        if category(common) < 2:
             floats_only("lerp_kernel_tensor", input)
-        return _lerp(input, end, weight)
+        return _lerp(_in_dtype(input, input, common), _in_dtype(input, end, common), weight)
     floats_only("lerp_kernel_scalar", input)
     return _lerp(input, end, factor(weight, own))
 
@@ -226,7 +227,7 @@ def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
     if common == BOOL:
         numbers_only("addcmul_cpu_out", input)
     value = factor(value, common)
-    tensor1 = _in_dtype(input, tensor1, common)  # or the number would decide, beside bools and integers
+    tensor1, tensor2 = (_in_dtype(input, t, common) for t in (tensor1, tensor2))  # the product is not of theirs alone
     return input + (tensor1 * tensor2 if value == 1 else value * tensor1 * tensor2)
 
 
@@ -238,4 +239,6 @@ def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Any:
             "Integer division with addcdiv is no longer supported. Give floats, or say which division is meant: "
             "input + value * torch.div(tensor1, tensor2, rounding_mode='trunc')"
         )
-    return input + factor(value, _common(input, tensor1, tensor2)) * (tensor1 / tensor2)
+    common = _common(input, tensor1, tensor2)
+    tensor1, tensor2 = (_in_dtype(input, t, common) for t in (tensor1, tensor2))
+    return input + factor(value, common) * (tensor1 / tensor2)
