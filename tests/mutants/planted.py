@@ -149,7 +149,7 @@ PLANTED: list[Fault] = [
         ("        if view.root._requires_grad and view.root._node is None:", "        if False:"),
         ("    if first:\n        _tell_views(changed, x)", "    pass"),
         ("    if category(common) > category(x._array.dtype):", "    if False:"),
-        ("    if repeated and not", "    if False and not"),
+        ("    if repeats(array) and not", "    if False and not"),
         ("    owner._version += 1", "    pass"),
         ("(node.parent if type(node) is Slot else node).stale = True", "pass"),
         ("        watch(x, n)\n", "        pass\n"),
