@@ -7,6 +7,8 @@ import math
 
 import pytest
 
+pytest.importorskip("torch")  # before what is only half there without it
+
 from tests.parity.test_dtype_rules import DTYPES, F, check
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's, of values that it would rather not see

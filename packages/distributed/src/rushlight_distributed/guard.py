@@ -15,6 +15,7 @@ The watchdog is a thread that looks four times a second at what this rank waits 
 from __future__ import annotations
 
 import atexit
+import gc
 import itertools
 import os
 import signal
@@ -135,8 +136,7 @@ class Guard:
             # wrong; the others, where the ranks are, may change while they move.
             what = found.partition("\n")[0]
             if what and what == suspected and not self._over.is_set():
-                frame = sys._current_frames().get(threading.main_thread().ident or 0)
-                self._on_exception(ContractError, ContractError(found), _trace_to(frame))
+                self._on_exception(ContractError, ContractError(found), _trace_to(_main_frames()))
             suspected = what
 
     def _look(self) -> str:
@@ -239,10 +239,8 @@ class Guard:
     # -- where the ranks are ------------------------------------------------------------------------------------------
 
     def _tell_where(self) -> None:
-        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        frame = next((f for f in _main_frames() if not module_of(f).startswith(BETWEEN)), None)
         inside = ""
-        while frame is not None and module_of(frame).startswith(BETWEEN):
-            frame = frame.f_back
         for contract in list(self.contracts):
             if contract.pending() and self._main_thread_waits():
                 inside = f", in {contract.here().partition(' at ')[0]}"
@@ -261,14 +259,7 @@ class Guard:
     @staticmethod
     def _main_thread_waits() -> bool:
         """Whether the main thread is inside this package; if only a background thread is, the program goes on."""
-        frame = sys._current_frames().get(threading.main_thread().ident or 0)
-        for _ in range(8):
-            if frame is None:
-                return False
-            if module_of(frame).startswith("rushlight_distributed"):
-                return True
-            frame = frame.f_back
-        return False
+        return any(module_of(frame).startswith("rushlight_distributed") for frame in _main_frames()[:8])
 
 
 @contextmanager
@@ -321,10 +312,29 @@ def _without_our_end(trace: TracebackType | None) -> TracebackType | None:
     return trace
 
 
-def _trace_to(frame: FrameType | None) -> TracebackType | None:
-    """A traceback that ends where the main thread is."""
+def _main_frames() -> list[FrameType]:
+    """Where the main thread is, from the inside out.
+
+    CPython 3.11 makes the object of an outer frame when it is asked for; a collection meanwhile may let the main thread
+    run on, and what comes then may be anything.  So nothing is collected here, and what is no frame ends the walk.
+    """
+    frames: list[FrameType] = []
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        while type(frame) is FrameType:
+            frames.append(frame)
+            frame = frame.f_back
+    finally:
+        if collects:
+            gc.enable()
+    return frames
+
+
+def _trace_to(frames: list[FrameType]) -> TracebackType | None:
+    """A traceback that ends where a thread is."""
     trace: TracebackType | None = None
-    while frame is not None:
+    for frame in frames:
         trace = TracebackType(trace, frame, frame.f_lasti, frame.f_lineno)
-        frame = frame.f_back
     return trace
