@@ -12,6 +12,7 @@ from rushlight_tensor.core.dispatch import call
 from rushlight_tensor.core.dtypes import dtype_title
 from rushlight_tensor.core.infer import Aval, broadcast_shapes
 from rushlight_tensor.core.keywords import legacy_reduction
+from rushlight_tensor.core.layout import repeats
 from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import category, promote_types
 from rushlight_tensor.core.tensor import wrap
@@ -54,6 +55,7 @@ _normalize = Op(
 def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Any:
     """`input` over its p-norm along `dim`, which counts as at least `eps`."""
     x, own = input._array, isinstance(dim, int) and isinstance(eps, (int, float)) and p == 2
+    own = own and not repeats(x)  # whose result lies as the norms do
     if own and x.ndim and dim in (-1, x.ndim - 1) and x.shape[-1] != 1 and 0 <= eps <= 1 and category(x.dtype) == 2:
         return call(_normalize, (input,), {"eps": float(x.dtype.type(eps))})
     return input / norm(input, p, dim, True).clamp(min=eps).expand_as(input)

@@ -16,6 +16,7 @@ from rushlight_tensor.core.infer import Aval, broadcast_shapes
 from rushlight_tensor.core.op import Gradient, Op
 from rushlight_tensor.core.promote import category, same
 from rushlight_tensor.core.size import Size
+from rushlight_tensor.kernels.arrays import mean_of
 from rushlight_tensor.ops.loss.class_loss import _check_reduction, _reduced
 from rushlight_tensor.ops.math.activation import logsigmoid
 from rushlight_tensor.ops.math.arithmetic import square
@@ -42,7 +43,7 @@ def _mse_kernel(x: Any, y: Any, reduction: str) -> Any:
     if x.dtype.kind in "iub":
         raise TypeError("mse_loss of integers")
     away = np.square(x - y)
-    return away if reduction == "none" else away.mean() if reduction == "mean" else away.sum()
+    return away if reduction == "none" else mean_of(away.reshape(-1), 0) if reduction == "mean" else away.sum()
 
 
 def _mse_grads(known: Any) -> tuple[Aval, ...]:

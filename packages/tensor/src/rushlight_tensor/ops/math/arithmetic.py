@@ -213,11 +213,11 @@ def lerp(input: Any, end: Any, weight: Any) -> Any:
 @widely
 def _lerp(input: Any, end: Any, weight: Any) -> Any:
     """From the nearer end, so that both are met exactly."""
-    away = end - input
+    back = input - end  # which lies as PyTorch's result does
     if not hasattr(weight, "_array"):
-        return input + weight * away if math.hypot(weight.real, weight.imag) < 0.5 else end - away * (1 - weight)
+        return input - weight * back if math.hypot(weight.real, weight.imag) < 0.5 else back * (1 - weight) + end
     near = _abs(weight.detach()) < 0.5
-    return where(near, input, end) + where(near, weight, weight - 1) * away
+    return back * where(near, -weight, 1 - weight) + where(near, input, end)
 
 
 @widely
