@@ -136,7 +136,7 @@ def test_operands_that_lie_otherwise_give_the_same_bits():
         assert made.strides == turned.strides
         np.testing.assert_array_equal(backward(g[::2, ::-1], turned[::2, ::-1], needs=(True,)), expected[::2, ::-1])
     np.testing.assert_allclose(
-        backward(g[:1], x, needs=(True,)), backward(np.repeat(g[:1], 4, 0), x, needs=(True,)), 1e-5
+        backward(g[:1], x, needs=(True,)), backward(np.repeat(g[:1], 4, 0), x, needs=(True,)), 1e-5, 1e-7
     )
 
 
