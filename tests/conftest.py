@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -50,3 +51,10 @@ def pytest_collection_finish():
     for o in ours:
         ctypes.pythonapi.PyObject_GC_UnTrack(ctypes.py_object(o))
         ctypes.pythonapi.PyObject_GC_Track(ctypes.py_object(o))
+
+
+@pytest.fixture(autouse=True)
+def _numbers_of_its_own(request):
+    """A test gets the same numbers from the generator of its module whatever ran before it, and in which process."""
+    if isinstance(getattr(request.module, "rng", None), np.random.Generator):
+        request.module.rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
