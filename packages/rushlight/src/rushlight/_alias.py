@@ -37,11 +37,26 @@ def version() -> str:
         return names.readline().split("PyTorch ")[1].split(";")[0] + "+rushlight"
 
 
-class _Torch:
-    """Finds `torch.x.y` as `rushlight.x.y`, the one module that it is, and answers for a distribution "torch"."""
+class OneModule:
+    """Loads a module under another name as the one module that it is, which the spec's `origin` names."""
 
     def __init__(self) -> None:
         self._specs: dict[str, ModuleSpec | None] = {}
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.import_module(str(spec.origin))
+        self._specs[spec.name] = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is run again; the module keeps the spec that it had."""
+        spec = module.__spec__
+        assert spec is not None
+        module.__spec__ = self._specs.pop(spec.name)
+
+
+class _Torch(OneModule):
+    """Finds `torch.x.y` as `rushlight.x.y`, and answers for a distribution "torch"."""
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         head, dot, rest = fullname.partition(".")
@@ -54,17 +69,6 @@ class _Torch:
             if find_spec(ours) is None:
                 return None
         return ModuleSpec(fullname, self, origin=ours, is_package=not dot)  # type: ignore[arg-type]  # no base class
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = importlib.import_module(str(spec.origin))
-        self._specs[spec.name] = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Nothing is run again; the module keeps the spec that it had."""
-        spec = module.__spec__
-        assert spec is not None
-        module.__spec__ = self._specs.pop(spec.name)
 
     def find_distributions(self, context: Any = None) -> Iterator[Distribution]:
         """What `importlib.metadata` asks; a PyTorch that is installed, too, stands behind it."""

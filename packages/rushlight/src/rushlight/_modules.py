@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rushlight._alias import OneModule
 from rushlight._outlines import HERE, Outline, nearest, outlined
 from rushlight._outlines import absent as placeholder
 
@@ -68,12 +69,12 @@ _ONLY_PYTORCH = "; PyTorch has it, but rushlight does not"
 _NAMED_EARLY = frozenset({"torch.jit"})
 
 
-class _Below(MetaPathFinder, Loader):
-    """Finds `facade.alias.rest` as `target.rest`, the one module that it is, below modules that are shown whole."""
+class _Below(OneModule, MetaPathFinder, Loader):
+    """Finds `facade.alias.rest` as `target.rest`, below modules that are shown whole."""
 
     def __init__(self, facade: str) -> None:
+        super().__init__()
         self._facade = facade
-        self._specs: dict[str, ModuleSpec | None] = {}
 
     def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         place, _, rest = fullname.rpartition(".")
@@ -82,17 +83,6 @@ class _Below(MetaPathFinder, Loader):
             return None
         origin = f"{above.__name__}.{rest}"
         return None if importlib.util.find_spec(origin) is None else ModuleSpec(fullname, self, origin=origin)
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = importlib.import_module(str(spec.origin))
-        self._specs[spec.name] = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Nothing is run again; the module keeps the spec that it had."""
-        spec = module.__spec__
-        assert spec is not None
-        module.__spec__ = self._specs.pop(spec.name)
 
 
 class _Rest(MetaPathFinder, Loader):
