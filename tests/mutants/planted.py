@@ -225,14 +225,21 @@ PLANTED: list[Fault] = [
         ("(RL_BODY(rl_ndarray, own)->flags & RL_BODY(rl_ndarray, g)->flags & NPY_C_CONTIGUOUS)", "true"),
     ),
     *_faults(
-        TENSOR + "kernels/c/accelerator_call.h", TWINS,
+        TENSOR + "kernels/c/random_of.h", "tests/random/test_random_tensors.py",
+        ("value >= high ? low : value", "value"),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/accelerator_plan.h", TWINS,
         ("a->dims[d] != look->dims[d]", "false"),
         ("a->strides[d] != look->strides[d]", "false"),
         ("if (TYPE(a) != &PyTuple_Type) return", "return", "tests/kernels/test_plan_keys.py"),
         ("a->descr != look->dtype ||", "", "tests/kernels/test_plan_keys.py"),
         ("    if (SLOT(p->planned, at.p_fits) != p->fits) return 0;\n", ""),
-        ("    for (int i = 0; i < count; i++) own[i] = held(arrays[i]);\n    rl_object *out = execute_held(r, own, count, attrs);\n    for (int i = 0; i < count; i++) Py_DecRef(own[i]);\n", "    rl_object *out = execute_held(r, arrays, count, attrs); (void)own;\n"),
         ("while (done) Py_DecRef(made[--done]);", ""),
+    ),
+    *_faults(
+        TENSOR + "kernels/c/accelerator_call.h", TWINS,
+        ("    for (int i = 0; i < count; i++) own[i] = held(arrays[i]);\n    rl_object *out = execute_held(r, own, count, attrs);\n    for (int i = 0; i < count; i++) Py_DecRef(own[i]);\n", "    rl_object *out = execute_held(r, arrays, count, attrs); (void)own;\n"),
         ("(common && dtype != common)", "false"),
         ("if (r->effects) explain(r, arrays, count, attrs);", "if (false) explain(r, arrays, count, attrs);"),
     ),

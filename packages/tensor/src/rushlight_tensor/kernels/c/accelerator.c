@@ -356,6 +356,7 @@ static rl_object *fast_get(rl_object *self, rl_object *object, rl_object *type) 
     return object && object != NONE_OBJECT ? PyMethod_New(self, object) : held(self);
 }
 
+#include "accelerator_plan.h"
 #include "accelerator_call.h"
 #include "accelerator_walk.h"
 #include "accelerator_views.h"
