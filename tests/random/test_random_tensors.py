@@ -254,3 +254,10 @@ def test_nothing_is_drawn_into_nothing(name, shape):
     """What is empty was taken for an expanded tensor: NumPy gives it strides of 0."""
     x = torch.empty(shape)
     assert getattr(x, name)(*((0.5,) if name == "geometric_" else ())) is x
+
+
+@pytest.mark.parametrize(("dtype", "step"), [(torch.float32, 2.0**-23), (torch.float64, 2.0**-52)])
+def test_the_upper_bound_is_never_drawn(dtype, step):
+    """Every other number between 1 and the next one is rounded up to it."""
+    for n in (5, 1000):
+        assert (torch.empty(n, dtype=dtype).uniform_(1.0, 1.0 + step) == 1.0).all()
