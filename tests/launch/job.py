@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rushlight_launch.channel import memory_folder
-from rushlight_launch.mpi import environment, find_mpi
+from rushlight_launch.mpi import environment, files_in, find_mpi
 
 LIMIT_S = 200.0  # only keeps a broken version from hanging
 
@@ -35,8 +35,8 @@ def launched(ranks: int, program: Sequence[str | Path], log_dir: Path, *options:
 def mpirun(ranks: int, program: Sequence[str | Path]) -> Ended:
     """`mpirun -n RANKS python PROGRAM…`, with no help of the launcher."""
     words = find_mpi().command(ranks, None, ())
-    with tempfile.TemporaryDirectory(dir=memory_folder()) as segments:  # Open MPI would leave them behind
-        env = {**environment(os.environ, ranks), "OMPI_MCA_btl_sm_backing_directory": segments}
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+        env = {**environment(os.environ, ranks), **files_in(folder)}
         return ran([*words, sys.executable, *map(str, program)], env)
 
 

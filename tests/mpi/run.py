@@ -10,14 +10,14 @@ import tempfile
 from pathlib import Path
 
 from rushlight_launch.channel import memory_folder
-from rushlight_launch.mpi import environment, find_mpi
+from rushlight_launch.mpi import environment, files_in, find_mpi
 
 
 def main(ranks, *args):
     named = any(Path(a.partition("::")[0]).exists() for a in args)
     program = [sys.executable, "-m", "pytest", "--with-mpi", *args, *([] if named else ["tests/mpi"])]
-    with tempfile.TemporaryDirectory(dir=memory_folder()) as segments:  # Open MPI would leave them behind
-        env = {**environment(os.environ, ranks), "OMPI_MCA_btl_sm_backing_directory": segments}
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+        env = {**environment(os.environ, ranks), **files_in(folder)}
         return subprocess.run([*find_mpi().command(ranks, None, ()), *program], env=env, check=False).returncode
 
 

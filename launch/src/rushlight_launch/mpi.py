@@ -90,6 +90,15 @@ def environment(base: Mapping[str, str], ranks_per_host: int) -> dict[str, str]:
     return clean
 
 
+def files_in(folder: str) -> dict[str, str]:
+    """Variables that make Open MPI keep a job's files on this host in `folder`, which the caller removes.
+
+    It leaves its segments behind when ranks are killed, and its session when mpirun is: a later mpirun that has the
+    same PID finds that and does not start ("listener thread failed to start").
+    """
+    return {"OMPI_MCA_btl_sm_backing_directory": folder, "PRTE_MCA_prte_local_tmpdir_base": folder}
+
+
 def exported_names(env: Mapping[str, str]) -> list[str]:
     """Variables that Open MPI must carry to other hosts; it carries its own by itself."""
     wanted = ("RUSHLIGHT_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_", "CUDA_VISIBLE_")

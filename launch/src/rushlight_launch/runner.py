@@ -28,7 +28,7 @@ from typing import IO, Any, Literal
 from rushlight_launch.channel import ADDRESS, LINE_BYTES, TOKEN, Listener, decode
 from rushlight_launch.console import Console
 from rushlight_launch.interfaces import hosts_of, listening_addresses
-from rushlight_launch.mpi import LaunchError, Mpi, environment, exported_names, find_mpi
+from rushlight_launch.mpi import LaunchError, Mpi, environment, exported_names, files_in, find_mpi
 from rushlight_launch.reception import STRANGERS, Reception
 from rushlight_launch.signals import Stop, caught
 
@@ -178,8 +178,7 @@ class _Job:
         listener = Listener([] if hostfile is None else listening_addresses(hosts_of(hostfile)))
         env |= {ADDRESS: listener.address, TOKEN: listener.token}
         if listener.folder is not None:
-            # Open MPI leaves its segments behind when ranks are killed.
-            env.setdefault("OMPI_MCA_btl_sm_backing_directory", listener.folder)
+            env = {**files_in(listener.folder), **env}
         _allow_files(3 * self.size + STRANGERS)
         try:
             self._reception = Reception(self._selector, listener, self.size, self._welcome)
